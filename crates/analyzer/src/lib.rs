@@ -1,0 +1,1 @@
+//! Bitcode to facts, facts to object types, allocation sites and legal sets.

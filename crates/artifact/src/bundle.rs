@@ -1,0 +1,173 @@
+//! What a bundle holds besides the BPF object, the guard and the policy: `manifest.json`, `plan.json`.
+//!
+//! A bundle is one uncompressed tar file `NAME.otf` with members in the order of [`MEMBERS`], and a
+//! minisign signature `NAME.otf.minisig` beside it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Artifact, abi,
+    ids::ImageId,
+    places::Frame,
+    sites::{Location, SiteImage},
+};
+
+/// File name of a bundle ends so.
+pub const EXTENSION: &str = "otf";
+/// Members of the archive, in order; `otf_guard.ko` last.
+pub const MEMBERS: [&str; 5] = [
+    "manifest.json",
+    "plan.json",
+    "policy.yaml",
+    "policy.bpf.o",
+    "otf_guard.ko",
+];
+/// The one untrusted comment that a signature may carry: it is not covered by the signature.
+pub const UNTRUSTED_COMMENT: &str = "untrusted comment: signature of an OTF bundle";
+
+/// What the bundle is for, and what is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`crate::FORMAT_VERSION`].
+    pub version: u32,
+    /// Kernel profile.
+    pub kernel: String,
+    /// Compartment (with `@overlay`).
+    pub compartment: String,
+    /// `uname -r`.
+    pub release: String,
+    /// Build-ids that the running kernel must have, by image (`vmlinux`, modules).
+    pub build_ids: BTreeMap<String, String>,
+    /// SHA-256 (hex) of every other member, by name.
+    pub members: BTreeMap<String, String>,
+    /// SHA-256 (hex) of the inputs the bundle was made from (lock, analysis, sites), by name.
+    pub inputs: BTreeMap<String, String>,
+    /// What is covered.
+    pub coverage: CoverageSummary,
+}
+
+impl Artifact for Manifest {
+    const NAME: &'static str = "manifest";
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+/// Figures of `otf inspect`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoverageSummary {
+    /// Instructions that are checked, proven or listed as unprobable.
+    pub sites: u64,
+    /// Sites that are no call: memory-writing instructions.
+    pub stores: u64,
+    /// Calls of range-writing functions and `rep` string instructions.
+    pub bulk_writes: u64,
+    /// Sites with a probe.
+    pub probed: u64,
+    /// Sites proven legal from the operand.
+    pub proven: u64,
+    /// Sites that cannot be probed.
+    pub unprobable: u64,
+    /// Sites per rung: `instruction`, `line`, `function`, `compartment`.
+    pub by_precision: BTreeMap<String, u64>,
+    /// Sites from which deny unwinds; the others skip and quarantine at the next gate.
+    pub unwindable: u64,
+    /// Sites whose legal set has a wide rule (`any_heap`, `any_global`).
+    pub wide: u64,
+}
+
+/// Everything that otf-load needs to bind the object to a running kernel and to describe events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`crate::FORMAT_VERSION`].
+    pub version: u32,
+    /// Images, as in the sites.
+    pub images: Vec<SiteImage>,
+    /// Probes: attached in this order, detached in the reverse one.
+    pub probes: Vec<Probe>,
+    /// Ranges for the map `otf_globals`, by row.
+    pub globals: Vec<GlobalBinding>,
+    /// Names of dedicated caches for the map `otf_caches`, by row.
+    pub caches: Vec<String>,
+    /// Rows of the table of sites.
+    pub sites: Vec<PlanSite>,
+    /// Rows of the table of gates.
+    pub gates: Vec<PlanGate>,
+    /// Rows of the table of allocation sites: `function, file:line`.
+    pub allocations: Vec<String>,
+    /// Action for `load` without `--action`.
+    pub default_action: abi::Action,
+}
+
+impl Artifact for Plan {
+    const NAME: &'static str = "plan";
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+/// A program of the BPF object that is attached by address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// `otf_alloc_call`, at the call: notes the size. Cookie: row of allocations.
+    AllocationCall,
+    /// `otf_alloc_return`, after the call. Cookie: row of allocations.
+    AllocationReturn,
+    /// `otf_gate`, at the entry of a function. Cookie: row of gates.
+    Gate,
+    /// `otf_site`, at a site. Cookie: row of sites.
+    Site,
+}
+
+/// A probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Program.
+    pub program: Program,
+    /// Where.
+    pub location: Location,
+    /// `bpf_get_attach_cookie`.
+    pub cookie: u64,
+}
+
+/// A global to be bound at load.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GlobalBinding {
+    /// Image.
+    pub image: ImageId,
+    /// Symbol (for `vmlinux` looked up in kallsyms; for modules `location` is used).
+    pub symbol: String,
+    /// Section and offset.
+    pub location: Location,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A site as events show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanSite {
+    /// Where.
+    pub location: Location,
+    /// The instruction.
+    pub text: String,
+    /// Inlining chain, innermost first.
+    pub chain: Vec<Frame>,
+    /// What was legal, in words.
+    pub legal: String,
+}
+
+/// A gate as events and `status` show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanGate {
+    /// Function.
+    pub function: String,
+    /// How it is reached.
+    pub reached_by: Vec<String>,
+    /// Pointee type of the instance, if any.
+    pub instance_type: Option<String>,
+    /// Spelled refusal value.
+    pub refusal: String,
+}

@@ -1,0 +1,89 @@
+//! `kernel.lock.yaml`: exactly which files a kernel profile stands for, and where they are cached.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything later stages need of a kernel and one compartment, pinned by hash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelLock {
+    /// [`crate::FORMAT_VERSION`].
+    pub version: u32,
+    /// Kernel profile, `debian-6.12`.
+    pub kernel: String,
+    /// Compartment, `sch_qfq`.
+    pub compartment: String,
+    /// Overlay that was applied, if any.
+    pub overlay: Option<String>,
+    /// `uname -r` of the kernel.
+    pub release: String,
+    /// Packages the files came from, sorted by name.
+    pub packages: Vec<LockedPackage>,
+    /// Boot image.
+    pub vmlinuz: CachedFile,
+    /// `vmlinux` with code and DWARF.
+    pub vmlinux: Image,
+    /// The compartment's modules with code and DWARF (build-id as loaded), sorted by name.
+    pub modules: Vec<Image>,
+    /// Loadable files for a VM: `.ko` of the compartment's modules (overlay builds where one
+    /// applies), sorted by module name.
+    pub loadable: Vec<Loadable>,
+    /// Kernel source tree the bitcode was made from, relative to the cache.
+    pub source: String,
+    /// Bitcode, sorted by source.
+    pub bitcode: Vec<Bitcode>,
+    /// `otf_guard.ko`, stripped of DWARF, for this release.
+    pub guard: CachedFile,
+}
+
+/// A package and the hash of its file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LockedPackage {
+    /// Package name.
+    pub name: String,
+    /// Its exact version.
+    pub version: String,
+    /// SHA-256 of the package file, hex.
+    pub sha256: String,
+}
+
+/// A file in the cache.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CachedFile {
+    /// Path relative to `$OTF_CACHE`.
+    pub path: String,
+    /// SHA-256, hex.
+    pub sha256: String,
+}
+
+/// An ELF image with code and DWARF.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// `vmlinux`, or the module's name as in lsmod.
+    pub name: String,
+    /// The ELF file.
+    pub file: CachedFile,
+    /// GNU build-id, hex, the same as in the running kernel.
+    pub build_id: String,
+}
+
+/// A module file that can be loaded into the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loadable {
+    /// Module name as in lsmod.
+    pub name: String,
+    /// The `.ko` (not compressed).
+    pub file: CachedFile,
+}
+
+/// One translation unit as LLVM bitcode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bitcode {
+    /// Source relative to the kernel tree, `net/sched/sch_qfq.c`.
+    pub source: String,
+    /// Image whose code this file is part of: `vmlinux` or a module name.
+    pub image: String,
+    /// Whether the file belongs to the compartment; otherwise it is scope: read for allocation
+    /// sites, types and flows, but not confined.
+    pub confined: bool,
+    /// The bitcode.
+    pub file: CachedFile,
+}

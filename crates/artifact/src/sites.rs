@@ -1,0 +1,262 @@
+//! `sites.json`: every machine instruction that is checked, its legal set and why. Written by the resolver.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Artifact,
+    analysis::{Analysis, LegalSet},
+    diagnostic::Diagnostic,
+    ids::{AllocationSiteId, GateId, GlobalId, ImageId, LegalSetId, SiteId},
+    places::Frame,
+};
+
+/// The sites of one compartment in its images. Carries the tables of the analysis it was joined
+/// with; `legal_sets` here extends `analysis.legal_sets` by unions that the ladder made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sites {
+    /// [`crate::FORMAT_VERSION`].
+    pub version: u32,
+    /// Images, the compartment's own first, `vmlinux` last.
+    pub images: Vec<SiteImage>,
+    /// Sites sorted by (image, section, offset).
+    pub sites: Vec<Site>,
+    /// Legal sets: rows of the analysis first, unions after them.
+    pub legal_sets: Vec<LegalSet>,
+    /// Where provenance is recorded, sorted by (image, section, offset).
+    pub allocation_probes: Vec<AllocationProbe>,
+    /// Allocation sites that have no probe and why: their objects stay without provenance.
+    pub untracked_allocations: Vec<Untracked>,
+    /// Machine entries of the gates.
+    pub gate_probes: Vec<GateProbe>,
+    /// Machine ranges of globals, for the binder.
+    pub global_symbols: Vec<GlobalSymbol>,
+    /// What was widened or could not be bound.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The analysis (its `functions` are dropped: they are no longer needed).
+    pub analysis: Analysis,
+}
+
+impl Artifact for Sites {
+    const NAME: &'static str = "sites";
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+/// An image that holds sites, allocation calls or globals.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteImage {
+    /// `vmlinux` or a module name.
+    pub name: String,
+    /// File name of the ELF, as in the lock.
+    pub file: String,
+    /// GNU build-id, hex.
+    pub build_id: String,
+    /// Text sections of the compartment in it (empty for `vmlinux` when it holds no site).
+    pub text: Vec<TextSection>,
+}
+
+/// A section with compartment code.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TextSection {
+    /// Section name; modules publish its address under /sys/module/NAME/sections.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A place in an image that survives relocation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Location {
+    /// Image.
+    pub image: ImageId,
+    /// Section name; for `vmlinux` the offset is from the symbol `_text`.
+    pub section: String,
+    /// Bytes from the section's start (`vmlinux`: from `_text`).
+    pub offset: u64,
+    /// Symbol it lies in, for people.
+    pub symbol: String,
+    /// Bytes from the symbol's start.
+    pub symbol_offset: u64,
+}
+
+/// What an instruction does to memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SiteKind {
+    /// One memory operand is written (plain, read-modify-write, atomic, SSE).
+    Store,
+    /// `bts`, `btr`, `btc` with a register index: writes at base + index / 8.
+    BitString,
+    /// `rep stos`, `rep movs`: a range at rdi.
+    RepString,
+    /// Call to a function that writes a range (`memcpy`, …).
+    BulkCall,
+}
+
+/// x86-64 general registers by their place in `struct pt_regs`' naming.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum Register {
+    Ax,
+    Bx,
+    Cx,
+    Dx,
+    Si,
+    Di,
+    Bp,
+    Sp,
+    R8,
+    R9,
+    R10,
+    R11,
+    R12,
+    R13,
+    R14,
+    R15,
+    Ip,
+}
+
+/// A memory operand: `segment:[base + index * scale + displacement]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Operand {
+    /// Base register; `Ip` with a displacement from the next instruction never appears: such an
+    /// operand is resolved into `global`.
+    pub base: Option<Register>,
+    /// Index register.
+    pub index: Option<Register>,
+    /// 1, 2, 4 or 8.
+    pub scale: u8,
+    /// Displacement.
+    pub displacement: i64,
+    /// The operand goes through gs: per-CPU.
+    pub per_cpu: bool,
+    /// Bit-string instruction: the register whose value / 8 (arithmetic, by operand size) is added.
+    pub bit_index: Option<Register>,
+}
+
+/// How many bytes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    /// Always this many.
+    Constant(u32),
+    /// The value of a register, times a factor (`rep stosq`: `cx * 8`; memcpy: `dx * 1`).
+    Register(Register, u32),
+}
+
+/// How a legal set was bound to the instruction: the precision ladder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// One write of the source.
+    Instruction,
+    /// Union over the line (with its inlining chain).
+    Line,
+    /// Union over the function.
+    Function,
+    /// Union over the compartment.
+    Compartment,
+}
+
+/// How the site is covered.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Coverage {
+    /// A probe checks it.
+    Probe,
+    /// Proven legal from the operand alone; says how.
+    Proven(String),
+    /// Cannot be probed; says why.
+    Unprobable(String),
+}
+
+/// Whether a call may be unwound from the site to its gate.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unwind {
+    /// Nothing that the compartment acquired since the gate can be held.
+    Safe,
+    /// Something may be held; says what.
+    Held(String),
+}
+
+/// One machine instruction that is checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    /// Where.
+    pub location: Location,
+    /// What it does.
+    pub kind: SiteKind,
+    /// The instruction, for people.
+    pub text: String,
+    /// Bytes of the instruction.
+    pub instruction_length: u8,
+    /// Memory operand (for calls and `rep`: `[di]`).
+    pub operand: Operand,
+    /// Bytes written.
+    pub length: Length,
+    /// Callee of a bulk call.
+    pub callee: Option<String>,
+    /// Inlining chain, innermost first; never empty (a site without DWARF has one frame with line 0).
+    pub chain: Vec<Frame>,
+    /// Rung.
+    pub precision: Precision,
+    /// What it may write.
+    pub legal: LegalSetId,
+    /// How it is covered.
+    pub coverage: Coverage,
+    /// Bytes from the stack pointer before the instruction to the frame's top (the return
+    /// address), from call frame information; `None` when unknown.
+    pub frame_size: Option<u32>,
+    /// Whether deny may unwind from here.
+    pub unwind: Unwind,
+}
+
+/// Where provenance is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocationProbe {
+    /// Which allocation; more than one when copies of it were merged into one call.
+    pub allocation: AllocationSiteId,
+    /// The call instruction, where a size argument can be read.
+    pub call: Location,
+    /// The instruction after the call, where `ax` is the object.
+    pub after: Location,
+}
+
+/// An allocation site without a probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untracked {
+    /// Which allocation.
+    pub allocation: AllocationSiteId,
+    /// Why.
+    pub reason: String,
+}
+
+/// The machine entry of a gate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateProbe {
+    /// Which gate.
+    pub gate: GateId,
+    /// First instruction of the function.
+    pub location: Location,
+}
+
+/// The machine range of a global.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GlobalSymbol {
+    /// Which global.
+    pub global: GlobalId,
+    /// Section and offset (`vmlinux`: from `_text`; per-CPU: offset in the per-CPU area).
+    pub location: Location,
+    /// Bytes, from the symbol table.
+    pub size: u64,
+}
+
+impl Sites {
+    /// The site in a row.
+    pub fn site(&self, id: SiteId) -> &Site {
+        &self.sites[id.index()]
+    }
+}

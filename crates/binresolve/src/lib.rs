@@ -1,0 +1,1 @@
+//! ELF, DWARF and x86 to sites with operands, joined with legal sets.

@@ -1,0 +1,1 @@
+//! Turns a kernel profile into image, debug information, modules, guard and bitcode.

@@ -1,0 +1,3 @@
+//! The offline command: analyze, resolve, compile, inspect, explain.
+
+fn main() {}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the check library, the generated tables, the loader and the guard agree
+ * on. crates/artifact/src/abi.rs mirrors it; a test compares the two.
+ */
+#ifndef OTF_ABI_H
+#define OTF_ABI_H
+
+#define OTF_MAX_PLACES		64	/* per legal set; policygen widens beyond */
+#define OTF_MAX_GLOBALS		32	/* per legal set; likewise */
+#define OTF_MAX_FRAMES		8	/* nested gates on one stack */
+#define OTF_MAX_TEXTS		8	/* text sections of a compartment */
+#define OTF_ALLOC_WORDS		8	/* allocation sites per bundle: 64 times this */
+#define OTF_NO_INSTANCE		0xff
+#define OTF_CACHE_GENERAL	0xffff	/* otf_place.cache: any kmalloc cache */
+#define OTF_CACHE_ANY		0xfffe	/* dedicated cache whose name is unknown */
+
+enum otf_action { OTF_AUDIT, OTF_KILL, OTF_DENY };
+enum otf_phase { OTF_TRANSITION, OTF_WORKING };
+enum otf_stack { OTF_STACK_NONE, OTF_STACK_OWN, OTF_STACK_COMPARTMENT, OTF_STACK_ANY };
+enum otf_length { OTF_LENGTH_CONSTANT, OTF_LENGTH_CX, OTF_LENGTH_DX, OTF_LENGTH_SI };
+
+enum otf_site_flags {
+	OTF_SITE_UNWIND = 1,	/* nothing can be held since the gate */
+	OTF_SITE_PERCPU = 2,	/* operand goes through gs */
+	OTF_SITE_RETURNS_DI = 4,	/* skipped call would have returned its first argument */
+	OTF_SITE_RETURNS_LENGTH = 8,	/* skipped call would have returned what it did not copy */
+	OTF_SITE_FRAME = 16,	/* frame_size is known */
+};
+
+enum otf_legal_flags {
+	OTF_LEGAL_ANY_HEAP = 1,
+	OTF_LEGAL_ANY_GLOBAL = 2,
+	OTF_LEGAL_PERCPU = 4,
+	OTF_LEGAL_USER = 8,
+};
+
+struct otf_site {
+	__s64 displacement;
+	__u32 legal;		/* row of otf_legal */
+	__u32 size;		/* bytes, or factor of the length register */
+	__u32 frame_size;	/* sp + this = slot of the return address */
+	__u16 shape;		/* case of otf_effective_address */
+	__u8 length;		/* enum otf_length */
+	__u8 flags;		/* enum otf_site_flags */
+	__u8 insn_len;
+	__u8 action;		/* most severe action that the policy allows here */
+	__u8 pad[6];
+};
+
+struct otf_legal {
+	__u32 first_place, places;	/* rows of otf_places */
+	__u32 first_global, globals;	/* rows of otf_global_rows */
+	__u8 stack;			/* enum otf_stack */
+	__u8 flags;			/* enum otf_legal_flags */
+	__u8 pad[6];
+};
+
+struct otf_place {
+	__u64 offset;
+	__u64 stride[2];	/* outermost first; 0 where there is no dimension */
+	__u64 count[2];		/* 0: as many as the object holds */
+	__u64 size;
+	__u64 object_min, object_max;	/* of the object as allocated; max 0: no bound */
+	__u64 allocations[OTF_ALLOC_WORDS];	/* bit per allocation site; all 0: not tracked */
+	__u32 cache;		/* row of otf_caches, or OTF_CACHE_* */
+	__u32 pad;
+};
+
+struct otf_gate {
+	__s64 refusal;
+	__u8 instance;		/* argument register, from 0, or OTF_NO_INSTANCE */
+	__u8 pad[7];
+};
+
+struct otf_alloc {
+	__u64 size;		/* constant size, or 0 */
+	__u8 size_arg;		/* argument register of the size, 0xff: none */
+	__u8 count_arg;		/* argument register to multiply with, 0xff: none */
+	__u8 is_order;		/* the argument is a page order */
+	__u8 pad[5];
+};
+
+/* map values */
+struct otf_range { __u64 start, end; };
+
+struct otf_state {		/* otf_state[0]; filled by otf_setup and otf-load */
+	__u32 phase;		/* enum otf_phase */
+	__u32 action;		/* enum otf_action */
+	__u64 page_offset, vmemmap, vmalloc_start, vmalloc_end, kernel_map;
+	__u32 texts, pad;
+	struct otf_range text[OTF_MAX_TEXTS];	/* compartment's code */
+};
+
+struct otf_object { __u64 start, size; __u32 alloc, pad; };
+
+struct otf_frame {		/* a gate that was entered */
+	__u64 sp;		/* at the first instruction: points to the return address */
+	__u64 ret;		/* the return address */
+	__u64 bx, bp, r12, r13, r14, r15;
+	__u64 instance;
+	__u64 refusal;
+	__u32 gate, pad;
+};
+
+struct otf_frames {
+	__u32 depth, pad;
+	struct otf_frame frame[OTF_MAX_FRAMES];
+};
+
+struct otf_quarantine {
+	__u64 object;		/* start of the heap object that holds the instance, or 0 */
+	__u64 time;		/* bpf_ktime_get_boot_ns */
+	__u64 refused;		/* entries refused since */
+	__u32 site, gate;	/* rows */
+};
+
+enum otf_class {
+	OTF_CLASS_USER, OTF_CLASS_STACK, OTF_CLASS_GLOBAL, OTF_CLASS_PERCPU, OTF_CLASS_SLAB,
+	OTF_CLASS_PAGES, OTF_CLASS_VMALLOC, OTF_CLASS_OTHER,
+};
+
+enum otf_reason {
+	OTF_OK,
+	OTF_UNKNOWN,		/* fits, but has no provenance */
+	OTF_BAD_CLASS,		/* this class is never legal here */
+	OTF_BAD_GLOBAL,		/* another global, read-only data, code */
+	OTF_BAD_STACK,		/* outside the frames that the stack rule allows */
+	OTF_BAD_LAYOUT,		/* no legal container has such a place */
+	OTF_BAD_BOUNDS,		/* leaves the object */
+	OTF_BAD_PROVENANCE,	/* object of another allocation site */
+	OTF_FREED,		/* object was freed and not obtained again */
+	OTF_BAD_ADDRESS,	/* not mapped, not canonical, wraps */
+};
+
+enum otf_done {			/* what happened to a violation */
+	OTF_DONE_REPORTED,
+	OTF_DONE_KILLED,
+	OTF_DONE_KILL_IMPOSSIBLE,	/* no task of its own: interrupt, kernel thread */
+	OTF_DONE_UNWOUND,	/* not executed, unwound to the gate, instance quarantined */
+	OTF_DONE_SKIPPED,	/* not executed; instance quarantined at the next gate */
+	OTF_DONE_SKIPPED_ONLY,	/* not executed; no gate noted, nothing quarantined */
+	OTF_DONE_DENY_FAILED,	/* the guard could not: the write happened */
+};
+
+struct otf_event {
+	__u64 time;		/* bpf_ktime_get_boot_ns */
+	__u64 address, length;
+	__u64 object, object_size;	/* 0 where there is none */
+	__u64 instance;
+	__u64 ip;
+	__u32 site;		/* row */
+	__u32 gate;		/* row, or ~0 */
+	__u32 alloc;		/* allocation site of the object, or ~0 */
+	__u32 pid, tid, cpu;
+	__u8 class, reason, done, phase;
+	__u8 in_interrupt, pad[3];
+	char comm[16];
+	char cache[32];
+};
+
+enum otf_counter {
+	OTF_COUNT_CHECKS,
+	OTF_COUNT_VIOLATIONS,
+	OTF_COUNT_UNKNOWN,
+	OTF_COUNT_EVENTS_LOST,		/* ring buffer full */
+	OTF_COUNT_RECORDS_LOST,		/* provenance not recorded: map full or busy */
+	OTF_COUNT_FRAMES_LOST,		/* gate frame not noted */
+	OTF_COUNT_NO_FRAME,		/* violation without a live gate frame */
+	OTF_COUNT_DENY_FAILED,		/* the write happened although the action is deny */
+	OTF_COUNT_KILL_IMPOSSIBLE,
+	OTF_COUNT_REFUSED,		/* entries refused for a quarantined instance */
+	OTF_COUNT_BAD_COOKIE,		/* a probe without a row: a bug */
+	OTF_COUNT_WEAK,			/* allowed by any_heap, any_global or per-CPU alone */
+	OTF_COUNT_QUARANTINE_FULL,	/* instance could not be quarantined */
+	OTF_COUNT_RECORDS,		/* provenance records made */
+	OTF_COUNT_MAX,
+};
+
+struct otf_site_count { __u64 hits, violations, unknown; };
+
+struct otf_cache {		/* otf_slab_caches: what otf_setup found */
+	__u64 address;
+	__u32 size, object_size;
+	char name[56];
+	char unique[56];	/* name of its folder under /sys/kernel/slab */
+};
+
+#endif

@@ -1,0 +1,1 @@
+//! Sites to policy.yaml, policy.yaml to a signed bundle.

@@ -1,0 +1,3 @@
+//! otf-load: verify, load, watch and unload bundles.
+
+fn main() {}
