@@ -12,6 +12,7 @@ pub const ALLOC_WORDS: usize = 8;
 pub const NO_INSTANCE: u8 = 0xff;
 pub const CACHE_GENERAL: u32 = 0xffff;
 pub const CACHE_ANY: u32 = 0xfffe;
+pub const CACHE_NONE: u32 = 0xfffd;
 
 pub const SITE_UNWIND: u8 = 1;
 pub const SITE_PERCPU: u8 = 2;

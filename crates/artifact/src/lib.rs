@@ -4,6 +4,7 @@
 //! JSON with sorted keys and a final newline, and refers to rows of its tables by typed index.
 
 pub mod abi;
+pub mod allocators;
 pub mod analysis;
 pub mod bundle;
 pub mod diagnostic;
@@ -11,6 +12,7 @@ pub mod ids;
 pub mod kernel;
 pub mod places;
 pub mod sites;
+pub mod yaml;
 
 use std::io::{self, Write};
 

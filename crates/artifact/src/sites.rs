@@ -223,6 +223,18 @@ pub struct AllocationProbe {
     pub call: Location,
     /// The instruction after the call, where `ax` is the object.
     pub after: Location,
+    /// Function called, as the object file names it.
+    pub callee: String,
+    /// Requested size in bytes when constant at this call.
+    pub size: Option<u64>,
+    /// Argument (from 0) of the call that holds the size, or the page order if `is_order`.
+    pub size_argument: Option<u8>,
+    /// Argument that the size is multiplied with.
+    pub count_argument: Option<u8>,
+    /// `size_argument` is a page order.
+    pub is_order: bool,
+    /// `ax` is a `struct page *`, not the address of the memory.
+    pub returns_page: bool,
 }
 
 /// An allocation site without a probe.
