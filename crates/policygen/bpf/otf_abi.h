@@ -6,6 +6,8 @@
 #ifndef OTF_ABI_H
 #define OTF_ABI_H
 
+#include <linux/types.h>
+
 #define OTF_MAX_PLACES		64	/* per legal set; policygen widens beyond */
 #define OTF_MAX_GLOBALS		32	/* per legal set; likewise */
 #define OTF_MAX_FRAMES		8	/* nested gates on one stack */
@@ -14,6 +16,7 @@
 #define OTF_NO_INSTANCE		0xff
 #define OTF_CACHE_GENERAL	0xffff	/* otf_place.cache: any kmalloc cache */
 #define OTF_CACHE_ANY		0xfffe	/* dedicated cache whose name is unknown */
+#define OTF_CACHE_NONE		0xfffd	/* not from a slab: pages, vmalloc */
 
 enum otf_action { OTF_AUDIT, OTF_KILL, OTF_DENY };
 enum otf_phase { OTF_TRANSITION, OTF_WORKING };
@@ -98,6 +101,7 @@ struct otf_frame {		/* a gate that was entered */
 	__u64 sp;		/* at the first instruction: points to the return address */
 	__u64 ret;		/* the return address */
 	__u64 bx, bp, r12, r13, r14, r15;
+	__u64 flags;
 	__u64 instance;
 	__u64 refusal;
 	__u32 gate, pad;
@@ -105,6 +109,7 @@ struct otf_frame {		/* a gate that was entered */
 
 struct otf_frames {
 	__u32 depth, pad;
+	__u64 lost_sp;		/* outermost gate that found no room, or 0 */
 	struct otf_frame frame[OTF_MAX_FRAMES];
 };
 

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The verdict on one write: first the class of the address, then the layout
+ * rule, then provenance. Nothing here acts; otf.bpf.c does.
+ */
+#ifndef OTF_CHECK_H
+#define OTF_CHECK_H
+
+#include "otf_memory.h"
+#include "otf_tables.h"
+
+struct otf_verdict {
+	__u64 object, size;	/* object at the address, 0: none */
+	__u64 cache;
+	__u32 alloc;		/* of its record, or ~0 */
+	__u8 class, reason;
+	bool weak;		/* allowed by a wide rule alone */
+};
+
+/* one walk over the places of a legal set */
+struct otf_walk {
+	__u64 offset, length;	/* of the write in the object */
+	__u64 size;		/* of the object */
+	__u64 cache;		/* its slab cache, 0: pages or vmalloc */
+	__u32 first;
+	__u32 alloc;		/* allocation site of its record, or ~0 */
+	bool general;
+	bool fits;		/* out: some place has room for the write */
+	bool tracked;		/* out: every place that fits is tracked by provenance */
+	bool allowed;		/* out: a place that fits allows the allocation site */
+};
+
+static __always_inline bool otf_cache_fits(const struct otf_place *p, const struct otf_walk *w)
+{
+	__u32 row = p->cache;
+	__u64 *cache;
+
+	if (!w->cache)
+		return row == OTF_CACHE_GENERAL || row == OTF_CACHE_NONE;
+	if (row == OTF_CACHE_GENERAL)
+		return w->general;
+	if (row == OTF_CACHE_ANY)
+		return true;
+	cache = bpf_map_lookup_elem(&otf_caches, &row);
+	return cache && *cache == w->cache;
+}
+
+static __always_inline bool otf_place_fits(const struct otf_place *p, const struct otf_walk *w)
+{
+	__u64 offset = w->offset, n;
+	int d;
+
+	if (w->size < p->object_min)
+		return false;
+	/*
+	 * A slab object is as large as its cache. The largest padding is that of
+	 * kmalloc: less than the next power of two, or the next page for large ones.
+	 */
+	if (p->object_max && w->general && w->size >= 2 * p->object_max && w->size > 64)
+		return false;
+	if (!otf_cache_fits(p, w))
+		return false;
+	if (offset < p->offset)
+		return false;
+	offset -= p->offset;
+	for (d = 0; d < 2; d++) {
+		if (!p->stride[d])
+			continue;
+		n = offset / p->stride[d];
+		if (p->count[d] && n >= p->count[d])
+			return false;
+		offset -= n * p->stride[d];
+	}
+	return offset < p->size && w->length <= p->size - offset;
+}
+
+static long otf_walk_place(__u32 i, struct otf_walk *w)
+{
+	__u32 row = w->first + i;
+	const struct otf_place *p;
+	__u64 all = 0;
+	int k;
+
+	if (row >= otf_nplaces)
+		return 1;
+	p = &otf_places[row];
+	if (!otf_place_fits(p, w))
+		return 0;
+	w->fits = true;
+	for (k = 0; k < OTF_ALLOC_WORDS; k++)
+		all |= p->allocations[k];
+	if (!all) {
+		w->tracked = false;
+		return 1;
+	}
+	if (w->alloc < 64 * OTF_ALLOC_WORDS &&
+	    p->allocations[w->alloc / 64] & (1ULL << (w->alloc % 64))) {
+		w->allowed = true;
+		return 1;
+	}
+	return 0;
+}
+
+/* the layout rule and provenance on an object whose bounds are known */
+static __noinline void otf_check_object(const struct otf_legal *l, struct otf_walk *w,
+					struct otf_verdict *v, const struct otf_object *record)
+{
+	__u32 *freed;
+
+	if (w->offset >= w->size || w->length > w->size - w->offset) {
+		v->reason = OTF_BAD_BOUNDS;
+		return;
+	}
+	if (l->flags & OTF_LEGAL_ANY_HEAP) {
+		v->weak = true;
+		return;
+	}
+	if (!l->places) {
+		v->reason = OTF_BAD_CLASS;
+		return;
+	}
+	w->first = l->first_place;
+	w->fits = w->allowed = false;
+	w->tracked = true;
+	bpf_loop(l->places, otf_walk_place, w, 0);
+	if (!w->fits) {
+		v->reason = OTF_BAD_LAYOUT;
+		return;
+	}
+	if (!w->tracked)
+		return;
+	/* a dedicated cache says itself what its objects are; general ones need the record */
+	if (record) {
+		if (!w->allowed)
+			v->reason = OTF_BAD_PROVENANCE;
+		else if (w->offset + w->length > record->size)
+			v->reason = OTF_BAD_BOUNDS;
+		return;
+	}
+	freed = bpf_map_lookup_elem(&otf_freed, &v->object);
+	if (freed)
+		v->reason = OTF_FREED;
+	else if (w->general || !w->cache)
+		v->reason = OTF_UNKNOWN;
+}
+
+static __always_inline void otf_check_slab(const struct otf_state *st, const struct otf_legal *l,
+					   __u64 head, __u64 addr, __u64 length,
+					   struct otf_verdict *v)
+{
+	struct otf_slab s = {};
+	struct otf_walk w = {};
+	struct otf_object *record;
+
+	v->class = OTF_CLASS_SLAB;
+	otf_find_slab(st, head, addr, &s);
+	v->cache = s.cache;
+	v->object = s.object;
+	v->size = s.size;
+	if (!s.cache || addr < s.object) {
+		v->reason = OTF_BAD_BOUNDS;
+		return;
+	}
+	record = bpf_map_lookup_elem(&otf_objects, &v->object);
+	v->alloc = record ? record->alloc : ~0U;
+	w.offset = addr - s.object;
+	w.length = length;
+	w.size = s.size;
+	w.cache = s.cache;
+	w.general = s.general;
+	w.alloc = v->alloc;
+	otf_check_object(l, &w, v, record);
+}
+
+/* pages of the linear map that are no slab, and vmalloc memory */
+static __always_inline void otf_check_pages(const struct otf_state *st, const struct otf_legal *l,
+					    __u64 head, __u64 addr, __u64 length,
+					    struct otf_verdict *v)
+{
+	__u64 page = addr & ~(__u64)(OTF_PAGE_SIZE - 1);
+	struct otf_walk w = {};
+	struct otf_object *record = bpf_map_lookup_elem(&otf_pages, &page);
+
+	v->class = head ? OTF_CLASS_PAGES : OTF_CLASS_VMALLOC;
+	if (record) {
+		v->object = record->start;
+		v->size = record->size;
+		v->alloc = record->alloc;
+	} else if (head) {
+		v->object = otf_page_address(st, head);
+		v->size = otf_folio_size(head);
+	} else if (l->flags & (OTF_LEGAL_ANY_HEAP | OTF_LEGAL_PERCPU) ||
+		   l->stack == OTF_STACK_ANY) {
+		/* bounds unknown: another task's stack, a per-CPU chunk, any area */
+		v->weak = true;
+		return;
+	} else {
+		v->reason = l->places ? OTF_UNKNOWN : OTF_BAD_CLASS;
+		return;
+	}
+	if (head && !record && l->flags & OTF_LEGAL_PERCPU) {
+		v->weak = true;	/* the first per-CPU chunk lies in the linear map */
+		return;
+	}
+	w.offset = addr - v->object;
+	w.length = length;
+	w.size = v->size;
+	w.alloc = v->alloc;
+	otf_check_object(l, &w, v, record);
+}
+
+struct otf_global_walk { __u64 start, end; __u32 first; bool found; };
+
+static long otf_walk_global(__u32 i, struct otf_global_walk *w)
+{
+	__u32 at = w->first + i, row;
+	struct otf_range *r;
+
+	if (at >= otf_nglobal_rows)
+		return 1;
+	row = otf_global_rows[at];
+	r = bpf_map_lookup_elem(&otf_globals, &row);
+	if (r && w->start >= r->start && w->end <= r->end)
+		w->found = true;
+	return w->found;
+}
+
+static __always_inline void otf_check_global(const struct otf_legal *l, __u64 addr, __u64 end,
+					     struct otf_verdict *v)
+{
+	struct otf_global_walk w = { .start = addr, .end = end, .first = l->first_global };
+
+	v->class = OTF_CLASS_GLOBAL;
+	bpf_loop(l->globals, otf_walk_global, &w, 0);
+	if (w.found)
+		return;
+	if (l->flags & OTF_LEGAL_ANY_GLOBAL)
+		v->weak = true;	/* read-only data and code fault on their own */
+	else
+		v->reason = OTF_BAD_GLOBAL;
+}
+
+/*
+ * The stack that the store runs on. gate_sp: stack pointer noted at the entry
+ * gate, 0: none. top: end of the stack.
+ */
+static __always_inline void otf_check_stack(const struct otf_site *site, const struct otf_legal *l,
+					    __u64 sp, __u64 gate_sp, __u64 top, __u64 addr,
+					    __u64 end, struct otf_verdict *v)
+{
+	__u64 limit = top;
+
+	v->class = OTF_CLASS_STACK;
+	switch (l->stack) {
+	case OTF_STACK_NONE:
+		v->reason = OTF_BAD_STACK;
+		return;
+	case OTF_STACK_OWN:
+		if (site->flags & OTF_SITE_FRAME)
+			limit = sp + site->frame_size;
+		else if (gate_sp)
+			limit = gate_sp;
+		break;
+	case OTF_STACK_COMPARTMENT:
+		if (gate_sp)
+			limit = gate_sp;
+		else
+			v->weak = true;
+		break;
+	default:
+		v->weak = true;
+		break;
+	}
+	/* below the stack pointer nothing is alive: x86-64 kernels have no red zone */
+	if (addr < sp || end > limit)
+		v->reason = OTF_BAD_STACK;
+}
+
+/* where the store runs */
+struct otf_context {
+	__u64 sp;
+	__u64 stack, top;	/* bounds of the stack it runs on */
+	__u64 task_stack;	/* of current; another one in an interrupt */
+	__u64 gate_sp;
+};
+
+static __always_inline void otf_check(const struct otf_state *st, const struct otf_site *site,
+				      const struct otf_legal *l, const struct otf_context *c,
+				      __u64 addr, __u64 length, struct otf_verdict *v)
+{
+	__u64 end = addr + length, head;
+
+	if (!length)
+		return;
+	if (end < addr) {
+		v->class = OTF_CLASS_OTHER;
+		v->reason = OTF_BAD_ADDRESS;
+		return;
+	}
+	if (site->flags & OTF_SITE_PERCPU) {
+		v->class = OTF_CLASS_PERCPU;
+		if (l->flags & OTF_LEGAL_PERCPU)
+			v->weak = true;
+		else
+			v->reason = OTF_BAD_CLASS;
+		return;
+	}
+	if ((__s64)addr > 0) {
+		v->class = OTF_CLASS_USER;
+		if (!(l->flags & OTF_LEGAL_USER))
+			v->reason = OTF_BAD_CLASS;
+		return;
+	}
+	if (addr >= c->stack && addr < c->top) {
+		otf_check_stack(site, l, c->sp, c->gate_sp, c->top, addr, end, v);
+		return;
+	}
+	if (addr - c->task_stack < OTF_THREAD_SIZE) {
+		v->class = OTF_CLASS_STACK;	/* interrupted task's: only a caller's object */
+		if (l->stack == OTF_STACK_ANY)
+			v->weak = true;
+		else
+			v->reason = OTF_BAD_STACK;
+		return;
+	}
+	if (addr >= st->kernel_map) {
+		otf_check_global(l, addr, end, v);
+		return;
+	}
+	if (otf_in_linear_map(st, addr)) {
+		head = otf_head_page(st, addr);
+		if (head && otf_page_is_slab(head))
+			otf_check_slab(st, l, head, addr, length, v);
+		else if (head)
+			otf_check_pages(st, l, head, addr, length, v);
+		else
+			v->class = OTF_CLASS_OTHER, v->reason = OTF_BAD_ADDRESS;
+		return;
+	}
+	if (addr >= st->vmalloc_start && addr < st->vmalloc_end) {
+		otf_check_pages(st, l, 0, addr, length, v);
+		return;
+	}
+	v->class = OTF_CLASS_OTHER;
+	v->reason = OTF_BAD_ADDRESS;
+}
+
+#endif

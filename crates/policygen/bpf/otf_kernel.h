@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The few kernel types that the checks read, relocated by CO-RE, and pt_regs of x86-64. */
+#ifndef OTF_KERNEL_H
+#define OTF_KERNEL_H
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+struct pt_regs {
+	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di;
+	unsigned long orig_ax, ip, cs, flags, sp, ss;
+};
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct list_head { struct list_head *next, *prev; };
+struct kobject { const char *name; };
+
+struct kmem_cache {
+	unsigned int flags, size, object_size, red_left_pad;
+	const char *name;
+	struct list_head list;
+	struct kobject kobj;
+};
+
+struct slab { struct kmem_cache *slab_cache; };
+
+struct page {
+	unsigned long flags;
+	unsigned long compound_head;
+	unsigned int page_type;
+};
+
+struct folio { unsigned long _flags_1; };
+
+struct task_struct {
+	void *stack;
+	unsigned int flags;
+	int pid, tgid;
+};
+
+#pragma clang attribute pop
+
+enum pagetype___otf { PGTY_slab___otf = 0xf5 };
+enum pageflags___otf { PG_head___otf = 6 };
+enum _slab_flag_bits___otf { _SLAB_KMALLOC___otf = 4 };
+
+#define OTF_PAGE_SIZE	4096
+#define OTF_PAGE_SHIFT	12
+#define OTF_THREAD_SIZE	16384	/* x86-64 without KASAN, task and interrupt stacks alike */
+#define OTF_PF_KTHREAD	0x00200000
+
+#endif

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What lies at an address: page, slab, object bounds. Reads kernel memory, writes nothing. */
+#ifndef OTF_MEMORY_H
+#define OTF_MEMORY_H
+
+#include "otf_maps.h"
+
+struct otf_slab {
+	__u64 cache;		/* struct kmem_cache, 0: not a slab page */
+	__u64 object, size;	/* start and usable bytes of the object at the address */
+	bool general;		/* a kmalloc cache */
+};
+
+static __always_inline __u64 otf_page_of(const struct otf_state *st, __u64 addr)
+{
+	return st->vmemmap + ((addr - st->page_offset) >> OTF_PAGE_SHIFT) *
+	       bpf_core_type_size(struct page);
+}
+
+static __always_inline __u64 otf_page_address(const struct otf_state *st, __u64 page)
+{
+	return st->page_offset + (((page - st->vmemmap) / bpf_core_type_size(struct page)) <<
+				  OTF_PAGE_SHIFT);
+}
+
+/* head page of the folio that holds the address; 0 where there is none */
+static __always_inline __u64 otf_head_page(const struct otf_state *st, __u64 addr)
+{
+	__u64 page = otf_page_of(st, addr);
+	unsigned long head;
+
+	if (BPF_CORE_READ_INTO(&head, (struct page *)page, compound_head))
+		return 0;
+	return head & 1 ? head - 1 : page;
+}
+
+static __always_inline bool otf_page_is_slab(__u64 page)
+{
+	__u32 type = BPF_CORE_READ((struct page *)page, page_type);
+
+	return type >> 24 == bpf_core_enum_value(enum pagetype___otf, PGTY_slab___otf);
+}
+
+/* bytes of the folio that starts at a head page */
+static __always_inline __u64 otf_folio_size(__u64 head)
+{
+	unsigned long flags = BPF_CORE_READ((struct page *)head, flags);
+
+	if (!(flags & (1UL << bpf_core_enum_value(enum pageflags___otf, PG_head___otf))))
+		return OTF_PAGE_SIZE;
+	return (__u64)OTF_PAGE_SIZE << (BPF_CORE_READ((struct folio *)head, _flags_1) & 0xff);
+}
+
+static __always_inline void otf_find_slab(const struct otf_state *st, __u64 head, __u64 addr,
+					  struct otf_slab *s)
+{
+	struct kmem_cache *cache = BPF_CORE_READ((struct slab *)head, slab_cache);
+	__u64 base = otf_page_address(st, head);
+	__u32 size = BPF_CORE_READ(cache, size);
+	__u32 flags = BPF_CORE_READ(cache, flags);
+
+	s->cache = (__u64)cache;
+	if (!size) {
+		s->cache = 0;
+		return;
+	}
+	s->object = base + (addr - base) / size * size + BPF_CORE_READ(cache, red_left_pad);
+	s->size = BPF_CORE_READ(cache, object_size);
+	s->general = flags & (1U << bpf_core_enum_value(enum _slab_flag_bits___otf,
+							_SLAB_KMALLOC___otf));
+}
+
+static __always_inline bool otf_in_linear_map(const struct otf_state *st, __u64 addr)
+{
+	return addr >= st->page_offset && addr < st->vmalloc_start;
+}
+
+#endif
