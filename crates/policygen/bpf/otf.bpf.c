@@ -117,6 +117,7 @@ static __always_inline void otf_report(const struct otf_verdict *v, __u32 row, _
 				       __u8 phase, bool in_interrupt)
 {
 	struct otf_event *e = bpf_ringbuf_reserve(&otf_events, sizeof(*e), 0);
+	struct kmem_cache *cache = (void *)v->cache;
 	__u64 id = bpf_get_current_pid_tgid();
 
 	if (!e) {
@@ -143,9 +144,8 @@ static __always_inline void otf_report(const struct otf_verdict *v, __u32 row, _
 	e->phase = phase;
 	e->in_interrupt = in_interrupt;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
-	if (v->cache)
-		bpf_probe_read_kernel_str(e->cache, sizeof(e->cache),
-					  BPF_CORE_READ((struct kmem_cache *)v->cache, name));
+	if (cache)
+		bpf_probe_read_kernel_str(e->cache, sizeof(e->cache), BPF_CORE_READ(cache, name));
 	bpf_ringbuf_submit(e, 0);
 }
 
@@ -301,11 +301,13 @@ static long otf_walk_page(__u32 i, struct otf_pages_walk *w)
 {
 	__u64 page = w->record.start + (__u64)i * OTF_PAGE_SIZE;
 
-	if (w->drop)
+	if (w->drop) {
 		bpf_map_delete_elem(&otf_pages, &page);
-	else if (bpf_map_update_elem(&otf_pages, &page, &w->record, 0))
+	} else if (bpf_map_update_elem(&otf_pages, &page, &w->record, 0)) {
 		w->failed = true;
-	return w->failed;
+		return 1;
+	}
+	return 0;
 }
 
 static __always_inline __u32 otf_pages_in(__u64 size)
@@ -446,10 +448,10 @@ int otf_free_bulk(struct pt_regs *ctx)
 
 /* ----------------------------------------------------------------- set-up */
 
-extern const void page_offset_base __ksym;
-extern const void vmemmap_base __ksym;
-extern const void vmalloc_base __ksym;
-extern const void slab_caches __ksym;
+extern const void page_offset_base __ksym __weak;
+extern const void vmemmap_base __ksym __weak;
+extern const void vmalloc_base __ksym __weak;
+extern const void slab_caches __ksym __weak;
 
 struct otf_caches_walk { __u64 at; __u32 n; };
 
@@ -483,7 +485,8 @@ int otf_setup(void *ctx)
 	struct otf_state *st = otf_get_state();
 	struct otf_caches_walk w = {};
 
-	if (!st || bpf_probe_read_kernel(&st->page_offset, 8, &page_offset_base) ||
+	if (!st || !&slab_caches ||
+	    bpf_probe_read_kernel(&st->page_offset, 8, &page_offset_base) ||
 	    bpf_probe_read_kernel(&st->vmemmap, 8, &vmemmap_base) ||
 	    bpf_probe_read_kernel(&st->vmalloc_start, 8, &vmalloc_base) ||
 	    bpf_probe_read_kernel(&w.at, 8, &slab_caches))

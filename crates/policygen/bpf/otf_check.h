@@ -220,9 +220,10 @@ static long otf_walk_global(__u32 i, struct otf_global_walk *w)
 		return 1;
 	row = otf_global_rows[at];
 	r = bpf_map_lookup_elem(&otf_globals, &row);
-	if (r && w->start >= r->start && w->end <= r->end)
-		w->found = true;
-	return w->found;
+	if (!r || w->start < r->start || w->end > r->end)
+		return 0;
+	w->found = true;
+	return 1;
 }
 
 static __always_inline void otf_check_global(const struct otf_legal *l, __u64 addr, __u64 end,
