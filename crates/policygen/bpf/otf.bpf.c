@@ -17,12 +17,12 @@ extern int otf_guard_unwind(struct pt_regs *ctx, const void *frame, __u32 frame_
 static __always_inline __u64 otf_argument(struct pt_regs *ctx, __u8 n)
 {
 	switch (n) {
-	case 0: return ctx->di;
-	case 1: return ctx->si;
-	case 2: return ctx->dx;
-	case 3: return ctx->cx;
-	case 4: return ctx->r8;
-	case 5: return ctx->r9;
+	case 0: return OTF_REGISTER(ctx, di);
+	case 1: return OTF_REGISTER(ctx, si);
+	case 2: return OTF_REGISTER(ctx, dx);
+	case 3: return OTF_REGISTER(ctx, cx);
+	case 4: return OTF_REGISTER(ctx, r8);
+	case 5: return OTF_REGISTER(ctx, r9);
 	default: return 0;
 	}
 }
@@ -152,9 +152,9 @@ static __always_inline void otf_report(const struct otf_verdict *v, __u32 row, _
 static __always_inline __u64 otf_length_of(struct pt_regs *ctx, const struct otf_site *site)
 {
 	switch (site->length) {
-	case OTF_LENGTH_CX: return ctx->cx * site->size;
-	case OTF_LENGTH_DX: return ctx->dx * site->size;
-	case OTF_LENGTH_SI: return ctx->si * site->size;
+	case OTF_LENGTH_CX: return OTF_REGISTER(ctx, cx) * site->size;
+	case OTF_LENGTH_DX: return OTF_REGISTER(ctx, dx) * site->size;
+	case OTF_LENGTH_SI: return OTF_REGISTER(ctx, si) * site->size;
 	default: return site->size;
 	}
 }

@@ -13,6 +13,16 @@ struct pt_regs {
 	unsigned long orig_ax, ip, cs, flags, sp, ss;
 };
 
+/*
+ * The verifier wants constant offsets into the context, and LLVM likes to merge
+ * loads of different registers into one with a computed offset.
+ */
+#define OTF_REGISTER(ctx, reg) ({ \
+	__u64 value_; \
+	asm volatile("%0 = *(u64 *)(%1 + %2)" : "=r"(value_) : "r"(ctx), \
+		     "i"(__builtin_offsetof(struct pt_regs, reg))); \
+	value_; })
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct list_head { struct list_head *next, *prev; };

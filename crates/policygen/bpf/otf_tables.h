@@ -16,7 +16,10 @@ extern const struct otf_alloc otf_allocs[];
 
 extern const __u32 otf_nsites, otf_nlegals, otf_nplaces, otf_nglobal_rows, otf_ngates, otf_nallocs;
 
-/* base + index * scale (+ bit index) of an operand shape, without the displacement */
+/*
+ * base + index * scale (+ bit index) of an operand shape, without the displacement.
+ * Always inlined; registers are read by inline assembly as OTF_REGISTER does.
+ */
 extern __u64 otf_effective_address(struct pt_regs *ctx, __u32 shape);
 
 #endif

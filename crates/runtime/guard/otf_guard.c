@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Lets a policy's programs refuse a write. Three kfuncs for kprobe programs:
+ * leave out the probed instruction, unwind to the gate that was noted, refuse
+ * at a gate. They change the registers of the interrupted code and nothing
+ * else; what cannot be done safely is refused, and the program counts it.
+ */
+#include <linux/bpf.h>
+#include <linux/btf.h>
+#include <linux/btf_ids.h>
+#include <linux/kprobes.h>
+#include <linux/linkage.h>
+#include <linux/module.h>
+#include <linux/ptrace.h>
+#include <linux/uaccess.h>
+
+/* struct otf_frame of otf_abi.h, as far as it is needed here */
+struct otf_guard_frame {
+	u64 sp, ret;
+	u64 bx, bp, r12, r13, r14, r15;
+	u64 flags, instance, refusal;
+	u32 gate, pad;
+};
+
+/* where a refused call continues: nothing but a return */
+void otf_guard_return(void);
+asm(".text\n"
+    ".type otf_guard_return, @function\n"
+    "otf_guard_return:\n"
+    "	endbr64\n"
+    "	" ASM_RET
+    ".size otf_guard_return, . - otf_guard_return\n");
+
+/*
+ * Address of the probed instruction, NULL unless it is probed by int3: the
+ * handler of a jump-optimised probe ignores what is done to the registers.
+ */
+static u8 *otf_guard_probed(struct pt_regs *regs)
+{
+	u8 *addr = (u8 *)regs->ip - INT3_INSN_SIZE;
+	u8 insn;
+
+	if (user_mode(regs) || copy_from_kernel_nofault(&insn, addr, 1) ||
+	    insn != INT3_INSN_OPCODE)
+		return NULL;
+	return addr;
+}
+
+__bpf_kfunc_start_defs();
+
+/* Goes on at the next instruction; a left-out call may still get a return value. */
+__bpf_kfunc int otf_guard_skip(struct pt_regs *ctx, u32 insn_len, bool set_ax, u64 ax)
+{
+	u8 *addr = otf_guard_probed(ctx);
+
+	if (!addr)
+		return -EOPNOTSUPP;
+	if (!insn_len || insn_len > MAX_INSN_SIZE)
+		return -EINVAL;
+	if (set_ax)
+		ctx->ax = ax;
+	ctx->ip = (unsigned long)addr + insn_len;
+	return 0;
+}
+
+/* Returns from the gate with its refusal value, as if the gate had returned at once. */
+__bpf_kfunc int otf_guard_unwind(struct pt_regs *ctx, const void *frame, u32 frame__sz)
+{
+	const struct otf_guard_frame *f = frame;
+	unsigned long ret;
+
+	if (frame__sz < sizeof(*f))
+		return -EINVAL;
+	if (!otf_guard_probed(ctx))
+		return -EOPNOTSUPP;
+	if (f->sp <= ctx->sp || f->sp - ctx->sp > THREAD_SIZE || f->sp & 7)
+		return -EINVAL;
+	if (copy_from_kernel_nofault(&ret, (void *)f->sp, sizeof(ret)) || ret != f->ret)
+		return -EFAULT;
+	ctx->sp = f->sp;
+	ctx->bx = f->bx;
+	ctx->bp = f->bp;
+	ctx->r12 = f->r12;
+	ctx->r13 = f->r13;
+	ctx->r14 = f->r14;
+	ctx->r15 = f->r15;
+	ctx->ax = f->refusal;
+	ctx->ip = (unsigned long)otf_guard_return;
+	return 0;
+}
+
+/* At the first instruction of a gate: does not enter it. */
+__bpf_kfunc int otf_guard_refuse(struct pt_regs *ctx, s64 value)
+{
+	if (user_mode(ctx))
+		return -EINVAL;
+	ctx->ax = value;
+	ctx->ip = (unsigned long)otf_guard_return;
+	return 0;
+}
+
+__bpf_kfunc_end_defs();
+
+BTF_KFUNCS_START(otf_guard_kfuncs)
+BTF_ID_FLAGS(func, otf_guard_skip)
+BTF_ID_FLAGS(func, otf_guard_unwind)
+BTF_ID_FLAGS(func, otf_guard_refuse)
+BTF_KFUNCS_END(otf_guard_kfuncs)
+
+static const struct btf_kfunc_id_set otf_guard_set = {
+	.owner = THIS_MODULE,
+	.set = &otf_guard_kfuncs,
+};
+
+static int __init otf_guard_init(void)
+{
+	/* a program that uses a kfunc holds this module until it is unloaded */
+	return register_btf_kfunc_id_set(BPF_PROG_TYPE_KPROBE, &otf_guard_set);
+}
+
+static void __exit otf_guard_exit(void)
+{
+}
+
+module_init(otf_guard_init);
+module_exit(otf_guard_exit);
+MODULE_DESCRIPTION("Refuses writes that an OTF policy calls illegal");
+MODULE_LICENSE("GPL");
