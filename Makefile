@@ -1,0 +1,67 @@
+# make analyze [KERNEL=debian-6.12] [COMPARTMENT=sch_qfq] [OVERLAY=…]   ends with the path of a signed bundle
+# make demo                                                            the attack without and with the bundle
+# make test                                                            everything
+KERNEL      ?= debian-6.12
+COMPARTMENT ?= sch_qfq
+OVERLAY     ?=
+OTF_CACHE   ?= $(HOME)/.cache/otf
+export OTF_CACHE
+
+CARGO   := cargo
+OTF     := target/release/otf
+VMTEST  := target/release/otf-vmtest
+STATIC  := target/static/x86_64-unknown-linux-gnu/release
+LOAD    := $(STATIC)/otf-load
+TOOLS   := $(OTF_CACHE)/lint-tools
+PUBKEY  := $(OTF_CACHE)/keys/otf.pub
+
+.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean
+all: build
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	$(CARGO) build --release --workspace --bins
+	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --target x86_64-unknown-linux-gnu \
+		--target-dir target/static -p otf-load -p otf-vmtest --bin otf-load --bin otf-guest-init
+
+analyze: build
+	$(OTF) analyze --kernel $(KERNEL) --compartment $(COMPARTMENT) $(if $(OVERLAY),--overlay $(OVERLAY))
+
+# The bundles that demo and tests use: the stock module, the module with the bug, the broken module.
+bundles: build
+	$(OTF) analyze --kernel $(KERNEL) --compartment sch_qfq
+	$(OTF) analyze --kernel $(KERNEL) --compartment sch_qfq --overlay cve-2023-31436
+	$(OTF) analyze --kernel $(KERNEL) --compartment otf_broken --overlay broken
+
+demo: build
+	$(OTF) analyze --kernel $(KERNEL) --compartment sch_qfq --overlay cve-2023-31436
+	$(VMTEST) demo --out out/$(KERNEL) --load $(LOAD) --init $(STATIC)/otf-guest-init --key $(PUBKEY)
+
+lint: setup
+	@scripts/lint-tools.sh $(TOOLS)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(TOOLS)/bin/cargo-deny --log-level error check bans licenses sources
+	$(TOOLS)/bin/typos
+
+# Unit and integration tests; those on real images find them through OTF_OUT.
+unit: bundles
+	OTF_OUT=$(CURDIR)/out/$(KERNEL) $(CARGO) test --release --workspace --quiet
+
+vm: bundles
+	$(VMTEST) test --out out/$(KERNEL) --load $(LOAD) --init $(STATIC)/otf-guest-init --key $(PUBKEY)
+
+test: lint unit vm
+
+# Writes docs/schema/ from the types.
+schema: build
+	$(OTF) schema docs/schema
+
+# Accepts what the tests produce as their expectation.
+bless: bundles
+	OTF_BLESS=1 OTF_OUT=$(CURDIR)/out/$(KERNEL) $(CARGO) test --release --workspace --quiet
+
+clean:
+	rm -rf target out
