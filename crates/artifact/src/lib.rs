@@ -11,6 +11,7 @@ pub mod diagnostic;
 pub mod ids;
 pub mod kernel;
 pub mod places;
+pub mod range_writers;
 pub mod sites;
 pub mod yaml;
 

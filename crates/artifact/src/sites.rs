@@ -122,7 +122,7 @@ pub enum Register {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Operand {
     /// Base register; `Ip` with a displacement from the next instruction never appears: such an
-    /// operand is resolved into `global`.
+    /// operand is proven to write a global.
     pub base: Option<Register>,
     /// Index register.
     pub index: Option<Register>,
@@ -195,6 +195,10 @@ pub struct Site {
     pub instruction_length: u8,
     /// Memory operand (for calls and `rep`: `[di]`).
     pub operand: Operand,
+    /// Symbol (of the compartment's or another image) whose address, known at load, is added to
+    /// the operand's displacement: `array(,%rax,8)`. Not set for a proven site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operand_symbol: Option<Location>,
     /// Bytes written.
     pub length: Length,
     /// Callee of a bulk call.
