@@ -38,7 +38,6 @@ struct kmem_cache {
 struct slab { struct kmem_cache *slab_cache; };
 
 struct page {
-	unsigned long flags;
 	unsigned long compound_head;
 	unsigned int page_type;
 };

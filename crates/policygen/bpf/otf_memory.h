@@ -44,8 +44,10 @@ static __always_inline bool otf_page_is_slab(__u64 page)
 /* bytes of the folio that starts at a head page */
 static __always_inline __u64 otf_folio_size(__u64 head)
 {
-	unsigned long flags = BPF_CORE_READ((struct page *)head, flags);
+	unsigned long flags = 0;
 
+	/* the flags are the first word of every struct page, whatever their type */
+	bpf_probe_read_kernel(&flags, sizeof(flags), (void *)head);
 	if (!(flags & (1UL << bpf_core_enum_value(enum pageflags___otf, PG_head___otf))))
 		return OTF_PAGE_SIZE;
 	return (__u64)OTF_PAGE_SIZE << (BPF_CORE_READ((struct folio *)head, _flags_1) & 0xff);

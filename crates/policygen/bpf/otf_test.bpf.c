@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Runs the checks on made-up objects and stacks by BPF_PROG_TEST_RUN; never part of a bundle. */
+#include "otf_check.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+struct otf_test {
+	__u64 offset, length, size;	/* of the write in the object, of the object */
+	__u64 cache;			/* 0: pages */
+	__u64 record_size;		/* 0: no record */
+	__u64 object;
+	__u32 legal, alloc;
+	__u8 general;
+	__u8 reason, weak;		/* out */
+};
+
+SEC("syscall")
+int otf_test_object(struct otf_test *t)
+{
+	struct otf_object record = { .start = t->object, .size = t->record_size, .alloc = t->alloc };
+	struct otf_verdict v = { .object = t->object, .alloc = ~0U };
+	struct otf_walk w = {
+		.offset = t->offset, .length = t->length, .size = t->size, .cache = t->cache,
+		.alloc = t->record_size ? t->alloc : ~0U, .general = t->general,
+	};
+	__u32 legal = t->legal;
+
+	if (legal >= otf_nlegals)
+		return -1;
+	otf_check_object(&otf_legals[legal], &w, &v, record.size ? &record : NULL);
+	t->reason = v.reason;
+	t->weak = v.weak;
+	return 0;
+}
+
+struct otf_test_stack {
+	__u64 sp, gate_sp, top, addr, length;
+	__u32 legal, site;
+	__u8 reason, weak;
+};
+
+SEC("syscall")
+int otf_test_stack(struct otf_test_stack *t)
+{
+	struct otf_verdict v = {};
+	__u32 legal = t->legal, site = t->site;
+
+	if (legal >= otf_nlegals || site >= otf_nsites)
+		return -1;
+	otf_check_stack(&otf_sites[site], &otf_legals[legal], t->sp, t->gate_sp, t->top, t->addr,
+			t->addr + t->length, &v);
+	t->reason = v.reason;
+	t->weak = v.weak;
+	return 0;
+}
+
+struct otf_test_address {
+	struct otf_state state;
+	__u64 sp, stack, top, task_stack;
+	__u64 addr, length;
+	__u32 legal, site;
+	__u8 class, reason, weak;
+};
+
+/* only addresses that need no look at kernel memory: user, globals, per-CPU, no address */
+SEC("syscall")
+int otf_test_address(struct otf_test_address *t)
+{
+	struct otf_verdict v = {};
+	struct otf_context c = { .sp = t->sp, .stack = t->stack, .top = t->top,
+				 .task_stack = t->task_stack };
+	__u32 legal = t->legal, site = t->site;
+	struct otf_state st = {};
+
+	if (legal >= otf_nlegals || site >= otf_nsites)
+		return -1;
+	st.page_offset = t->state.page_offset;
+	st.vmemmap = t->state.vmemmap;
+	st.vmalloc_start = t->state.vmalloc_start;
+	st.vmalloc_end = t->state.vmalloc_end;
+	st.kernel_map = t->state.kernel_map;
+	otf_check(&st, &otf_sites[site], &otf_legals[legal], &c, t->addr, t->length, &v);
+	t->class = v.class;
+	t->reason = v.reason;
+	t->weak = v.weak;
+	return 0;
+}
