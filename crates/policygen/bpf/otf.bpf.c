@@ -231,8 +231,8 @@ int otf_gate(struct pt_regs *ctx)
 	struct otf_state *st = otf_get_state();
 	__u32 row = bpf_get_attach_cookie(ctx);
 	__u64 stack, top, task_stack, key;
+	struct otf_frame f = {}, *live;
 	struct otf_quarantine *q;
-	struct otf_frame f = {};
 
 	if (!st)
 		return 0;
@@ -243,13 +243,20 @@ int otf_gate(struct pt_regs *ctx)
 	f.sp = ctx->sp;
 	if (bpf_probe_read_kernel(&f.ret, sizeof(f.ret), (void *)f.sp))
 		return 0;
-	/* the compartment calling itself is no entry */
-	if (otf_in_text(st, f.ret))
-		return 0;
 	f.gate = row;
 	f.refusal = otf_gates[row].refusal;
 	if (otf_gates[row].instance != OTF_NO_INSTANCE)
 		f.instance = otf_argument(ctx, otf_gates[row].instance);
+	key = otf_find_stack(f.sp, &stack, &top, &task_stack);
+	/*
+	 * The compartment calling itself for the same instance is no entry. For
+	 * another one it is: a qdisc calls its child through the ops table.
+	 */
+	if (otf_in_text(st, f.ret)) {
+		live = otf_top(key, f.sp);
+		if (live && live->instance == f.instance)
+			return 0;
+	}
 	if (f.instance && otf_with_guard) {
 		q = bpf_map_lookup_elem(&otf_quarantined, &f.instance);
 		if (q) {
@@ -267,7 +274,6 @@ int otf_gate(struct pt_regs *ctx)
 	f.r14 = ctx->r14;
 	f.r15 = ctx->r15;
 	f.flags = ctx->flags;
-	key = otf_find_stack(f.sp, &stack, &top, &task_stack);
 	otf_push(key, &f);
 	return 0;
 }
