@@ -1,3 +1,44 @@
-//! The offline command: analyze, resolve, compile, inspect, explain.
+//! The offline command: from a kernel profile to a signed bundle, and the questions one asks on the way.
 
-fn main() {}
+mod cli;
+mod explain;
+mod files;
+mod inspect;
+mod keys;
+mod pipeline;
+mod render;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    cli::{Cli, Command},
+    render::Failure,
+};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version are no errors; clap knows where each of them is printed.
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
+        }
+    };
+    render::start_log(cli.quiet);
+    let result = match cli.command {
+        Command::Analyze(a) => pipeline::analyze(&a),
+        Command::Facts(a) => pipeline::facts(&a),
+        Command::Resolve(a) => pipeline::resolve(&a.dir),
+        Command::Compile(a) => pipeline::compile(&a),
+        Command::Inspect(a) => inspect::inspect(&a),
+        Command::Explain(a) => explain::explain(&a),
+        Command::Key(a) => keys::new(&a),
+        Command::Schema(a) => files::schemas(&a.dir),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(diagnostics)) => render::failed(&diagnostics, cli.format),
+    }
+}

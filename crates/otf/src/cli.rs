@@ -1,0 +1,127 @@
+//! Arguments of `otf`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// On-the-fly compartmentalization of the Linux kernel: the offline half.
+#[derive(Debug, Parser)]
+#[command(name = "otf", version, propagate_version = true)]
+pub struct Cli {
+    /// How errors and answers are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// No progress.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Output formats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs every stage for one compartment and ends with the path of a signed bundle.
+    Analyze(Analyze),
+    /// Facts of one bitcode file: pure, so that any build farm can run it.
+    Facts(Facts),
+    /// Makes sites.json again from kernel.lock.yaml and analysis.json.
+    Resolve(Directory),
+    /// Makes the bundle again from sites.json and policy.yaml (after editing it).
+    Compile(Compile),
+    /// What is covered, and how precisely.
+    Inspect(Inspect),
+    /// Explains a diagnostic code (OTF0031) or a site of a compartment.
+    Explain(Explain),
+    /// Makes a key pair for signing.
+    Key(Key),
+    /// Writes the JSON schemas of every YAML file that people edit.
+    Schema(Directory),
+}
+
+/// `otf analyze`
+#[derive(Debug, Args)]
+pub struct Analyze {
+    /// Kernel profile: a folder under kernels/.
+    #[arg(long, default_value = "debian-6.12")]
+    pub kernel: String,
+    /// Compartment: a file under kernels/KERNEL/compartments/.
+    #[arg(long, default_value = "sch_qfq")]
+    pub compartment: String,
+    /// Overlay to apply: a folder under kernels/KERNEL/overlays/.
+    #[arg(long)]
+    pub overlay: Option<String>,
+    /// Folder that holds kernels/ and crates/runtime/guard/.
+    #[arg(long, default_value = ".")]
+    pub root: PathBuf,
+    /// Where artifacts go; the stages write below OUT/KERNEL/COMPARTMENT[@OVERLAY].
+    #[arg(long, default_value = "out")]
+    pub out: PathBuf,
+    /// Secret key; without it a development key in the cache is used, and made if need be.
+    #[arg(long, env = "OTF_SIGNING_KEY")]
+    pub key: Option<PathBuf>,
+}
+
+/// `otf facts`
+#[derive(Debug, Args)]
+pub struct Facts {
+    /// Bitcode.
+    pub bitcode: PathBuf,
+    /// Where the facts go.
+    #[arg(short)]
+    pub output: PathBuf,
+}
+
+/// A folder.
+#[derive(Debug, Args)]
+pub struct Directory {
+    /// The folder.
+    pub dir: PathBuf,
+}
+
+/// `otf compile`
+#[derive(Debug, Args)]
+pub struct Compile {
+    /// Folder of the compartment: OUT/KERNEL/COMPARTMENT.
+    pub dir: PathBuf,
+    /// Another policy than DIR/policy.yaml.
+    #[arg(long)]
+    pub policy: Option<PathBuf>,
+    /// Secret key; without it a development key in the cache is used, and made if need be.
+    #[arg(long, env = "OTF_SIGNING_KEY")]
+    pub key: Option<PathBuf>,
+}
+
+/// `otf inspect`
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// Folder of the compartment: OUT/KERNEL/COMPARTMENT.
+    pub dir: PathBuf,
+}
+
+/// `otf explain`
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// A code (OTF0031), or a site as events show it (qfq_schedule_agg+0x55).
+    pub what: String,
+    /// Folder of the compartment, for a site.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+}
+
+/// `otf key`
+#[derive(Debug, Args)]
+pub struct Key {
+    /// File for the secret key; the public key goes beside it with the ending .pub.
+    pub secret: PathBuf,
+}
