@@ -1,0 +1,52 @@
+# Shell functions for scripts of the test machine (busybox sh). Read with: . /otf/lib.sh
+
+# check NAME COMMAND...: one test; it passes when the command does.
+check() {
+	check_name=$1
+	shift
+	if check_output=$("$@" 2>&1); then
+		echo "OTF-TEST $check_name PASS"
+	else
+		echo "OTF-TEST $check_name FAIL ($*) $(echo "$check_output" | tail -n 3 | tr '\n' ' ')"
+		return 1
+	fi
+}
+
+# equal NAME WANTED FOUND: one test; it passes when both are the same text.
+equal() {
+	if [ "$2" = "$3" ]; then
+		echo "OTF-TEST $1 PASS $3"
+	else
+		echo "OTF-TEST $1 FAIL wanted $2, found $3"
+		return 1
+	fi
+}
+
+# more NAME LEAST FOUND: one test; it passes when FOUND is a number of at least LEAST.
+more() {
+	if [ "$3" -ge "$2" ] 2>/dev/null; then
+		echo "OTF-TEST $1 PASS $3"
+	else
+		echo "OTF-TEST $1 FAIL wanted at least $2, found $3"
+		return 1
+	fi
+}
+
+# load_modules: loads what the host listed, dependencies first.
+load_modules() {
+	while read -r module; do
+		load_module "$module" || return 1
+	done </otf/modules/order
+}
+
+# load_module NAME [PARAMETER=VALUE...]
+load_module() {
+	module=$1
+	shift
+	insmod "/otf/modules/$module.ko" "$@"
+}
+
+# kernel_complaints: what the kernel said that it should not have said.
+kernel_complaints() {
+	dmesg | grep -E 'Oops|BUG:|kernel BUG|general protection|unable to handle|WARNING: CPU|soft lockup|rcu_.*stall'
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * otf_victim: what otf_broken must not be able to change, and whether it did.
+ * It is not part of the compartment.
+ *
+ * /sys/kernel/debug/otf_victim/
+ *	address		 (read) where the victim global is
+ *	global_changed	 (read) its changed bytes
+ *	spray		 (write N) allocate N marked objects of 4096 bytes
+ *	spray_changed	 (read) their changed bytes
+ *	frame		 (write good|bad) call otf_broken's codec with a marked array on the
+ *			 stack, with an index inside its own array or one that hits ours
+ *	frame_changed	 (read) changed bytes of that array, over all calls
+ *	restore		 (write anything) mark the global again, free the spray, forget the frames
+ */
+#include <linux/debugfs.h>
+#include <linux/err.h>
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+
+#define MARK		0xa5
+#define MAX_SPRAY	64
+#define SPRAY_BYTES	4096
+#define FRAME_WORDS	16
+
+/* As in otf_broken; found by name, so that neither module needs the other to be built. */
+struct otf_codec {
+	long (*decode)(struct file *file, u64 index, u64 value);
+};
+
+static u8 victim_global[64] = { [0 ... 63] = MARK };
+static u8 *spray[MAX_SPRAY];
+static unsigned int sprayed;
+static u64 frame_changed;
+static struct dentry *directory;
+
+static u64 changed_bytes(const u8 *bytes, size_t length)
+{
+	u64 changed = 0;
+
+	while (length--)
+		changed += *bytes++ != MARK;
+	return changed;
+}
+
+static int address_get(void *data, u64 *value)
+{
+	*value = (u64)(uintptr_t)victim_global;
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(address_fops, address_get, NULL, "0x%llx\n");
+
+static int global_changed_get(void *data, u64 *value)
+{
+	*value = changed_bytes(victim_global, sizeof(victim_global));
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(global_changed_fops, global_changed_get, NULL, "%llu\n");
+
+static int spray_set(void *data, u64 value)
+{
+	for (; value && sprayed < MAX_SPRAY; value--) {
+		spray[sprayed] = kmalloc(SPRAY_BYTES, GFP_KERNEL);
+		if (!spray[sprayed])
+			return -ENOMEM;
+		memset(spray[sprayed++], MARK, SPRAY_BYTES);
+	}
+	return value ? -ENOSPC : 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(spray_fops, NULL, spray_set, "%llu\n");
+
+static int spray_changed_get(void *data, u64 *value)
+{
+	unsigned int i;
+
+	*value = 0;
+	for (i = 0; i < sprayed; i++)
+		*value += changed_bytes(spray[i], SPRAY_BYTES);
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(spray_changed_fops, spray_changed_get, NULL, "%llu\n");
+
+/*
+ * The frame of this function is the victim: the first call tells how far the
+ * codec's array is from ours, which is the same for the second call.
+ */
+static noinline long call_codec(const struct otf_codec *codec, struct file *file, bool bad)
+{
+	u64 canary[FRAME_WORDS];
+	u64 index;
+	long result;
+
+	memset(canary, MARK, sizeof(canary));
+	barrier_data(canary);
+	result = codec->decode(file, 1, 0x42);
+	if (bad && !IS_ERR_VALUE(result)) {
+		index = ((u64)(uintptr_t)&canary[FRAME_WORDS / 2] - (u64)result) / sizeof(u64);
+		result = codec->decode(file, index, 0x42);
+	}
+	barrier_data(canary);
+	frame_changed += changed_bytes((const u8 *)canary, sizeof(canary));
+	return result;
+}
+
+static ssize_t frame_write(struct file *file, const char __user *user, size_t count,
+			   loff_t *position)
+{
+	const struct otf_codec *codec;
+	char how[8] = {};
+	long result;
+
+	if (count >= sizeof(how))
+		return -EINVAL;
+	if (copy_from_user(how, user, count))
+		return -EFAULT;
+	codec = __symbol_get("otf_broken_codec");
+	if (!codec)
+		return -ENODEV;
+	result = call_codec(codec, file, sysfs_streq(how, "bad"));
+	__symbol_put("otf_broken_codec");
+	return IS_ERR_VALUE(result) ? result : count;
+}
+
+static const struct file_operations frame_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.write = frame_write,
+};
+
+static int frame_changed_get(void *data, u64 *value)
+{
+	*value = frame_changed;
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(frame_changed_fops, frame_changed_get, NULL, "%llu\n");
+
+static void free_spray(void)
+{
+	while (sprayed)
+		kfree(spray[--sprayed]);
+}
+
+static int restore_set(void *data, u64 value)
+{
+	memset(victim_global, MARK, sizeof(victim_global));
+	free_spray();
+	frame_changed = 0;
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(restore_fops, NULL, restore_set, "%llu\n");
+
+static int __init victim_init(void)
+{
+	directory = debugfs_create_dir("otf_victim", NULL);
+	debugfs_create_file("address", 0400, directory, NULL, &address_fops);
+	debugfs_create_file("global_changed", 0400, directory, NULL, &global_changed_fops);
+	debugfs_create_file("spray", 0200, directory, NULL, &spray_fops);
+	debugfs_create_file("spray_changed", 0400, directory, NULL, &spray_changed_fops);
+	debugfs_create_file("frame", 0200, directory, NULL, &frame_fops);
+	debugfs_create_file("frame_changed", 0400, directory, NULL, &frame_changed_fops);
+	debugfs_create_file("restore", 0200, directory, NULL, &restore_fops);
+	return 0;
+}
+
+static void __exit victim_exit(void)
+{
+	debugfs_remove(directory);
+	free_spray();
+}
+
+module_init(victim_init);
+module_exit(victim_exit);
+MODULE_DESCRIPTION("What a confined module must not change");
+MODULE_LICENSE("GPL");

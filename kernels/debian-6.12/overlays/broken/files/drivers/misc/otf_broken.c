@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * otf_broken: a small character device with one bug for each kind of illegal
+ * write. It exists to test confinement; load it only where nothing is at stake.
+ *
+ * Each open file has a box of its own. One write(2) to /dev/otf_broken is one
+ * command, numbers in any base that C knows:
+ *
+ *	slot INDEX VALUE   plain store to slots[INDEX]       (index not checked)
+ *	flag INDEX MASK    lock or to flags[INDEX]           (index not checked)
+ *	mark BIT           lock bts in marks                 (bit not checked)
+ *	wipe INDEX         rep stos over rows[INDEX]         (index not checked)
+ *	text LENGTH        memcpy of LENGTH bytes to text    (length not checked)
+ *	point ADDRESS      sets the pointer that poke uses   (address not checked)
+ *	poke VALUE         plain store through that pointer
+ *	drop               frees the note, keeps the pointer
+ *	note VALUE         plain store to the note           (may be freed)
+ *
+ * The stack bug is in otf_broken_codec, which another module calls.
+ */
+#include <linux/atomic.h>
+#include <linux/bitops.h>
+#include <linux/fs.h>
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+
+#define COMMAND_BYTES	64
+#define TEXT_BYTES	1024
+#define TEMPLATE_BYTES	4096
+
+struct broken_slot {
+	u64 key;
+	u64 value;
+	u64 uses;
+};
+
+struct broken_row {
+	u8 bytes[256];
+};
+
+/* In kmalloc-4k, so that its slot is not one that a box could take. */
+struct broken_note {
+	u64 number;
+	u64 lines[400];
+};
+
+/* What poke writes to: the number is what the user sees, the pointer what the kernel follows. */
+union broken_target {
+	u64 number;
+	u64 *pointer;
+};
+
+/* In kmalloc-8k with its text. */
+struct broken_box {
+	union broken_target target;
+	struct broken_note *note;
+	bool dropped;
+	u64 words[16];
+	struct broken_slot slots[64];
+	atomic64_t flags[32];
+	unsigned long marks[16];
+	struct broken_row rows[16];
+	u8 text[];
+};
+
+/* One call into this module: puts VALUE at INDEX of its digits, returns where they are. */
+struct otf_codec {
+	long (*decode)(struct file *file, u64 index, u64 value);
+};
+
+static const u8 broken_template[TEMPLATE_BYTES] = { [0 ... TEMPLATE_BYTES - 1] = 0x42 };
+
+static noinline void broken_slot(struct broken_box *box, u64 index, u64 value)
+{
+	box->slots[index].value = value;
+}
+
+static noinline void broken_flag(struct broken_box *box, u64 index, u64 mask)
+{
+	atomic64_or(mask, &box->flags[index]);
+}
+
+static noinline void broken_mark(struct broken_box *box, u64 bit)
+{
+	set_bit(bit, box->marks);
+}
+
+static noinline void broken_wipe(struct broken_box *box, u64 index)
+{
+	box->rows[index] = (struct broken_row){};
+}
+
+/* Mindful of what it may read, careless of what it may write. */
+static noinline int broken_text(struct broken_box *box, u64 length)
+{
+	if (length > sizeof(broken_template))
+		return -EINVAL;
+	memcpy(box->text, broken_template, length);
+	return 0;
+}
+
+static noinline void broken_poke(struct broken_box *box, u64 value)
+{
+	*box->target.pointer = value;
+}
+
+static noinline void broken_drop(struct broken_box *box)
+{
+	if (box->dropped)
+		return;
+	box->dropped = true;
+	kfree(box->note);
+}
+
+static noinline void broken_note(struct broken_box *box, u64 value)
+{
+	box->note->lines[2] = value;
+}
+
+static noinline long broken_decode(struct file *file, u64 index, u64 value)
+{
+	u64 digits[8] = {};
+
+	barrier_data(digits);
+	digits[index] = value;
+	barrier_data(digits);
+	return (long)(uintptr_t)digits;
+}
+
+static int broken_run(struct broken_box *box, const char *verb, u64 first, u64 second)
+{
+	if (!strcmp(verb, "slot"))
+		broken_slot(box, first, second);
+	else if (!strcmp(verb, "flag"))
+		broken_flag(box, first, second);
+	else if (!strcmp(verb, "mark"))
+		broken_mark(box, first);
+	else if (!strcmp(verb, "wipe"))
+		broken_wipe(box, first);
+	else if (!strcmp(verb, "text"))
+		return broken_text(box, first);
+	else if (!strcmp(verb, "point"))
+		box->target.number = first;
+	else if (!strcmp(verb, "poke"))
+		broken_poke(box, first);
+	else if (!strcmp(verb, "drop"))
+		broken_drop(box);
+	else if (!strcmp(verb, "note"))
+		broken_note(box, first);
+	else
+		return -EINVAL;
+	return 0;
+}
+
+static ssize_t broken_write(struct file *file, const char __user *user, size_t count,
+			    loff_t *position)
+{
+	char command[COMMAND_BYTES];
+	char verb[16];
+	u64 first = 0, second = 0;
+	int error;
+
+	if (count >= sizeof(command))
+		return -EINVAL;
+	if (copy_from_user(command, user, count))
+		return -EFAULT;
+	command[count] = '\0';
+	if (sscanf(command, "%15s %lli %lli", verb, &first, &second) < 1)
+		return -EINVAL;
+	error = broken_run(file->private_data, verb, first, second);
+	return error ? error : count;
+}
+
+static int broken_open(struct inode *inode, struct file *file)
+{
+	struct broken_box *box = kzalloc(struct_size(box, text, TEXT_BYTES), GFP_KERNEL);
+
+	if (!box)
+		return -ENOMEM;
+	box->note = kzalloc(sizeof(*box->note), GFP_KERNEL);
+	if (!box->note) {
+		kfree(box);
+		return -ENOMEM;
+	}
+	box->target.pointer = &box->words[0];
+	file->private_data = box;
+	return 0;
+}
+
+static int broken_release(struct inode *inode, struct file *file)
+{
+	struct broken_box *box = file->private_data;
+
+	if (!box->dropped)
+		kfree(box->note);
+	kfree(box);
+	return 0;
+}
+
+static const struct file_operations broken_fops = {
+	.owner = THIS_MODULE,
+	.open = broken_open,
+	.write = broken_write,
+	.release = broken_release,
+};
+
+static struct miscdevice broken_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "otf_broken",
+	.fops = &broken_fops,
+	.mode = 0600,
+};
+
+const struct otf_codec otf_broken_codec = {
+	.decode = broken_decode,
+};
+EXPORT_SYMBOL_GPL(otf_broken_codec);
+
+module_misc_device(broken_device);
+MODULE_DESCRIPTION("Deliberately broken device for testing confinement");
+MODULE_LICENSE("GPL");

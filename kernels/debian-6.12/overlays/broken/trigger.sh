@@ -1,0 +1,61 @@
+#!/bin/sh
+# One illegal write through /dev/otf_broken.
+#
+# Needs otf_broken and the oracle modules `neighbour` (fill=165) and `otf_victim`.
+#	trigger.sh KIND [COMMAND...]
+# prints `write=STATUS changed=BYTES command=STATUS`: how the writing process ended (0 written,
+# 1 refused, 137 killed), how many bytes of the victim have changed, and how COMMAND ended, which is
+# run while the attacked file is still open. The writing process is one of its own.
+BROKEN=/dev/otf_broken
+NEIGHBOUR=/sys/kernel/debug/neighbour
+VICTIM=/sys/kernel/debug/otf_victim
+KIND=$1
+shift
+
+# The last thing that the illegal write needs; 3 is the attacked file.
+write() {
+	# A box has 8192 bytes in its cache; its arrays start at 152 (slots), 1688 (flags),
+	# 1944 (marks), 2072 (rows), 6168 (text): all of these land in the object behind it.
+	case $KIND in
+	slot) echo "slot 338 0x4242424242424242" ;;
+	lock_or) echo "flag 820 0x4242424242424242" ;;
+	lock_bts) echo "mark 50049" ;;
+	rep_stos) echo "wipe 24" ;;
+	memcpy) echo "text 4096" ;;
+	global) echo "poke 0x4242424242424242" ;;
+	stack) echo "bad" ;;
+	freed) echo "note 0x4242424242424242" ;;
+	esac >&3
+}
+
+case $KIND in
+slot | lock_or | lock_bts | rep_stos | memcpy) changed=$NEIGHBOUR/changed ;;
+global) changed=$VICTIM/global_changed ;;
+stack) changed=$VICTIM/frame_changed ;;
+freed) changed=$VICTIM/spray_changed ;;
+*)
+	echo "trigger.sh slot|lock_or|lock_bts|rep_stos|memcpy|global|stack|freed [COMMAND...]" >&2
+	exit 2
+	;;
+esac
+
+echo 1 >$NEIGHBOUR/restore
+echo 1 >$VICTIM/restore
+if [ "$KIND" = stack ]; then
+	exec 3>$VICTIM/frame
+else
+	# The box takes the hole.
+	echo 1 >$NEIGHBOUR/hole
+	exec 3>$BROKEN
+fi
+case $KIND in
+# The note is freed, and its place taken by others, before anybody writes to it.
+freed) echo drop >&3 && echo 32 >$VICTIM/spray ;;
+global) echo "point $(cat $VICTIM/address)" >&3 ;;
+esac || exit 2
+
+(write) 2>/dev/null
+status=$?
+bytes=$(cat $changed)
+"$@" >/dev/null 2>&1
+echo "write=$status changed=$bytes command=$?"
