@@ -26,6 +26,11 @@ pub struct KernelLock {
     /// Loadable files for a VM: `.ko` of the compartment's modules (overlay builds where one
     /// applies), sorted by module name.
     pub loadable: Vec<Loadable>,
+    /// Stock modules that must be loaded before `loadable`: what those depend on and what the
+    /// overlay's scripts need, in the order of loading.
+    pub support: Vec<Loadable>,
+    /// Test modules of the overlay that show damage, sorted by name.
+    pub oracles: Vec<Loadable>,
     /// Kernel source tree the bitcode was made from, relative to the cache.
     pub source: String,
     /// Bitcode, sorted by source.

@@ -1,1 +1,28 @@
 //! Turns a kernel profile into image, debug information, modules, guard and bitcode.
+//!
+//! [`resolve()`] is the first stage of the pipeline: `kernels/NAME/*.yaml` and the distribution's
+//! archive in, a [`KernelLock`](otf_artifact::kernel::KernelLock) with the hash of every product
+//! out. Products live in the cache; a second run needs no network. Long steps report through `tracing`.
+
+mod apt;
+mod bitcode;
+mod cache;
+mod command;
+pub mod compartment;
+mod deb;
+mod elf;
+pub mod inputs;
+mod kbuild;
+mod modules;
+pub mod overlay;
+mod packages;
+pub mod profile;
+mod progress;
+mod resolve;
+mod trees;
+mod units;
+mod version;
+
+pub use apt::{Apt, Archive, Record};
+pub use inputs::schemas;
+pub use resolve::{Request, resolve, resolve_from};

@@ -1,0 +1,59 @@
+//! Runs other programs: their output is kept for the message, never shown as it comes.
+
+use std::{
+    io,
+    process::{Command, Output},
+};
+
+use otf_artifact::diagnostic::{Code, Diagnostic};
+
+/// Lines of a failed program's output that a message carries.
+const KEPT_LINES: usize = 20;
+
+/// Runs to the end; a program that is not there is [`Code::Environment`]. `package` provides it.
+pub fn output(command: &mut Command, package: &str) -> Result<Output, Diagnostic> {
+    command
+        .env("LC_ALL", "C")
+        .output()
+        .map_err(|error| not_started(command, package, &error))
+}
+
+/// Runs to the end and requires success; a failure is `code` with the program's own last words.
+pub fn run(
+    command: &mut Command,
+    package: &str,
+    code: Code,
+    what: &str,
+) -> Result<Vec<u8>, Diagnostic> {
+    let output = output(command, package)?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(Diagnostic::error(
+        code,
+        format!("{what}: {}\n{}", output.status, last_words(&output)),
+    ))
+}
+
+/// The diagnostic for a program that could not be started.
+pub fn not_started(command: &Command, package: &str, error: &io::Error) -> Diagnostic {
+    let program = command.get_program().to_string_lossy().into_owned();
+    Diagnostic::error(
+        Code::Environment,
+        format!("`{program}` cannot be started: {error}"),
+    )
+    .help(format!("install the package {package}"))
+}
+
+/// The end of what a program said: errors, or else its output.
+pub fn last_words(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let said = if stderr.trim().is_empty() {
+        stdout
+    } else {
+        stderr
+    };
+    let lines: Vec<&str> = said.trim_end().lines().collect();
+    lines[lines.len().saturating_sub(KEPT_LINES)..].join("\n")
+}

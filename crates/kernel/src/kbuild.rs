@@ -1,0 +1,127 @@
+//! Builds external modules against the headers, the same bytes whatever folder they are built in.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+};
+
+use otf_artifact::diagnostic::{Code, Diagnostic};
+
+use crate::{
+    cache::io_error,
+    command::{self, run},
+    trees::Headers,
+};
+
+/// Builds what the `Kbuild` files in these directories of `tree` describe. `tree` mirrors the kernel
+/// tree, and DWARF names files relative to it. Each `.ko` ends beside its source.
+pub fn build(
+    headers: &Headers,
+    tree: &Path,
+    directories: &BTreeSet<String>,
+) -> Result<(), Diagnostic> {
+    let top: String = directories
+        .iter()
+        .map(|dir| format!("obj-m += {dir}/\n"))
+        .collect();
+    let kbuild = tree.join("Kbuild");
+    fs::write(&kbuild, top).map_err(|e| io_error("write", &kbuild, &e))?;
+    let prefix_maps = prefix_maps(&[
+        (tree, "/", ""),
+        (&headers.common, "/", ""),
+        (&headers.flavour, "", "."),
+    ])
+    .join(" ");
+    let jobs = thread::available_parallelism().map_or(1, usize::from);
+    let mut make = Command::new("make");
+    make.arg("-C")
+        .arg(&headers.flavour)
+        .arg(format!("-j{jobs}"))
+        .arg(format!("M={}", tree.display()))
+        .arg(format!("KCFLAGS={prefix_maps}"))
+        .arg(format!("KAFLAGS={prefix_maps}"))
+        .arg("modules")
+        // With a time stamp set, kbuild avoids what would differ between two builds.
+        .env("KBUILD_BUILD_TIMESTAMP", "1970-01-01")
+        .env("KBUILD_BUILD_USER", "otf")
+        .env("KBUILD_BUILD_HOST", "otf")
+        // Variables of an outer make would reach the kernel's.
+        .env_remove("MAKEFLAGS")
+        .env_remove("MFLAGS")
+        .env_remove("MAKELEVEL")
+        .env_remove("MAKEOVERRIDES")
+        .stdin(Stdio::null());
+    let output = command::output(&mut make, "make")?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let directories: Vec<&str> = directories.iter().map(String::as_str).collect();
+    Err(Diagnostic::error(
+        Code::BuildFailed,
+        format!(
+            "kbuild of {} failed:\n{}",
+            directories.join(", "),
+            command::last_words(&output)
+        ),
+    )
+    .help("the build needs the packages gcc-12, make, binutils, dwarves, libelf1"))
+}
+
+/// Compiler flags that replace absolute folders (with what follows them) in names of files.
+pub fn prefix_maps(maps: &[(&Path, &str, &str)]) -> Vec<String> {
+    maps.iter()
+        .map(|(folder, tail, to)| format!("-ffile-prefix-map={}{tail}={to}", folder.display()))
+        .collect()
+}
+
+/// Copies an object without its DWARF; symbols, BTF and the build-id stay.
+pub fn strip(from: &Path, to: &Path) -> Result<(), Diagnostic> {
+    run(
+        Command::new("strip")
+            .arg("--strip-debug")
+            .arg("-o")
+            .arg(to)
+            .arg(from),
+        "binutils",
+        Code::BuildFailed,
+        "strip",
+    )
+    .map(|_| ())
+}
+
+/// Copies the files that are directly in a folder.
+pub fn copy_files(from: &Path, to: &Path) -> Result<(), Diagnostic> {
+    let copy = || -> io::Result<()> {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                fs::copy(entry.path(), to.join(entry.file_name()))?;
+            }
+        }
+        Ok(())
+    };
+    copy().map_err(|e| io_error("copy", from, &e))
+}
+
+/// Every file below a folder, as sorted paths relative to it.
+pub fn files_below(folder: &Path) -> Result<Vec<String>, Diagnostic> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(current) = folders.pop() {
+        let listing = fs::read_dir(&current).map_err(|e| io_error("read", &current, &e))?;
+        for entry in listing {
+            let path = entry.map_err(|e| io_error("read", &current, &e))?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Some(relative) = path.strip_prefix(folder).ok().and_then(Path::to_str) {
+                files.push(relative.to_owned());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,50 @@
+//! `kernels/NAME/overlays/OVERLAY/overlay.yaml`: changed or new modules for an unchanged kernel, for tests.
+
+use otf_artifact::yaml::Placed;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// An overlay: what is changed in the source, which modules are built from it, and how it is exercised.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Overlay {
+    /// What it is, for people.
+    #[serde(default)]
+    pub description: String,
+    /// Modules built from the changed source.
+    pub modules: Vec<OverlayModule>,
+    /// Patch against the kernel tree (`-p1`), beside this file.
+    #[serde(default)]
+    pub patch: Option<Placed<String>>,
+    /// Folder beside this file whose files are laid over the kernel tree, after the patch.
+    #[serde(default)]
+    pub files: Option<Placed<String>>,
+    /// Test modules that show damage: names of `kernels/NAME/oracles/ORACLE.c`.
+    #[serde(default)]
+    pub oracles: Vec<Placed<String>>,
+    /// Stock modules that the scripts need, named as in lsmod; what these depend on comes by itself.
+    #[serde(default)]
+    pub needs: Vec<Placed<String>>,
+    /// Script that makes the module write where it must not, beside this file.
+    #[serde(default)]
+    pub trigger: Option<Placed<String>>,
+    /// Kinds of illegal writes: the arguments that the trigger understands.
+    #[serde(default)]
+    pub kinds: Vec<String>,
+    /// Script of ordinary use, which must never be reported, beside this file.
+    #[serde(default)]
+    pub ordinary: Option<Placed<String>>,
+}
+
+/// A module that is built from the overlay's source.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OverlayModule {
+    /// Name as in lsmod.
+    pub name: Placed<String>,
+    /// Directory of the kernel tree that it is built in. Of the stock source, the files directly in
+    /// it and the patched ones are there, nothing else.
+    pub directory: Placed<String>,
+    /// Kbuild lines, `obj-m := …`.
+    pub kbuild: String,
+}

@@ -1,0 +1,64 @@
+//! Progress of long steps, as `tracing` events with target `otf::progress` and fields `done` and `total` (bytes).
+
+use std::{
+    io::{self, Read},
+    time::{Duration, Instant},
+};
+
+use tracing::info;
+
+/// At most one event per this time.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Reports how far one step is.
+pub struct Meter {
+    what: String,
+    total: u64,
+    last: Instant,
+}
+
+impl Meter {
+    /// A step of `total` bytes.
+    pub fn new(what: impl Into<String>, total: u64) -> Self {
+        Self {
+            what: what.into(),
+            total,
+            last: Instant::now(),
+        }
+    }
+
+    /// So many bytes are done.
+    pub fn at(&mut self, done: u64) {
+        if self.last.elapsed() >= EVERY {
+            self.last = Instant::now();
+            info!(target: "otf::progress", done, total = self.total, "{}", self.what);
+        }
+    }
+}
+
+/// A reader that reports how much of it was read.
+pub struct Metered<R> {
+    inner: R,
+    meter: Meter,
+    done: u64,
+}
+
+impl<R> Metered<R> {
+    /// Reports through `meter`.
+    pub fn new(inner: R, meter: Meter) -> Self {
+        Self {
+            inner,
+            meter,
+            done: 0,
+        }
+    }
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.done += n as u64;
+        self.meter.at(self.done);
+        Ok(n)
+    }
+}
