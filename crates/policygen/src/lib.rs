@@ -1,1 +1,34 @@
-//! Sites to policy.yaml, policy.yaml to a signed bundle.
+//! Sites to `policy.yaml`, `policy.yaml` to a signed bundle.
+//!
+//! [`generate`] writes down what the analysis found. A person may edit it. [`compile`] binds its
+//! names to rows ([`bind`]), makes tables and a plan of probes ([`tables`]), checks them
+//! ([`check`]), links them with the C check library and emits one BPF object ([`codegen`]). The
+//! contents are packed by `otf-bundle` and signed by [`sign`].
+
+mod address;
+pub mod bind;
+mod bind_legal;
+pub mod check;
+pub mod codegen;
+mod compile;
+mod generate;
+mod inspect;
+mod legal_rows;
+mod names;
+pub mod policy;
+mod provenance;
+pub mod rows;
+mod shape;
+mod sign;
+pub mod tables;
+mod words;
+mod yaml_text;
+
+pub use bind_legal::BoundLegal;
+pub use compile::{Inputs, compile};
+pub use generate::generate;
+pub use inspect::{coverage, inspect, inspect_bundle};
+pub use policy::{Policy, parse, schema};
+pub use shape::Shape;
+pub use sign::{KeyFiles, new_key, sign};
+pub use yaml_text::to_yaml;

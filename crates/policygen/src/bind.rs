@@ -1,0 +1,305 @@
+//! Binds the names of a policy to the rows of the sites; finds what contradicts them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use otf_artifact::{
+    FORMAT_VERSION, abi,
+    analysis::{Gate, Refusal},
+    diagnostic::{Code, Diagnostic},
+    ids::SiteId,
+    sites::{Coverage, Sites},
+    yaml::{Placed, suggest},
+};
+
+use crate::{
+    bind_legal::{BoundLegal, bind_legal},
+    generate::source_of,
+    names,
+    policy::{GateRule, Policy, SiteRule},
+};
+
+/// Registers that pass arguments.
+const ARGUMENT_REGISTERS: u8 = 6;
+
+/// A policy whose every name stands for a row.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// Legal sets that a site uses, in the policy's order.
+    pub legal_sets: Vec<BoundLegal>,
+    /// Every site with a probe, by row.
+    pub sites: Vec<BoundSite>,
+    /// Every gate of the analysis, as the policy wants it, by row.
+    pub gates: Vec<Gate>,
+    /// Action of a load that does not name one.
+    pub default_action: abi::Action,
+}
+
+/// A site and what the policy says of it.
+#[derive(Clone, Copy, Debug)]
+pub struct BoundSite {
+    /// The site.
+    pub site: SiteId,
+    /// Row of [`Bound::legal_sets`].
+    pub legal: usize,
+    /// Most severe action.
+    pub action: abi::Action,
+}
+
+/// Binds a policy. Legal sets may be narrower or wider than those of the analysis: that is what a person edits them for.
+///
+/// # Errors
+/// [`Code::PolicyInvalid`], one per contradiction, each with its place in the policy.
+pub fn bind(policy: &Policy, sites: &Sites) -> Result<Bound, Vec<Diagnostic>> {
+    let mut errors = Errors {
+        file: &policy.file,
+        found: Vec::new(),
+    };
+    check_head(policy, sites, &mut errors);
+    let gates = bind_gates(policy, sites, &mut errors);
+    let (bound_sites, used) = bind_sites(policy, sites, &mut errors);
+    let legal_sets = bind_legal(policy, sites, &mut errors);
+    if !errors.found.is_empty() {
+        return Err(errors.found);
+    }
+    // Only what is used gets a row, in the policy's order.
+    let rows: BTreeMap<usize, usize> = used.into_iter().enumerate().map(|(n, o)| (o, n)).collect();
+    Ok(Bound {
+        legal_sets: legal_sets
+            .into_iter()
+            .enumerate()
+            .filter(|(row, _)| rows.contains_key(row))
+            .map(|(_, set)| set)
+            .collect(),
+        sites: bound_sites
+            .into_iter()
+            .map(|site| BoundSite {
+                legal: rows[&site.legal],
+                ..site
+            })
+            .collect(),
+        gates,
+        default_action: policy.default_action,
+    })
+}
+
+pub(crate) struct Errors<'a> {
+    file: &'a str,
+    found: Vec<Diagnostic>,
+}
+
+impl Errors<'_> {
+    /// Notes an error at a value of the policy.
+    pub(crate) fn at<T>(&mut self, value: &Placed<T>, message: String, help: Option<String>) {
+        let error = value.error(Code::PolicyInvalid, self.file, message);
+        self.found.push(match help {
+            Some(help) => error.help(help),
+            None => error,
+        });
+    }
+
+    /// Notes a name that stands for nothing; `kind` is the plural of what it should be.
+    pub(crate) fn unknown<'k>(
+        &mut self,
+        name: &Placed<String>,
+        what: &str,
+        kind: &str,
+        known: impl Iterator<Item = &'k str>,
+    ) {
+        let help = suggest(&name.value, kind, known).map(|text| shorten(&text));
+        self.at(name, format!("unknown {what} `{name}`"), help);
+    }
+
+    /// Finds an id that occurs twice; gives the rows of all.
+    pub(crate) fn index<'k>(
+        &mut self,
+        ids: impl Iterator<Item = &'k Placed<String>>,
+    ) -> BTreeMap<&'k str, usize> {
+        let mut rows = BTreeMap::new();
+        for (row, id) in ids.enumerate() {
+            if rows.insert(id.value.as_str(), row).is_some() {
+                self.at(
+                    id,
+                    format!("`{id}` is defined twice"),
+                    Some("keep one of them".into()),
+                );
+            }
+        }
+        rows
+    }
+
+    fn missing(&mut self, message: String, help: &str) {
+        let error = Diagnostic::error(Code::PolicyInvalid, message).at(self.file, 0, 0);
+        self.found.push(error.help(help));
+    }
+}
+
+/// A list of thousands of names helps nobody.
+fn shorten(help: &str) -> String {
+    const MOST: usize = 400;
+    match help.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{} …", &help[..end]),
+        None => help.to_owned(),
+    }
+}
+
+fn check_head(policy: &Policy, sites: &Sites, errors: &mut Errors<'_>) {
+    if policy.version.value != FORMAT_VERSION {
+        let message = format!("policy has format version {}", policy.version);
+        let help = format!("this release reads version {FORMAT_VERSION}");
+        errors.at(&policy.version, message, Some(help));
+    }
+    let pairs = [
+        ("kernel", &policy.kernel, &sites.analysis.kernel),
+        (
+            "compartment",
+            &policy.compartment,
+            &sites.analysis.compartment,
+        ),
+    ];
+    for (what, found, expected) in pairs {
+        if found.value != *expected {
+            let message = format!("the policy is for {what} `{found}`, the sites for `{expected}`");
+            errors.at(found, message, Some(format!("write `{what}: {expected}`")));
+        }
+    }
+}
+
+fn bind_gates(policy: &Policy, sites: &Sites, errors: &mut Errors<'_>) -> Vec<Gate> {
+    let mut rules: BTreeMap<(&str, &str), &GateRule> = BTreeMap::new();
+    let known: BTreeSet<(&str, &str)> = sites
+        .analysis
+        .gates
+        .iter()
+        .map(|g| (g.function.as_str(), g.file.as_str()))
+        .collect();
+    for rule in &policy.gates {
+        let key = (rule.function.value.as_str(), rule.file.value.as_str());
+        if !known.contains(&key) {
+            if known.iter().any(|(function, _)| *function == key.0) {
+                let files = known
+                    .iter()
+                    .filter(|(f, _)| *f == key.0)
+                    .map(|(_, file)| *file);
+                errors.unknown(&rule.file, "file of this gate", "files", files);
+            } else {
+                errors.unknown(&rule.function, "gate", "gates", known.iter().map(|k| k.0));
+            }
+        } else if rules.insert(key, rule).is_some() {
+            let message = format!("gate `{}` occurs twice", rule.function);
+            errors.at(&rule.function, message, Some("keep one of them".into()));
+        }
+        if let Some(instance) = &rule.instance
+            && instance.argument.value >= ARGUMENT_REGISTERS
+        {
+            let message = format!("argument {} is not passed in a register", instance.argument);
+            errors.at(
+                &instance.argument,
+                message,
+                Some("give one of 0 to 5, or leave `instance` out".into()),
+            );
+        }
+    }
+    let mut gates = Vec::new();
+    for gate in &sites.analysis.gates {
+        if let Some(rule) = rules.get(&(gate.function.as_str(), gate.file.as_str())) {
+            gates.push(override_gate(gate, rule));
+        } else {
+            errors.missing(
+                format!("the policy has no gate `{}` ({})", gate.function, gate.file),
+                "an entry without a gate cannot be unwound to: generate the policy again, or copy the gate from a fresh one",
+            );
+        }
+    }
+    gates
+}
+
+fn override_gate(gate: &Gate, rule: &GateRule) -> Gate {
+    Gate {
+        reached_by: rule.reached_by.clone(),
+        instance_argument: rule.instance.as_ref().map(|i| i.argument.value),
+        instance_type: rule.instance.as_ref().and_then(|i| i.kind.clone()),
+        refusal: Refusal {
+            value: rule.refusal.value,
+            name: rule.refusal.name.clone(),
+        },
+        ..gate.clone()
+    }
+}
+
+/// Gives the sites by row, their legal sets as rows of the policy, and which of those rows are used.
+fn bind_sites(
+    policy: &Policy,
+    sites: &Sites,
+    errors: &mut Errors<'_>,
+) -> (Vec<BoundSite>, BTreeSet<usize>) {
+    let names = names::sites(sites);
+    let sets: BTreeMap<&str, usize> = policy
+        .legal_sets
+        .iter()
+        .enumerate()
+        .map(|(row, s)| (s.id.value.as_str(), row))
+        .collect();
+    let mut bound: BTreeMap<SiteId, BoundSite> = BTreeMap::new();
+    let mut seen: BTreeSet<SiteId> = BTreeSet::new();
+    for rule in policy.sites.iter().flat_map(|function| &function.writes) {
+        let Some(row) = names.row(&rule.at.value) else {
+            errors.unknown(&rule.at, "site", "sites", names.all());
+            continue;
+        };
+        let id = SiteId::from(row);
+        if !seen.insert(id) {
+            errors.at(
+                &rule.at,
+                format!("site `{}` occurs twice", rule.at),
+                Some("keep one of them".into()),
+            );
+        }
+        check_site(rule, sites, id, errors);
+        let Some(legal) = sets.get(rule.legal.value.as_str()).copied() else {
+            errors.unknown(&rule.legal, "legal set", "legal sets", sets.keys().copied());
+            continue;
+        };
+        // Deny is the most severe that a bundle can ask for.
+        let action = rule.action.unwrap_or(abi::Action::Deny);
+        bound.insert(
+            id,
+            BoundSite {
+                site: id,
+                legal,
+                action,
+            },
+        );
+    }
+    for (row, site) in sites.sites.iter().enumerate() {
+        if site.coverage == Coverage::Probe && !seen.contains(&SiteId::from(row)) {
+            errors.missing(
+                format!(
+                    "the policy has no entry for the site `{}` ({})",
+                    names.of(row),
+                    source_of(site)
+                ),
+                "every write is checked: add the site; `action: audit` only reports it",
+            );
+        }
+    }
+    let used = bound.values().map(|site| site.legal).collect();
+    (bound.into_values().collect(), used)
+}
+
+fn check_site(rule: &SiteRule, sites: &Sites, id: SiteId, errors: &mut Errors<'_>) {
+    let site = sites.site(id);
+    let source = source_of(site);
+    if rule.source.value != source {
+        let message = format!("site `{}` is at {source}, not at {}", rule.at, rule.source);
+        let help =
+            "the policy was made for another build: generate it again, then repeat the edits";
+        errors.at(&rule.source, message, Some(help.into()));
+    }
+    let why = match &site.coverage {
+        Coverage::Probe => return,
+        Coverage::Proven(how) => format!("needs no check: {how}"),
+        Coverage::Unprobable(why) => format!("cannot be checked: {why}"),
+    };
+    let message = format!("site `{}` {why}", rule.at);
+    errors.at(&rule.at, message, Some("remove the entry".into()));
+}

@@ -1,0 +1,157 @@
+//! Invariants of tables and plan. Each finding is a bug of this crate, so all of them are
+//! [`Code::InvariantBroken`]:
+//!
+//! - every checked site has exactly one row and one probe, in the order of the sites;
+//! - rows refer only to rows that exist, and keep the limits of `otf_abi.h`;
+//! - every legal set allows something;
+//! - every cookie names a row, and no program is attached twice to one place.
+
+use std::collections::BTreeSet;
+
+use otf_artifact::{
+    abi,
+    bundle::{Plan, Program},
+    diagnostic::{Code, Diagnostic},
+    sites::{Coverage, Sites},
+};
+
+use crate::tables::Tables;
+
+/// Checks the invariants; gives all that are broken.
+pub fn check(tables: &Tables, plan: &Plan, sites: &Sites) -> Vec<Diagnostic> {
+    let mut broken = Broken(Vec::new());
+    check_sites(tables, plan, sites, &mut broken);
+    check_legals(tables, plan, &mut broken);
+    check_places(tables, plan, &mut broken);
+    check_probes(tables, plan, &mut broken);
+    broken.0
+}
+
+struct Broken(Vec<Diagnostic>);
+
+impl Broken {
+    fn unless(&mut self, holds: bool, message: impl FnOnce() -> String) {
+        if !holds {
+            self.0
+                .push(Diagnostic::error(Code::InvariantBroken, message()));
+        }
+    }
+}
+
+fn check_sites(tables: &Tables, plan: &Plan, sites: &Sites, broken: &mut Broken) {
+    let expected = sites.sites.iter().filter(|s| s.coverage == Coverage::Probe);
+    let rows = plan.sites.iter().map(|site| &site.location);
+    broken.unless(rows.eq(expected.map(|site| &site.location)), || {
+        "the rows are not the checked sites, one by one".into()
+    });
+    broken.unless(tables.sites.len() == plan.sites.len(), || {
+        format!(
+            "{} site rows, {} in the plan",
+            tables.sites.len(),
+            plan.sites.len()
+        )
+    });
+    for (row, site) in tables.sites.iter().enumerate() {
+        broken.unless((site.legal as usize) < tables.legals.len(), || {
+            format!("site row {row} names legal row {}", site.legal)
+        });
+        broken.unless(usize::from(site.shape) < tables.shapes.len(), || {
+            format!("site row {row} names shape {}", site.shape)
+        });
+        broken.unless(site.insn_len > 0 && site.size > 0, || {
+            format!("site row {row} has no instruction or writes nothing")
+        });
+        let known = abi::Action::from_raw(site.action.into()).is_some()
+            && abi::LengthKind::from_raw(site.length.into()).is_some();
+        broken.unless(known, || {
+            format!("site row {row} has an unknown action or length")
+        });
+    }
+}
+
+fn check_legals(tables: &Tables, plan: &Plan, broken: &mut Broken) {
+    for (row, legal) in tables.legals.iter().enumerate() {
+        let end = |first: u32, count: u32| first as usize + count as usize;
+        broken.unless(
+            end(legal.first_place, legal.places) <= tables.places.len(),
+            || format!("legal row {row} names places beyond the last"),
+        );
+        broken.unless(
+            end(legal.first_global, legal.globals) <= tables.global_rows.len(),
+            || format!("legal row {row} names globals beyond the last"),
+        );
+        let within =
+            legal.places as usize <= abi::MAX_PLACES && legal.globals as usize <= abi::MAX_GLOBALS;
+        broken.unless(within, || format!("legal row {row} exceeds a limit"));
+        let something =
+            legal.stack != 0 || legal.flags != 0 || legal.places > 0 || legal.globals > 0;
+        broken.unless(something, || format!("legal row {row} allows nothing"));
+    }
+    for (row, global) in tables.global_rows.iter().enumerate() {
+        broken.unless((*global as usize) < plan.globals.len(), || {
+            format!("row {row} of the globals names range {global}")
+        });
+    }
+}
+
+fn check_places(tables: &Tables, plan: &Plan, broken: &mut Broken) {
+    let special = [abi::CACHE_GENERAL, abi::CACHE_ANY, abi::CACHE_NONE];
+    for (row, place) in tables.places.iter().enumerate() {
+        broken.unless(place.size > 0, || format!("place row {row} holds no byte"));
+        let cache = special.contains(&place.cache) || (place.cache as usize) < plan.caches.len();
+        broken.unless(cache, || {
+            format!("place row {row} names cache {}", place.cache)
+        });
+        let dimensions = place
+            .stride
+            .iter()
+            .zip(place.count)
+            .all(|(s, count)| *s > 0 || count == 0);
+        broken.unless(dimensions, || {
+            format!("place row {row} counts elements without a stride")
+        });
+        let bits = (0..64 * abi::ALLOC_WORDS)
+            .filter(|bit| place.allocations[bit / 64] >> (bit % 64) & 1 == 1);
+        broken.unless(
+            bits.last().is_none_or(|last| last < tables.allocs.len()),
+            || format!("place row {row} names an allocation row beyond the last"),
+        );
+    }
+}
+
+fn check_probes(tables: &Tables, plan: &Plan, broken: &mut Broken) {
+    broken.unless(tables.gates.len() == plan.gates.len(), || {
+        "gates differ from the plan".into()
+    });
+    broken.unless(tables.allocs.len() == plan.allocations.len(), || {
+        "allocations differ from the plan".into()
+    });
+    let mut seen = BTreeSet::new();
+    let mut site_cookies = BTreeSet::new();
+    for probe in &plan.probes {
+        let rows = match probe.program {
+            Program::AllocationCall | Program::AllocationReturn => tables.allocs.len(),
+            Program::Gate => tables.gates.len(),
+            Program::Site => tables.sites.len(),
+        };
+        broken.unless(probe.cookie < rows as u64, || {
+            format!("a probe at {:?} names row {}", probe.location, probe.cookie)
+        });
+        broken.unless(probe.location.image.index() < plan.images.len(), || {
+            format!("a probe at {:?} lies in no image", probe.location)
+        });
+        broken.unless(seen.insert((probe.program, &probe.location)), || {
+            format!("two probes of one program at {:?}", probe.location)
+        });
+        if probe.program == Program::Site {
+            site_cookies.insert(probe.cookie);
+        }
+    }
+    broken.unless(site_cookies.len() == tables.sites.len(), || {
+        format!(
+            "{} of {} site rows have a probe",
+            site_cookies.len(),
+            tables.sites.len()
+        )
+    });
+}

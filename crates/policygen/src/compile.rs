@@ -1,0 +1,122 @@
+//! Policy and sites to the contents of a bundle.
+
+use std::collections::BTreeMap;
+
+use otf_artifact::{
+    FORMAT_VERSION,
+    bundle::Manifest,
+    diagnostic::{Code, Diagnostic, Severity},
+    sites::Sites,
+};
+use otf_bundle::Bundle;
+use tracing::info;
+
+use crate::{
+    bind::bind,
+    check::check,
+    codegen::{CHECK_LIBRARY, emit},
+    inspect::coverage,
+    policy::Policy,
+    tables::build,
+    yaml_text::to_yaml,
+};
+
+/// What goes into a bundle besides policy and sites.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// `uname -r` of the kernel.
+    pub release: String,
+    /// `otf_guard.ko` for that release.
+    pub guard: Vec<u8>,
+    /// SHA-256 (hex) of the files the bundle is made from, by name.
+    pub hashes: BTreeMap<String, String>,
+    /// The policy as the person wrote it; `None` for one that was just generated.
+    pub policy_text: Option<String>,
+}
+
+/// Makes the bundle's contents; [`otf_bundle::pack`] makes the archive of them. The second value
+/// says what was widened to keep a limit.
+///
+/// # Errors
+/// All contradictions between policy and sites ([`Code::PolicyInvalid`]), or the first of
+/// [`Code::PolicyTooLarge`], [`Code::CompileFailed`] and [`Code::InvariantBroken`].
+pub fn compile(
+    policy: &Policy,
+    sites: &Sites,
+    inputs: Inputs,
+) -> Result<(Bundle, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let bound = bind(policy, sites)?;
+    let built = build(&bound, sites)?;
+    let broken = check(&built.tables, &built.plan, sites);
+    if !broken.is_empty() {
+        return Err(broken);
+    }
+    info!(
+        sites = built.tables.sites.len(),
+        legal_sets = built.tables.legals.len(),
+        places = built.tables.places.len(),
+        shapes = built.tables.shapes.len(),
+        "compiling policy"
+    );
+    let object = emit(CHECK_LIBRARY, &built.tables).map_err(|e| vec![e])?;
+    let legal_sets: Vec<_> = bound.legal_sets.iter().map(|legal| &legal.set).collect();
+    let wide_rows = bound
+        .sites
+        .iter()
+        .filter(|site| is_wide(&built.tables.legals[site.legal], legal_sets[site.legal]))
+        .count() as u64;
+    let mut coverage = coverage(sites);
+    coverage.wide = wide_rows;
+    let manifest = Manifest {
+        version: FORMAT_VERSION,
+        kernel: sites.analysis.kernel.clone(),
+        compartment: sites.analysis.compartment.clone(),
+        release: inputs.release,
+        build_ids: build_ids(sites)?,
+        members: BTreeMap::new(),
+        inputs: inputs.hashes,
+        coverage,
+    };
+    let policy = inputs.policy_text.unwrap_or_else(|| to_yaml(policy));
+    let bundle = Bundle {
+        manifest,
+        plan: built.plan,
+        policy,
+        object,
+        guard: inputs.guard,
+    };
+    debug_assert!(
+        built
+            .warnings
+            .iter()
+            .all(|w| w.severity == Severity::Warning)
+    );
+    Ok((bundle, built.warnings))
+}
+
+fn is_wide(row: &otf_artifact::abi::Legal, set: &otf_artifact::analysis::LegalSet) -> bool {
+    use otf_artifact::abi;
+    row.flags & (abi::LEGAL_ANY_HEAP | abi::LEGAL_ANY_GLOBAL) != 0
+        || set.any_heap.is_some()
+        || set.any_global.is_some()
+}
+
+fn build_ids(sites: &Sites) -> Result<BTreeMap<String, String>, Vec<Diagnostic>> {
+    let missing: Vec<_> = sites
+        .images
+        .iter()
+        .filter(|image| image.build_id.is_empty())
+        .map(|image| {
+            Diagnostic::error(Code::BadImage, format!("{} has no build-id", image.name))
+                .help("a bundle is bound to build-ids: analyze an image that has one")
+        })
+        .collect();
+    if !missing.is_empty() {
+        return Err(missing);
+    }
+    Ok(sites
+        .images
+        .iter()
+        .map(|i| (i.name.clone(), i.build_id.clone()))
+        .collect())
+}

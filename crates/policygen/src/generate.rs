@@ -1,0 +1,239 @@
+//! The policy that says exactly what the analysis found.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use otf_artifact::{
+    FORMAT_VERSION, abi,
+    analysis::{AllocationSite, HeapPlace, LegalSet},
+    ids::{AllocationSiteId, LegalSetId},
+    sites::{Coverage, Sites},
+    yaml::Placed,
+};
+
+use crate::{
+    names::{self, Names},
+    policy::{
+        AllocationRule, FunctionRule, GateRule, HeapRule, Instance, LegalRule, Policy, RefusalRule,
+        SiteRule,
+    },
+};
+
+/// The policy of the sites: every checked site with its own legal set, every gate, nothing changed.
+pub fn generate(sites: &Sites) -> Policy {
+    let mut used = Used::default();
+    for site in sites.sites.iter().filter(|s| s.coverage == Coverage::Probe) {
+        used.sets.insert(site.legal);
+    }
+    for set in used
+        .sets
+        .iter()
+        .filter_map(|id| sites.legal_sets.get(id.index()))
+    {
+        used.allocations
+            .extend(set.heap.iter().flat_map(|p| &p.allocation_sites));
+    }
+    let names = AllNames {
+        types: names::types(&sites.analysis),
+        globals: names::globals(&sites.analysis),
+        allocations: names::allocations(&sites.analysis),
+        sites: names::sites(sites),
+    };
+    Policy {
+        file: "policy.yaml".into(),
+        version: FORMAT_VERSION.into(),
+        kernel: sites.analysis.kernel.clone().into(),
+        compartment: sites.analysis.compartment.clone().into(),
+        default_action: abi::Action::Audit,
+        gates: sites.analysis.gates.iter().map(gate).collect(),
+        allocation_sites: used
+            .allocations
+            .iter()
+            .filter_map(|id| allocation(sites, &names, *id))
+            .collect(),
+        legal_sets: used
+            .sets
+            .iter()
+            .filter_map(|id| legal_set(sites, &names, *id))
+            .collect(),
+        sites: site_rules(sites, &names),
+        unchecked: unchecked(sites, &names),
+    }
+}
+
+/// The instructions without a check: first those that have none because they cannot.
+fn unchecked(sites: &Sites, names: &AllNames) -> Vec<String> {
+    let line = |row: usize, why: &str| {
+        let site = &sites.sites[row];
+        format!(
+            "{} ({}) `{}`: {why}",
+            names.sites.of(row),
+            source_of(site),
+            site.text
+        )
+    };
+    let all = || sites.sites.iter().enumerate();
+    let unprobable = all().filter_map(|(row, site)| match &site.coverage {
+        Coverage::Unprobable(why) => Some(line(row, &format!("NOT CHECKED, {why}"))),
+        _ => None,
+    });
+    let proven = all().filter_map(|(row, site)| match &site.coverage {
+        Coverage::Proven(how) => Some(line(row, &format!("proven, {how}"))),
+        _ => None,
+    });
+    unprobable.chain(proven).collect()
+}
+
+fn allocation_note(site: &AllocationSite, sites: &Sites, id: AllocationSiteId) -> String {
+    let size = site
+        .size
+        .map_or("variable size".to_owned(), |size| format!("{size} bytes"));
+    let types = site
+        .types
+        .iter()
+        .filter_map(|t| sites.analysis.types.get(t.index()));
+    let types: Vec<&str> = types.map(|t| t.name.as_str()).collect();
+    let untracked = sites
+        .untracked_allocations
+        .iter()
+        .find(|u| u.allocation == id);
+    let untracked = untracked.map_or(String::new(), |u| format!("; no provenance: {}", u.reason));
+    let types = if types.is_empty() {
+        "unknown type".to_owned()
+    } else {
+        types.join(", ")
+    };
+    format!("{size}, {types}{untracked}")
+}
+
+#[derive(Default)]
+struct Used {
+    sets: BTreeSet<LegalSetId>,
+    allocations: BTreeSet<AllocationSiteId>,
+}
+
+struct AllNames {
+    types: Names,
+    globals: Names,
+    allocations: Names,
+    sites: Names,
+}
+
+fn gate(gate: &otf_artifact::analysis::Gate) -> GateRule {
+    GateRule {
+        function: gate.function.clone().into(),
+        file: gate.file.clone().into(),
+        reached_by: gate.reached_by.clone(),
+        instance: gate.instance_argument.map(|argument| Instance {
+            argument: argument.into(),
+            kind: gate.instance_type.clone(),
+        }),
+        refusal: RefusalRule {
+            value: gate.refusal.value,
+            name: gate.refusal.name.clone(),
+        },
+    }
+}
+
+fn allocation_id(id: AllocationSiteId) -> Placed<String> {
+    format!("A{}", id.0).into()
+}
+
+fn legal_id(id: LegalSetId) -> Placed<String> {
+    format!("L{}", id.0).into()
+}
+
+fn allocation(sites: &Sites, names: &AllNames, id: AllocationSiteId) -> Option<AllocationRule> {
+    let site = sites.analysis.allocation_sites.get(id.index())?;
+    Some(AllocationRule {
+        id: allocation_id(id),
+        at: names.allocations.of(id.index()).to_owned().into(),
+        function: site.function.clone(),
+        calls: site.callee.clone(),
+        note: allocation_note(site, sites, id),
+    })
+}
+
+fn legal_set(sites: &Sites, names: &AllNames, id: LegalSetId) -> Option<LegalRule> {
+    let set: &LegalSet = sites.legal_sets.get(id.index())?;
+    Some(LegalRule {
+        id: legal_id(id),
+        types: set
+            .types
+            .iter()
+            .map(|t| names.types.of(t.index()).to_owned().into())
+            .collect(),
+        stack: set.stack,
+        globals: set
+            .globals
+            .iter()
+            .map(|g| names.globals.of(g.index()).to_owned().into())
+            .collect(),
+        // An empty type has places, but no byte to write.
+        heap: set
+            .heap
+            .iter()
+            .filter(|p| p.size > 0)
+            .map(|place| heap_rule(place, names))
+            .collect(),
+        any_heap: set.any_heap.clone(),
+        any_global: set.any_global.clone(),
+        per_cpu: set.per_cpu,
+        user: set.user,
+    })
+}
+
+fn heap_rule(place: &HeapPlace, names: &AllNames) -> HeapRule {
+    let name = |id: otf_artifact::ids::ObjectTypeId| names.types.of(id.index()).to_owned().into();
+    HeapRule {
+        target: name(place.target),
+        container: (place.container != place.target).then(|| name(place.container)),
+        offset: place.offset.into(),
+        dimensions: place.dimensions.clone(),
+        size: place.size.into(),
+        object_min: place.object_min,
+        object_size: place.object_size.map(Placed::from),
+        allocated_at: place
+            .allocation_sites
+            .iter()
+            .map(|id| allocation_id(*id))
+            .collect(),
+    }
+}
+
+/// Checked sites by (file, function) of their innermost frame; in a function by machine address.
+fn site_rules(sites: &Sites, names: &AllNames) -> Vec<FunctionRule> {
+    let mut functions: BTreeMap<(&str, &str), Vec<SiteRule>> = BTreeMap::new();
+    for (row, site) in sites.sites.iter().enumerate() {
+        if site.coverage != Coverage::Probe {
+            continue;
+        }
+        let key = site
+            .chain
+            .first()
+            .map_or(("", site.location.symbol.as_str()), |frame| {
+                (frame.file.as_str(), frame.function.as_str())
+            });
+        functions.entry(key).or_default().push(SiteRule {
+            at: names.sites.of(row).to_owned().into(),
+            source: source_of(site).into(),
+            legal: legal_id(site.legal),
+            action: None,
+            note: site.text.clone(),
+        });
+    }
+    functions
+        .into_iter()
+        .map(|((_, function), writes)| FunctionRule {
+            function: function.to_owned(),
+            writes,
+        })
+        .collect()
+}
+
+/// `FILE:LINE` of a site's innermost frame; `?` without debug information.
+pub(crate) fn source_of(site: &otf_artifact::sites::Site) -> String {
+    match site.chain.first() {
+        Some(frame) if frame.line > 0 => format!("{}:{}", frame.file, frame.line),
+        _ => "?".to_owned(),
+    }
+}

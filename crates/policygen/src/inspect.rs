@@ -1,0 +1,147 @@
+//! Figures about sites and bundles.
+
+use std::collections::BTreeMap;
+
+use otf_artifact::{
+    bundle::CoverageSummary,
+    sites::{Coverage, Precision, Site, SiteKind, Sites, Unwind},
+};
+use otf_bundle::Bundle;
+use serde_json::{Value, json};
+
+/// Counts the sites. `stores` are the instructions that write memory, `bulk_writes` the calls that
+/// write a range and the `rep` string instructions (which are in both).
+pub fn coverage(sites: &Sites) -> CoverageSummary {
+    let count = |wanted: &dyn Fn(&Site) -> bool| {
+        sites.sites.iter().filter(|site| wanted(site)).count() as u64
+    };
+    let probed = |site: &Site| site.coverage == Coverage::Probe;
+    let mut by_precision: BTreeMap<String, u64> = PRECISIONS
+        .iter()
+        .map(|(_, name)| ((*name).to_owned(), 0))
+        .collect();
+    for site in &sites.sites {
+        for (_, name) in PRECISIONS
+            .iter()
+            .filter(|(precision, _)| *precision == site.precision)
+        {
+            *by_precision.entry((*name).to_owned()).or_default() += 1;
+        }
+    }
+    CoverageSummary {
+        sites: sites.sites.len() as u64,
+        stores: count(&|s| s.kind != SiteKind::BulkCall),
+        bulk_writes: count(&|s| matches!(s.kind, SiteKind::BulkCall | SiteKind::RepString)),
+        probed: count(&probed),
+        proven: count(&|s| matches!(s.coverage, Coverage::Proven(_))),
+        unprobable: count(&|s| matches!(s.coverage, Coverage::Unprobable(_))),
+        by_precision,
+        unwindable: count(&|s| probed(s) && s.unwind == Unwind::Safe),
+        wide: count(&|s| probed(s) && is_wide(s, sites)),
+    }
+}
+
+const PRECISIONS: [(Precision, &str); 4] = [
+    (Precision::Instruction, "instruction"),
+    (Precision::Line, "line"),
+    (Precision::Function, "function"),
+    (Precision::Compartment, "compartment"),
+];
+
+fn is_wide(site: &Site, sites: &Sites) -> bool {
+    let set = sites.legal_sets.get(site.legal.index());
+    set.is_none_or(|set| set.any_heap.is_some() || set.any_global.is_some())
+}
+
+/// `otf inspect --format json`. `files` has the ELF file of each image by name; an image that is
+/// not in it is shown by the file name that the sites carry. `images` are those with checked code.
+pub fn inspect(sites: &Sites, files: &BTreeMap<String, String>, bundle_bytes: u64) -> Value {
+    let summary = coverage(sites);
+    let images: Vec<&String> = sites
+        .images
+        .iter()
+        .filter(|image| !image.text.is_empty())
+        .map(|image| files.get(&image.name).unwrap_or(&image.file))
+        .collect();
+    let unprobable: Vec<Value> = sites
+        .sites
+        .iter()
+        .filter_map(|site| match &site.coverage {
+            Coverage::Unprobable(reason) => Some(unprobable(site, reason, sites)),
+            _ => None,
+        })
+        .collect();
+    json!({
+        "kernel": sites.analysis.kernel,
+        "compartment": sites.analysis.compartment,
+        "images": images,
+        "sites": summary.sites,
+        "stores": summary.stores,
+        "bulk_writes": summary.bulk_writes,
+        "probed": summary.probed,
+        "proven": summary.proven,
+        "unwindable": summary.unwindable,
+        "wide": summary.wide,
+        "by_precision": summary.by_precision,
+        "unprobable": unprobable,
+        "allocation_sites": sites.analysis.allocation_sites.len(),
+        "untracked_allocations": sites.untracked_allocations.len(),
+        "gates": sites.analysis.gates.len(),
+        "legal_types_median": legal_types_median(sites),
+        "bundle_bytes": bundle_bytes,
+    })
+}
+
+fn unprobable(site: &Site, reason: &str, sites: &Sites) -> Value {
+    let location = &site.location;
+    json!({
+        "address": format!("{:#x}", location.offset),
+        "image": sites.images.get(location.image.index()).map(|image| &image.name),
+        "section": location.section,
+        "symbol": format!("{}+{:#x}", location.symbol, location.symbol_offset),
+        "instruction": site.text,
+        "reason": reason,
+    })
+}
+
+/// Median over all sites of the number of object types in the legal set; the lower one of two.
+fn legal_types_median(sites: &Sites) -> usize {
+    let set_of = |site: &Site| sites.legal_sets.get(site.legal.index());
+    let mut counts: Vec<usize> = sites
+        .sites
+        .iter()
+        .filter_map(set_of)
+        .map(|set| set.types.len())
+        .collect();
+    counts.sort_unstable();
+    counts
+        .get(counts.len().saturating_sub(1) / 2)
+        .copied()
+        .unwrap_or(0)
+}
+
+/// What a bundle says of itself, without the sites it was made from.
+pub fn inspect_bundle(bundle: &Bundle, bundle_bytes: u64) -> Value {
+    let coverage = &bundle.manifest.coverage;
+    json!({
+        "kernel": bundle.manifest.kernel,
+        "compartment": bundle.manifest.compartment,
+        "release": bundle.manifest.release,
+        "build_ids": bundle.manifest.build_ids,
+        "inputs": bundle.manifest.inputs,
+        "sites": coverage.sites,
+        "stores": coverage.stores,
+        "bulk_writes": coverage.bulk_writes,
+        "probed": coverage.probed,
+        "proven": coverage.proven,
+        "unwindable": coverage.unwindable,
+        "wide": coverage.wide,
+        "by_precision": coverage.by_precision,
+        "unprobable_count": coverage.unprobable,
+        "gates": bundle.plan.gates.len(),
+        "allocation_sites": bundle.plan.allocations.len(),
+        "probes": bundle.plan.probes.len(),
+        "default_action": bundle.plan.default_action,
+        "bundle_bytes": bundle_bytes,
+    })
+}

@@ -1,0 +1,127 @@
+//! What rows of the sites are called in a policy: short where that is unique, longer where not.
+
+use std::collections::BTreeMap;
+
+use otf_artifact::{
+    analysis::{AllocationSite, Analysis},
+    sites::Sites,
+};
+
+/// Names of the rows of one kind, by row.
+#[derive(Clone, Debug)]
+pub struct Names {
+    by_row: Vec<String>,
+    rows: BTreeMap<String, usize>,
+}
+
+impl Names {
+    /// Takes for each row the first candidate that no other row has in the same position; the
+    /// last candidates get a number where even they collide.
+    fn new<const N: usize>(candidates: Vec<[String; N]>) -> Self {
+        let mut uses: [BTreeMap<&str, usize>; N] = std::array::from_fn(|_| BTreeMap::new());
+        for row in &candidates {
+            for (count, name) in uses.iter_mut().zip(row) {
+                *count.entry(name).or_default() += 1;
+            }
+        }
+        let mut names = Self {
+            by_row: Vec::new(),
+            rows: BTreeMap::new(),
+        };
+        for (index, row) in candidates.iter().enumerate() {
+            let unique = (0..N)
+                .find(|k| uses[*k][row[*k].as_str()] == 1)
+                .map(|k| row[k].clone());
+            let mut name = unique.unwrap_or_else(|| row.last().cloned().unwrap_or_default());
+            while names.rows.contains_key(&name) {
+                name = format!("{name}#{index}");
+            }
+            names.rows.insert(name.clone(), index);
+            names.by_row.push(name);
+        }
+        names
+    }
+
+    /// Name of a row; empty for a row that does not exist.
+    pub fn of(&self, row: usize) -> &str {
+        self.by_row.get(row).map_or("", String::as_str)
+    }
+
+    /// Row of a name.
+    pub fn row(&self, name: &str) -> Option<usize> {
+        self.rows.get(name).copied()
+    }
+
+    /// All names, sorted.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        self.rows.keys().map(String::as_str)
+    }
+}
+
+/// `struct qfq_group`, with ` of FILE` where two files define different ones.
+pub fn types(analysis: &Analysis) -> Names {
+    let candidates = |t: &otf_artifact::analysis::ObjectType| {
+        [t.name.clone(), format!("{} of {}", t.name, t.file)]
+    };
+    Names::new(analysis.types.iter().map(candidates).collect())
+}
+
+/// `IMAGE:SYMBOL`, with ` of FILE` where an image has two such symbols.
+pub fn globals(analysis: &Analysis) -> Names {
+    let candidates = |g: &otf_artifact::analysis::Global| {
+        let short = format!("{}:{}", g.image, g.symbol);
+        [short.clone(), format!("{short} of {}", g.file)]
+    };
+    Names::new(analysis.globals.iter().map(candidates).collect())
+}
+
+/// `FILE:LINE:COLUMN`, with function and callee where several calls stand there.
+pub fn allocations(analysis: &Analysis) -> Names {
+    let candidates = |a: &AllocationSite| {
+        let place = format!("{}:{}:{}", a.file, a.line, a.column);
+        let in_function = format!("{place} in {}", a.function);
+        let full = format!("{in_function} of {} by {}", a.image, a.callee);
+        [place, in_function, full]
+    };
+    Names::new(analysis.allocation_sites.iter().map(candidates).collect())
+}
+
+/// `IMAGE SYMBOL+0xOFFSET`, or `IMAGE SECTION+0xOFFSET` where two functions have the same name.
+pub fn sites(sites: &Sites) -> Names {
+    let candidates = |s: &otf_artifact::sites::Site| {
+        let image = sites
+            .images
+            .get(s.location.image.index())
+            .map_or("", |i| i.name.as_str());
+        [
+            format!(
+                "{image} {}+{:#x}",
+                s.location.symbol, s.location.symbol_offset
+            ),
+            format!("{image} {}+{:#x}", s.location.section, s.location.offset),
+        ]
+    };
+    Names::new(sites.sites.iter().map(candidates).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_where_unique_and_always_distinct() {
+        let row = |a: &str, b: &str| [a.to_owned(), b.to_owned()];
+        let names = Names::new(vec![
+            row("a", "a of x"),
+            row("b", "b of x"),
+            row("a", "a of y"),
+            row("a", "a of y"),
+        ]);
+        let all: Vec<_> = (0..4).map(|r| names.of(r)).collect();
+        assert_eq!(all, ["a of x", "b", "a of y", "a of y#3"]);
+        for (row, name) in all.iter().enumerate() {
+            assert_eq!(names.row(name), Some(row));
+        }
+        assert_eq!(names.row("a"), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! The model of `policy.yaml`: names instead of row numbers, so that a person can read and edit it.
+
+use otf_artifact::{
+    abi::Action,
+    analysis::{Dimension, StackRule},
+    diagnostic::Diagnostic,
+    yaml::{self, Placed},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A whole policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// File it was read from, for messages.
+    #[serde(skip)]
+    pub file: String,
+    /// Format version; 1.
+    pub version: Placed<u32>,
+    /// Kernel profile that the sites belong to.
+    pub kernel: Placed<String>,
+    /// Compartment, with `@overlay` when one was applied.
+    pub compartment: Placed<String>,
+    /// What `otf-load load` does about a violation when it is not told otherwise.
+    pub default_action: Action,
+    /// Entries of the compartment: where a denied call returns to, and with what.
+    pub gates: Vec<GateRule>,
+    /// Calls that obtain heap objects, named for use in `allocated_at`.
+    pub allocation_sites: Vec<AllocationRule>,
+    /// What may be written, named for use in `sites`.
+    pub legal_sets: Vec<LegalRule>,
+    /// Every checked instruction, by source function.
+    pub sites: Vec<FunctionRule>,
+    /// Comments at the end: which instructions are not checked, and why; not read back.
+    #[serde(skip)]
+    pub unchecked: Vec<String>,
+}
+
+/// A function of the compartment that others can call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GateRule {
+    /// Function name.
+    pub function: Placed<String>,
+    /// File that defines it, relative to the kernel source.
+    pub file: Placed<String>,
+    /// How others reach it.
+    #[serde(default)]
+    pub reached_by: Vec<String>,
+    /// On whose behalf it is entered; without it a violation quarantines nothing.
+    #[serde(default)]
+    pub instance: Option<Instance>,
+    /// What a denied or refused call returns.
+    pub refusal: RefusalRule,
+}
+
+/// The object that is quarantined after a denied call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Instance {
+    /// Argument of the gate that points to it, from 0; at most 5.
+    pub argument: Placed<u8>,
+    /// Its type, for the reader of events.
+    #[serde(rename = "type", default)]
+    pub kind: Option<String>,
+}
+
+/// A return value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RefusalRule {
+    /// The value.
+    pub value: i64,
+    /// How the source would spell it.
+    pub name: String,
+}
+
+/// A call that obtains a heap object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AllocationRule {
+    /// Name in this file, `A0`.
+    pub id: Placed<String>,
+    /// `FILE:LINE:COLUMN` of the call.
+    pub at: Placed<String>,
+    /// Source function that contains the call.
+    pub function: String,
+    /// Allocator that is called.
+    pub calls: String,
+    /// What a comment says beside it; not read back.
+    #[serde(skip)]
+    pub note: String,
+}
+
+/// What a site may write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LegalRule {
+    /// Name in this file, `L0`.
+    pub id: Placed<String>,
+    /// Types of what is written, for the reader of events.
+    #[serde(default)]
+    pub types: Vec<Placed<String>>,
+    /// Where on stacks: `none`, `own` (frame of the function), `compartment` (frames since the
+    /// gate) or `any`.
+    #[serde(default)]
+    pub stack: StackRule,
+    /// Global variables, each `IMAGE:SYMBOL`.
+    #[serde(default)]
+    pub globals: Vec<Placed<String>>,
+    /// Places in heap objects.
+    #[serde(default)]
+    pub heap: Vec<HeapRule>,
+    /// Any heap object within its bounds; the text says why.
+    #[serde(default)]
+    pub any_heap: Option<String>,
+    /// Any global that is not read-only; the text says why.
+    #[serde(default)]
+    pub any_global: Option<String>,
+    /// Per-CPU memory.
+    #[serde(default)]
+    pub per_cpu: bool,
+    /// User memory, through the user-access functions.
+    #[serde(default)]
+    pub user: bool,
+}
+
+/// A place in a heap object: `offset`, then per dimension a multiple of its stride, then up to `size` bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeapRule {
+    /// Type that is written.
+    #[serde(rename = "type")]
+    pub target: Placed<String>,
+    /// Type of the whole object, when it is another one.
+    #[serde(rename = "in", default)]
+    pub container: Option<Placed<String>>,
+    /// Bytes from the object's start to the first element.
+    #[serde(default)]
+    pub offset: Placed<u64>,
+    /// At most two, outermost first; `count: 0` for as many as the object holds.
+    #[serde(default)]
+    pub dimensions: Vec<Dimension>,
+    /// Bytes that may be written from the element's start.
+    pub size: Placed<u64>,
+    /// Least number of bytes that the object is requested with.
+    #[serde(default)]
+    pub object_min: u64,
+    /// Requested bytes, when they are always the same.
+    #[serde(default)]
+    pub object_size: Option<Placed<u64>>,
+    /// Ids of the allocation sites that can produce the object.
+    pub allocated_at: Vec<Placed<String>>,
+}
+
+/// The sites that come from one source function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionRule {
+    /// Source function; for inlined code the one that was inlined.
+    pub function: String,
+    /// Its sites.
+    pub writes: Vec<SiteRule>,
+}
+
+/// A checked instruction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SiteRule {
+    /// `IMAGE SYMBOL+0xOFFSET`, or `IMAGE SECTION+0xOFFSET` where the symbol is not unique.
+    pub at: Placed<String>,
+    /// `FILE:LINE` of the write.
+    pub source: Placed<String>,
+    /// Id of what it may write.
+    pub legal: Placed<String>,
+    /// Most severe action here, whatever the load asks for; without it there is no limit.
+    #[serde(default)]
+    pub action: Option<Action>,
+    /// The instruction, in a comment; not read back.
+    #[serde(skip)]
+    pub note: String,
+}
+
+/// Reads a policy; `file` is only for messages. Whether it fits the sites is found by
+/// [`crate::compile`] and [`crate::bind::bind`].
+///
+/// # Errors
+/// [`otf_artifact::diagnostic::Code::BadYaml`] with line, column and a suggestion.
+pub fn parse(text: &str, file: &str) -> Result<Policy, Diagnostic> {
+    let mut policy: Policy = yaml::parse(text, file)?;
+    file.clone_into(&mut policy.file);
+    Ok(policy)
+}
+
+/// JSON schema of the file, for editors.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Policy).to_value()
+}
