@@ -1,0 +1,125 @@
+//! Programs → pinned links: by address with a cookie, or where the program's section says.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use libbpf_rs::{Object, ProgramMut};
+use otf_artifact::{
+    bundle::Program,
+    diagnostic::{Code, Diagnostic},
+};
+
+use crate::bind::BoundProbe;
+use crate::object::{kernel_refused, program};
+use crate::sys::{self, Target};
+
+/// Name of the program in the BPF object.
+pub fn program_name(program: Program) -> &'static str {
+    match program {
+        Program::AllocationCall => "otf_alloc_call",
+        Program::AllocationReturn => "otf_alloc_return",
+        Program::Gate => "otf_gate",
+        Program::Site => "otf_site",
+    }
+}
+
+/// Attaches everything: first what follows frees, then the probes in order. Each link is pinned
+/// under `links` as `00000_PROGRAM`, so that the names sort in the order of attachment.
+///
+/// `progress` is told how many probes of how many are attached.
+pub fn attach(
+    object: &Object,
+    probes: &[BoundProbe],
+    pmu: u32,
+    links: &Path,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<(), Diagnostic> {
+    let mut count = 0;
+    for program in object.progs_mut().filter(|p| p.autoload()) {
+        let section = program.section().to_string_lossy();
+        let Some((_, target)) = section.split_once('/') else {
+            continue;
+        };
+        let name = program.name().to_string_lossy().into_owned();
+        let pin = links.join(link_name(count, &name));
+        let attached = match section.split('/').next() {
+            Some("kprobe") => attach_function(&program, target, pmu, &pin),
+            Some("raw_tp" | "raw_tracepoint" | "tp_btf" | "fentry" | "fexit") => {
+                attach_by_section(&program, &pin)
+            }
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        };
+        attached.map_err(|e| kernel_refused(&format!("{name} at {section}"), &e))?;
+        count += 1;
+    }
+    let free_hooks = count;
+    for probe in probes {
+        if sys::interrupted() {
+            return Err(Diagnostic::error(
+                Code::KernelRefused,
+                "interrupted; everything was undone",
+            ));
+        }
+        let name = program_name(probe.program);
+        let pin = links.join(link_name(count, name));
+        attach_address(program(object, name)?.as_fd(), probe, pmu, &pin)
+            .map_err(|e| refused_probe(probe, &e))?;
+        count += 1;
+        progress(count - free_hooks, probes.len());
+    }
+    Ok(())
+}
+
+fn link_name(row: usize, program: &str) -> String {
+    format!("{row:05}_{program}")
+}
+
+fn attach_address(
+    program: BorrowedFd<'_>,
+    probe: &BoundProbe,
+    pmu: u32,
+    pin: &Path,
+) -> io::Result<()> {
+    let event = sys::kprobe_event(pmu, Target::Address(probe.address))?;
+    let link = sys::link_perf_event(program, event.as_fd(), probe.cookie)?;
+    sys::pin(link.as_fd(), pin)
+}
+
+fn attach_function(
+    program: &ProgramMut<'_>,
+    function: &str,
+    pmu: u32,
+    pin: &Path,
+) -> io::Result<()> {
+    let function = CString::new(function)?;
+    let event = sys::kprobe_event(pmu, Target::Function(&function))?;
+    let link = sys::link_perf_event(program.as_fd(), event.as_fd(), 0)?;
+    sys::pin(link.as_fd(), pin)
+}
+
+/// Raw tracepoints and trampolines. Links of perf events must not come this way: libbpf disables
+/// the event when it drops such a link, pinned or not.
+fn attach_by_section(program: &ProgramMut<'_>, pin: &Path) -> io::Result<()> {
+    let link = program.attach().map_err(io::Error::other)?;
+    sys::pin(link.as_fd(), pin)
+}
+
+fn refused_probe(probe: &BoundProbe, error: &io::Error) -> Diagnostic {
+    let meaning = match error.raw_os_error() {
+        Some(libc::EILSEQ) => " (not the first byte of an instruction)",
+        Some(libc::EINVAL) => " (code that cannot be probed)",
+        Some(libc::EMFILE | libc::ENFILE) => " (too many open files)",
+        Some(libc::EACCES | libc::EPERM) => " (not allowed: root, or kernel lockdown)",
+        _ => "",
+    };
+    Diagnostic::error(
+        Code::KernelRefused,
+        format!(
+            "the kernel refused the probe at {} ({:#x}): {error}{meaning}",
+            probe.label, probe.address
+        ),
+    )
+    .help("nothing stays loaded; `otf-load probe` shows what this host supports")
+}

@@ -1,0 +1,276 @@
+//! Plan → addresses in the running kernel. Nothing is changed here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use otf_artifact::{
+    abi::{MAX_TEXTS, Range},
+    bundle::{GlobalBinding, Plan, Program},
+    diagnostic::{Code, Diagnostic},
+    ids::ImageId,
+    sites::Location,
+};
+
+use crate::host::{Host, kallsyms};
+
+/// Name of the kernel's own image.
+pub const VMLINUX: &str = "vmlinux";
+
+/// A probe with its address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundProbe {
+    /// Program to run.
+    pub program: Program,
+    /// Address of the instruction.
+    pub address: u64,
+    /// Row that the program reads.
+    pub cookie: u64,
+    /// `qfq_schedule_agg+0x55 [sch_qfq]`, for messages.
+    pub label: String,
+}
+
+/// Everything of a plan that depends on where the kernel lies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// In the order of the plan.
+    pub probes: Vec<BoundProbe>,
+    /// Rows of `otf_globals`; an empty range for what was freed after initialisation.
+    pub globals: Vec<Range>,
+    /// Code of the compartment.
+    pub texts: Vec<Range>,
+    /// Section bases by `IMAGE SECTION`, to notice a module that was loaded again elsewhere.
+    pub bases: BTreeMap<String, u64>,
+}
+
+/// Finds every address that the plan names.
+pub fn bind(plan: &Plan, host: &Host) -> Result<Binding, Diagnostic> {
+    let mut book = AddressBook::new(plan, host)?;
+    let mut probes = Vec::with_capacity(plan.probes.len());
+    for probe in &plan.probes {
+        let label = label(plan, &probe.location);
+        if is_init(&probe.location.section) {
+            return Err(Diagnostic::error(
+                Code::BadBundle,
+                format!("a probe at {label} lies in code that is freed after initialisation"),
+            )
+            .help("make the bundle again with this release"));
+        }
+        probes.push(BoundProbe {
+            program: probe.program,
+            address: book.address(&probe.location)?,
+            cookie: probe.cookie,
+            label,
+        });
+    }
+    let globals = plan
+        .globals
+        .iter()
+        .map(|global| book.global(global))
+        .collect::<Result<_, _>>()?;
+    let texts = book.texts()?;
+    Ok(Binding {
+        probes,
+        globals,
+        texts,
+        bases: book.bases,
+    })
+}
+
+/// `symbol+0xoffset [image]`.
+pub fn label(plan: &Plan, location: &Location) -> String {
+    let image = plan
+        .images
+        .get(location.image.index())
+        .map_or("?", |i| i.name.as_str());
+    format!(
+        "{}+{:#x} [{image}]",
+        location.symbol, location.symbol_offset
+    )
+}
+
+/// Code and data that a module gives back once it is initialised: its address is somebody else's now.
+fn is_init(section: &str) -> bool {
+    section.starts_with(".init")
+}
+
+struct AddressBook<'a> {
+    plan: &'a Plan,
+    host: &'a Host,
+    kernel_base: Option<u64>,
+    symbols: kallsyms::Symbols,
+    bases: BTreeMap<String, u64>,
+}
+
+impl<'a> AddressBook<'a> {
+    fn new(plan: &'a Plan, host: &'a Host) -> Result<Self, Diagnostic> {
+        let vmlinux = |image: ImageId| image_name(plan, image) == VMLINUX;
+        let wanted: BTreeSet<&str> = plan
+            .globals
+            .iter()
+            .filter(|g| vmlinux(g.location.image))
+            .map(|g| g.symbol.as_str())
+            .collect();
+        let needed = !wanted.is_empty()
+            || plan.probes.iter().any(|p| vmlinux(p.location.image))
+            || plan
+                .images
+                .iter()
+                .any(|i| i.name == VMLINUX && !i.text.is_empty());
+        let (kernel_base, symbols) = if needed {
+            let (base, symbols) = kallsyms::read(host, &wanted)?;
+            (Some(base), symbols)
+        } else {
+            (None, kallsyms::Symbols::default())
+        };
+        Ok(Self {
+            plan,
+            host,
+            kernel_base,
+            symbols,
+            bases: BTreeMap::new(),
+        })
+    }
+
+    fn base(&mut self, image: ImageId, section: &str) -> Result<u64, Diagnostic> {
+        let name = image_name(self.plan, image);
+        if name == VMLINUX {
+            // Offsets of vmlinux count from its first byte, whatever the section.
+            let base = self.kernel_base.unwrap_or_default();
+            self.bases.insert(format!("{VMLINUX} _text"), base);
+            return Ok(base);
+        }
+        let key = format!("{name} {section}");
+        if let Some(base) = self.bases.get(&key) {
+            return Ok(*base);
+        }
+        let base = self.host.section(name, section)?;
+        self.bases.insert(key, base);
+        Ok(base)
+    }
+
+    fn address(&mut self, location: &Location) -> Result<u64, Diagnostic> {
+        let base = self.base(location.image, &location.section)?;
+        base.checked_add(location.offset).ok_or_else(|| {
+            Diagnostic::error(
+                Code::BadBundle,
+                format!("{} lies outside memory", label(self.plan, location)),
+            )
+        })
+    }
+
+    fn global(&mut self, global: &GlobalBinding) -> Result<Range, Diagnostic> {
+        if is_init(&global.location.section) {
+            return Ok(Range::default());
+        }
+        let start = if global.location.section.starts_with(".data..percpu")
+            && image_name(self.plan, global.location.image) == VMLINUX
+        {
+            // An offset into every CPU's area, not an address.
+            global.location.offset
+        } else {
+            self.address(&global.location)?
+        };
+        let known = self.symbols.addresses(&global.symbol);
+        if !known.is_empty() && !known.contains(&start) {
+            return Err(Diagnostic::error(
+                Code::WrongKernel,
+                format!(
+                    "{} should be at {start:#x}, the kernel has it at {:#x}",
+                    global.symbol, known[0]
+                ),
+            )
+            .help("the bundle was not made from this kernel's image"));
+        }
+        Ok(Range {
+            start,
+            end: start.saturating_add(global.size),
+        })
+    }
+
+    fn texts(&mut self) -> Result<Vec<Range>, Diagnostic> {
+        let plan = self.plan;
+        let mut texts = Vec::new();
+        for (row, image) in plan.images.iter().enumerate() {
+            for text in image.text.iter().filter(|t| !is_init(&t.name)) {
+                let start = self.base(ImageId::from(row), &text.name)?;
+                texts.push(Range {
+                    start,
+                    end: start.saturating_add(text.size),
+                });
+            }
+        }
+        if texts.len() > MAX_TEXTS {
+            return Err(Diagnostic::error(
+                Code::BadBundle,
+                format!(
+                    "the compartment has {} text sections, at most {MAX_TEXTS} can be bound",
+                    texts.len()
+                ),
+            )
+            .help("split the compartment"));
+        }
+        Ok(texts)
+    }
+}
+
+fn image_name(plan: &Plan, image: ImageId) -> &str {
+    plan.images.get(image.index()).map_or("", |i| &i.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn modules_by_section_and_vmlinux_by_base() {
+        let machine = testing::Machine::new();
+        let plan = testing::plan();
+        let binding = bind(&plan, &machine.host).unwrap();
+        let addresses: Vec<u64> = binding.probes.iter().map(|p| p.address).collect();
+        assert_eq!(
+            addresses,
+            [testing::MODULE_TEXT + 0x10, testing::MODULE_TEXT + 0x65]
+        );
+        assert_eq!(binding.probes[1].label, "qfq_schedule_agg+0x55 [sch_qfq]");
+        assert_eq!(
+            binding.globals,
+            [
+                Range {
+                    start: testing::KERNEL_BASE + 0x1000,
+                    end: testing::KERNEL_BASE + 0x1008
+                },
+                Range::default()
+            ]
+        );
+        assert_eq!(
+            binding.texts,
+            [Range {
+                start: testing::MODULE_TEXT,
+                end: testing::MODULE_TEXT + 0x2000
+            }]
+        );
+        assert_eq!(binding.bases["sch_qfq .text"], testing::MODULE_TEXT);
+    }
+
+    #[test]
+    fn a_moved_symbol_is_another_kernel() {
+        let machine = testing::Machine::new();
+        let mut plan = testing::plan();
+        plan.globals[0].location.offset += 8;
+        assert_eq!(
+            bind(&plan, &machine.host).unwrap_err().code,
+            Code::WrongKernel
+        );
+    }
+
+    #[test]
+    fn probes_in_init_code_are_refused() {
+        let machine = testing::Machine::new();
+        let mut plan = testing::plan();
+        plan.probes[0].location.section = ".init.text".into();
+        assert_eq!(
+            bind(&plan, &machine.host).unwrap_err().code,
+            Code::BadBundle
+        );
+    }
+}

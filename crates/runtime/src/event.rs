@@ -1,0 +1,255 @@
+//! One event of the ring buffer → what a person or a program wants to know about it.
+
+use otf_artifact::{
+    abi::{self, Class, Done, Phase, Reason},
+    places::Frame,
+};
+use serde::Serialize;
+
+use crate::bind::label;
+use crate::meta::Meta;
+use crate::{pod, time};
+
+/// The row that means "none".
+const NONE: u32 = u32::MAX;
+
+/// An event with everything looked up; one NDJSON line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// UTC, RFC 3339 with nanoseconds.
+    pub time: String,
+    /// Compartment.
+    pub compartment: String,
+    /// What was found.
+    pub reason: &'static str,
+    /// In words.
+    pub reason_text: &'static str,
+    /// What was done about it.
+    pub done: &'static str,
+    /// In words.
+    pub done_text: &'static str,
+    /// Whether the write did not happen.
+    pub prevented: bool,
+    /// `transition` or `working`.
+    pub phase: &'static str,
+    /// Who ran the code.
+    pub task: Task,
+    /// Which instruction.
+    pub site: Site,
+    /// First byte that was to be written.
+    pub address: Hex,
+    /// Bytes.
+    pub length: u64,
+    /// Where the address lies.
+    pub class: &'static str,
+    /// The heap object there, if one is known.
+    pub object: Option<Object>,
+    /// What the instruction may write.
+    pub legal: String,
+    /// The gate through which the compartment was entered.
+    pub gate: Option<String>,
+    /// On whose behalf.
+    pub instance: Option<Hex>,
+}
+
+/// Who ran the code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Task {
+    /// Process.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Name of the thread.
+    pub comm: String,
+    /// CPU.
+    pub cpu: u32,
+    /// The work was not done for this task: it was merely interrupted.
+    pub in_interrupt: bool,
+}
+
+/// Which instruction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Site {
+    /// Row in the table of sites.
+    pub row: u32,
+    /// `symbol+0xoffset [image]`.
+    pub symbol: String,
+    /// Disassembled.
+    pub instruction: String,
+    /// Address at run time.
+    pub ip: Hex,
+    /// Of the innermost frame.
+    pub file: String,
+    /// Of the innermost frame.
+    pub line: u32,
+    /// Inlining chain, innermost first.
+    pub chain: Vec<Frame>,
+}
+
+/// A heap object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Object {
+    /// First byte.
+    pub start: Hex,
+    /// Bytes.
+    pub size: u64,
+    /// Where in it the write was to begin.
+    pub offset: i64,
+    /// Slab cache.
+    pub cache: Option<String>,
+    /// Where it was allocated, if that was recorded.
+    pub allocation: Option<String>,
+}
+
+/// An address; `0x…` in JSON, where a number would lose digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hex(pub u64);
+
+impl Serialize for Hex {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl std::fmt::Display for Hex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// Reads an event and looks its rows up. `None` for bytes of another format.
+///
+/// `boot` is the wall clock at boot, in nanoseconds.
+pub fn decode(raw: &[u8], meta: &Meta, boot: u64) -> Option<Event> {
+    let raw: abi::Event = pod::read(raw)?;
+    let reason = Reason::from_raw(raw.reason.into())?;
+    let done = Done::from_raw(raw.done.into())?;
+    let class = Class::from_raw(raw.class.into())?;
+    let phase = Phase::from_raw(raw.phase.into())?;
+    let plan = &meta.plan;
+    let site = plan.sites.get(raw.site as usize);
+    let place = site.and_then(|s| s.chain.first());
+    let cache = pod::text(&raw.cache);
+    Some(Event {
+        time: time::rfc3339(boot.saturating_add(raw.time)),
+        compartment: meta.manifest.compartment.clone(),
+        reason: reason_name(reason),
+        reason_text: reason.text(),
+        done: done_name(done),
+        done_text: done.text(),
+        prevented: matches!(done, Done::Unwound | Done::Skipped | Done::SkippedOnly),
+        phase: phase.text(),
+        task: Task {
+            pid: raw.pid,
+            tid: raw.tid,
+            comm: pod::text(&raw.comm),
+            cpu: raw.cpu,
+            in_interrupt: raw.in_interrupt != 0,
+        },
+        site: Site {
+            row: raw.site,
+            symbol: site.map_or_else(|| "?".into(), |s| label(plan, &s.location)),
+            instruction: site.map_or_else(String::new, |s| s.text.clone()),
+            ip: Hex(raw.ip),
+            file: place.map_or_else(String::new, |p| p.file.clone()),
+            line: place.map_or(0, |p| p.line),
+            chain: site.map_or_else(Vec::new, |s| s.chain.clone()),
+        },
+        address: Hex(raw.address),
+        length: raw.length,
+        class: class.text(),
+        object: (raw.object != 0).then(|| Object {
+            start: Hex(raw.object),
+            size: raw.object_size,
+            offset: raw.address.wrapping_sub(raw.object) as i64,
+            cache: (!cache.is_empty()).then_some(cache),
+            allocation: (raw.alloc != NONE)
+                .then(|| plan.allocations.get(raw.alloc as usize).cloned())
+                .flatten(),
+        }),
+        legal: site.map_or_else(String::new, |s| s.legal.clone()),
+        gate: (raw.gate != NONE)
+            .then(|| {
+                plan.gates
+                    .get(raw.gate as usize)
+                    .map(|g| g.function.clone())
+            })
+            .flatten(),
+        instance: (raw.instance != 0).then_some(Hex(raw.instance)),
+    })
+}
+
+/// Stable names for programs; the texts may change.
+fn reason_name(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Ok => "ok",
+        Reason::Unknown => "unknown",
+        Reason::BadClass => "bad_class",
+        Reason::BadGlobal => "bad_global",
+        Reason::BadStack => "bad_stack",
+        Reason::BadLayout => "bad_layout",
+        Reason::BadBounds => "bad_bounds",
+        Reason::BadProvenance => "bad_provenance",
+        Reason::Freed => "freed",
+        Reason::BadAddress => "bad_address",
+    }
+}
+
+fn done_name(done: Done) -> &'static str {
+    match done {
+        Done::Reported => "reported",
+        Done::Killed => "killed",
+        Done::KillImpossible => "kill_impossible",
+        Done::Unwound => "unwound",
+        Done::Skipped => "skipped",
+        Done::SkippedOnly => "skipped_only",
+        Done::DenyFailed => "deny_failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_row_is_looked_up() {
+        let raw = testing::event();
+        let event = decode(pod::bytes(&raw), &testing::meta(), 1_000_000_000).unwrap();
+        assert_eq!(event.time, "1970-01-01T00:00:03.000000005Z");
+        assert_eq!((event.reason, event.done), ("bad_layout", "unwound"));
+        assert!(event.prevented);
+        assert_eq!(event.site.symbol, "qfq_schedule_agg+0x55 [sch_qfq]");
+        assert_eq!(
+            (event.site.file.as_str(), event.site.line),
+            ("net/sched/sch_qfq.c", 1300)
+        );
+        assert_eq!(event.gate.as_deref(), Some("qfq_enqueue"));
+        let object = event.object.unwrap();
+        assert_eq!(
+            (object.offset, object.cache.as_deref()),
+            (8192 - 16, Some("kmalloc-8k"))
+        );
+        assert_eq!(
+            object.allocation.as_deref(),
+            Some("qdisc_alloc, net/sched/sch_generic.c:952")
+        );
+    }
+
+    #[test]
+    fn rows_that_do_not_exist_are_no_panic() {
+        let mut raw = testing::event();
+        (raw.site, raw.gate, raw.alloc, raw.object) = (99, NONE, 99, 0);
+        let event = decode(pod::bytes(&raw), &testing::meta(), 0).unwrap();
+        assert_eq!(event.site.symbol, "?");
+        assert_eq!((event.gate, event.object), (None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(raw in proptest::collection::vec(any::<u8>(), 0..200), boot: u64) {
+            let _ = decode(&raw, &testing::meta(), boot);
+        }
+    }
+}

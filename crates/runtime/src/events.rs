@@ -1,0 +1,74 @@
+//! `events`: drains the pinned ring buffer, once or for as long as it is wanted.
+
+use std::io;
+use std::time::Duration;
+
+use libbpf_rs::RingBufferBuilder;
+use otf_artifact::diagnostic::Diagnostic;
+
+use crate::event::{self, Event};
+use crate::meta::Meta;
+use crate::object::kernel_refused;
+use crate::pins::Folder;
+use crate::sys;
+
+/// How often a follower looks whether it is to end, or whether the compartment was unloaded.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Hands every event to `sink`, in order; with `follow` until the user interrupts, the sink
+/// fails, or the compartment is unloaded. Returns how many events had another format.
+pub fn drain(
+    folder: &Folder,
+    meta: &Meta,
+    follow: bool,
+    sink: &mut dyn FnMut(&Event) -> io::Result<()>,
+) -> Result<Drained, Diagnostic> {
+    let map = folder.map("otf_events")?;
+    let (now, since_boot) = sys::clocks();
+    let boot = now.saturating_sub(since_boot);
+    let mut unreadable = 0;
+    let mut failure = None;
+    {
+        let mut builder = RingBufferBuilder::new();
+        builder
+            .add(&map, |raw| match event::decode(raw, meta, boot) {
+                // After a failure nothing is consumed any more: libbpf stops at a negative value.
+                _ if failure.is_some() => -libc::EIO,
+                None => {
+                    unreadable += 1;
+                    0
+                }
+                Some(event) => match sink(&event) {
+                    Ok(()) => 0,
+                    Err(e) => {
+                        failure = Some(e);
+                        -libc::EIO
+                    }
+                },
+            })
+            .map_err(|e| kernel_refused("otf_events", &e))?;
+        let ring = builder
+            .build()
+            .map_err(|e| kernel_refused("otf_events", &e))?;
+        let mut rc = ring.consume_raw();
+        while rc >= 0 && follow && !sys::interrupted() && folder.meta().exists() {
+            rc = match ring.poll_raw(TICK) {
+                n if n == -libc::EINTR => 0,
+                n => n,
+            };
+        }
+    }
+    Ok(Drained {
+        unreadable,
+        failure,
+    })
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub struct Drained {
+    /// Events of another format.
+    pub unreadable: u64,
+    /// Why the sink took no more.
+    pub failure: Option<io::Error>,
+}

@@ -1,0 +1,80 @@
+//! `otf_guard.ko`: inserted for the first *deny* compartment, removed after the last.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use object::Object as _;
+use otf_artifact::diagnostic::{Code, Diagnostic};
+
+use crate::host::{Host, notes};
+use crate::sys;
+
+/// Name of the module.
+const NAME: &str = "otf_guard";
+/// How long freed programs may keep the module in use.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether the guard is in the kernel.
+pub fn loaded(host: &Host) -> bool {
+    host.module_loaded(NAME)
+}
+
+/// Refuses a guard in the kernel that is not the bundle's, and a bundle without one.
+pub fn check(host: &Host, image: &[u8]) -> Result<(), Diagnostic> {
+    let file = object::File::parse(image)
+        .map_err(|e| refused(format!("the guard in the bundle cannot be read: {e}")))?;
+    let Ok(Some(wanted)) = file.build_id() else {
+        return Err(refused("the guard in the bundle has no build-id".into()));
+    };
+    if !loaded(host) {
+        return Ok(());
+    }
+    let wanted = notes::hex(wanted);
+    let running = host.module_build_id(NAME)?;
+    if running == wanted {
+        Ok(())
+    } else {
+        Err(refused(format!(
+            "the guard in the kernel is {running}, the bundle's is {wanted}"
+        )))
+    }
+}
+
+/// Puts the guard into the kernel if it is not there.
+pub fn insert(host: &Host, image: &[u8]) -> Result<(), Diagnostic> {
+    if !loaded(host) {
+        sys::insert_module(image)
+            .map_err(|e| refused(format!("the kernel does not take otf_guard: {e} (dmesg)")))?;
+    }
+    if host.sys.join("kernel/btf").join(NAME).exists() {
+        Ok(())
+    } else {
+        Err(refused(
+            "otf_guard has no type information: its functions cannot be called".into(),
+        ))
+    }
+}
+
+/// Takes the guard out; programs that were just freed keep it in use for a moment.
+pub fn remove(host: &Host) -> Result<(), Diagnostic> {
+    let until = Instant::now() + PATIENCE;
+    while loaded(host) {
+        match sys::remove_module(c"otf_guard") {
+            Ok(()) => break,
+            Err(e) if Instant::now() > until => {
+                return Err(Diagnostic::warning(
+                    Code::Environment,
+                    format!("otf_guard stays in the kernel: {e}"),
+                )
+                .help("rmmod otf_guard once nothing uses it"));
+            }
+            Err(_) => sleep(Duration::from_millis(50)),
+        }
+    }
+    Ok(())
+}
+
+fn refused(message: String) -> Diagnostic {
+    Diagnostic::error(Code::ActionRefused, message)
+        .help("deny needs the guard of the same bundle; choose --action audit or kill otherwise")
+}

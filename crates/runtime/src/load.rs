@@ -1,0 +1,181 @@
+//! `load`: all or nothing. Whatever fails, the host is as before.
+
+use otf_artifact::{
+    FORMAT_VERSION,
+    abi::Action,
+    diagnostic::{Code, Diagnostic},
+};
+use serde::Serialize;
+
+use crate::ability;
+use crate::attach;
+use crate::bind::{self, Binding};
+use crate::guard;
+use crate::host::{Host, sysctl};
+use crate::meta::{Changes, Meta};
+use crate::object;
+use crate::pins::{Folder, Pins};
+use crate::sys;
+use crate::unload;
+use crate::verify::{self, Verified};
+
+/// What a load did, or would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Loaded {
+    /// Compartment.
+    pub compartment: String,
+    /// `uname -r` of the bundle.
+    pub release: String,
+    /// Action.
+    pub action: Action,
+    /// Who signed.
+    pub signer: verify::Signer,
+    /// Probes attached.
+    pub probes: usize,
+    /// Sites in the table, those without a probe included.
+    pub sites: usize,
+    /// Nothing was attached.
+    pub dry_run: bool,
+}
+
+/// What is known before anything is changed.
+pub struct Prepared<'a> {
+    verified: &'a Verified,
+    action: Action,
+    binding: Binding,
+    pmu: u32,
+}
+
+/// Checks the bundle against this host: build-ids, modules, the action, every address.
+pub fn prepare<'a>(
+    verified: &'a Verified,
+    action: Option<Action>,
+    host: &Host,
+) -> Result<Prepared<'a>, Diagnostic> {
+    let bundle = &verified.bundle;
+    let action = action.unwrap_or(bundle.plan.default_action);
+    if let Some(first) = verify::mismatches(bundle, host).into_iter().next() {
+        return Err(first);
+    }
+    ability::require(action, &ability::facts(host))?;
+    if action == Action::Deny {
+        guard::check(host, &bundle.guard)?;
+    }
+    Ok(Prepared {
+        verified,
+        action,
+        binding: bind::bind(&bundle.plan, host)?,
+        pmu: host.kprobe_pmu()?,
+    })
+}
+
+impl Prepared<'_> {
+    /// What a load would do.
+    pub fn summary(&self, dry_run: bool) -> Loaded {
+        let bundle = &self.verified.bundle;
+        Loaded {
+            compartment: bundle.manifest.compartment.clone(),
+            release: bundle.manifest.release.clone(),
+            action: self.action,
+            signer: self.verified.signer.clone(),
+            probes: self.binding.probes.len(),
+            sites: bundle.plan.sites.len(),
+            dry_run,
+        }
+    }
+
+    /// Loads, attaches and pins. The caller holds the lock and has cleaned up leftovers.
+    pub fn load(
+        &self,
+        pins: &Pins,
+        host: &Host,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Loaded, Diagnostic> {
+        let name = &self.verified.bundle.manifest.compartment;
+        if pins.loaded()?.contains(name) {
+            return Err(Diagnostic::error(
+                Code::AlreadyLoaded,
+                format!("{name} is already loaded"),
+            )
+            .help(format!("otf-load unload {name}")));
+        }
+        let staging = pins.incomplete(name);
+        let built = self
+            .build(pins, host, &staging, progress)
+            .and_then(|()| staging.rename(&pins.folder(name)));
+        if let Err(error) = built {
+            // The first error is the one that matters; what cannot be undone now is tried again
+            // by the next command.
+            return Err(
+                match unload::discard(&staging, pins, host, &mut |_, _| ()) {
+                    Ok(()) => error,
+                    Err(undo) => Diagnostic {
+                        message: format!("{}; undoing it failed: {}", error.message, undo.message),
+                        ..error
+                    },
+                },
+            );
+        }
+        Ok(self.summary(false))
+    }
+
+    fn build(
+        &self,
+        pins: &Pins,
+        host: &Host,
+        staging: &Folder,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(), Diagnostic> {
+        let bundle = &self.verified.bundle;
+        let opened = object::open(&bundle.object, &bundle.plan, self.action)?;
+        sys::raise_file_limit();
+        staging.create()?;
+        let changes = self.changes(pins, host)?;
+        // First of all, so that whoever cleans up after a killed load knows what to restore.
+        self.meta(changes).pin(staging)?;
+        if self.action == Action::Deny {
+            if sysctl::get(host, sysctl::OPTIMIZATION).is_some() {
+                sysctl::set(host, sysctl::OPTIMIZATION, "0")?;
+            }
+            guard::insert(host, &bundle.guard)?;
+        }
+        let object = object::load(opened)?;
+        object::fill(&object, &bundle.plan, &self.binding, host)?;
+        object::pin(&object, &staging.maps(), &staging.programs())?;
+        let links = staging.links();
+        attach::attach(&object, &self.binding.probes, self.pmu, &links, progress)?;
+        object::arm(&object, self.action)
+    }
+
+    /// What this load changes on the host, or what an earlier one has changed for it.
+    fn changes(&self, pins: &Pins, host: &Host) -> Result<Changes, Diagnostic> {
+        if self.action != Action::Deny {
+            return Ok(Changes::default());
+        }
+        for name in pins.loaded()? {
+            let other = Meta::read(&pins.folder(&name))?;
+            if other.action == Action::Deny {
+                return Ok(other.changes);
+            }
+        }
+        Ok(Changes {
+            optimization_before: sysctl::get(host, sysctl::OPTIMIZATION),
+            guard_inserted: !guard::loaded(host),
+        })
+    }
+
+    fn meta(&self, changes: Changes) -> Meta {
+        let bundle = &self.verified.bundle;
+        Meta {
+            version: FORMAT_VERSION,
+            bundle: self.verified.sha256.clone(),
+            signer: self.verified.signer.clone(),
+            action: self.action,
+            loaded: sys::clocks().0 / 1_000_000_000,
+            changes,
+            bases: self.binding.bases.clone(),
+            manifest: bundle.manifest.clone(),
+            plan: bundle.plan.clone(),
+        }
+    }
+}

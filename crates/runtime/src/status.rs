@@ -1,0 +1,258 @@
+//! `status`: what is loaded, whether it still works, and everything that could fail open.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+
+use libbpf_rs::query::{LinkInfo, LinkTypeInfo, PerfEventType};
+use libbpf_rs::{MapCore, MapFlags};
+use otf_artifact::{
+    abi::{Action, Counter, Phase, SiteCount},
+    diagnostic::Diagnostic,
+};
+use serde::Serialize;
+
+use crate::alarm::{self, Seen};
+use crate::attach::program_name;
+use crate::bind::label;
+use crate::control;
+use crate::event::Hex;
+use crate::host::{Host, kprobes};
+use crate::meta::Meta;
+use crate::object::{self, kernel_refused};
+use crate::pins::Folder;
+use crate::verify::Signer;
+use crate::{guard, pod, sys, time};
+
+/// Sites that are listed: those with most violations, then those with most hits.
+const TOP: usize = 10;
+
+/// State of one compartment.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Name.
+    pub compartment: String,
+    /// Kernel profile.
+    pub kernel: String,
+    /// Action at load.
+    pub action: Action,
+    /// Phase.
+    pub phase: Phase,
+    /// UTC, RFC 3339.
+    pub loaded: String,
+    /// SHA-256 of the bundle.
+    pub bundle: String,
+    /// Who signed it.
+    pub signer: Signer,
+    /// Probes by program: planned and attached.
+    pub probes: BTreeMap<&'static str, Attached>,
+    /// Sites with a probe, and all of them.
+    pub sites_probed: u64,
+    /// Memory-writing instructions, proven and unprobable ones included.
+    pub sites: u64,
+    /// Sites that cannot be probed: they are not checked.
+    pub unprobable: u64,
+    /// Counters by name.
+    pub counters: BTreeMap<Counter, u64>,
+    /// Runs of a program that the kernel left out because another one ran on that CPU.
+    pub recursion_misses: BTreeMap<String, u64>,
+    /// Hits of probes that the kernel could not handle.
+    pub missed_hits: u64,
+    /// Quarantined instances.
+    pub quarantined: Vec<Quarantined>,
+    /// Sites with most violations and hits.
+    pub top_sites: Vec<TopSite>,
+    /// What is wrong now; empty when all is well.
+    pub alarms: Vec<String>,
+}
+
+/// How many of the planned probes are attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Attached {
+    /// In the plan.
+    pub planned: usize,
+    /// Pinned.
+    pub attached: usize,
+}
+
+/// An instance that every gate refuses.
+#[derive(Clone, Debug, Serialize)]
+pub struct Quarantined {
+    /// Its address: the argument of `otf-load release`.
+    pub instance: Hex,
+    /// Type of it, as the gate knows it.
+    pub instance_type: Option<String>,
+    /// Gate through which the bad write came.
+    pub gate: String,
+    /// Site of the bad write.
+    pub site: String,
+    /// UTC, RFC 3339.
+    pub since: String,
+    /// Entries refused since.
+    pub refused: u64,
+}
+
+/// What one site has seen.
+#[derive(Clone, Debug, Serialize)]
+pub struct TopSite {
+    /// `symbol+0xoffset [image]`.
+    pub symbol: String,
+    /// `file:line` of the innermost frame.
+    pub place: String,
+    /// Checks.
+    pub hits: u64,
+    /// Violations.
+    pub violations: u64,
+    /// Objects without provenance.
+    pub unknown: u64,
+}
+
+/// Reads everything about a loaded compartment.
+pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
+    let meta = Meta::read(folder)?;
+    let state = object::state(&folder.map("otf_state")?)?;
+    let counters = counters(folder)?;
+    let recursion_misses = recursion_misses(folder)?;
+    let links = links(folder)?;
+    let mut probes: BTreeMap<&'static str, Attached> = BTreeMap::new();
+    for probe in &meta.plan.probes {
+        probes
+            .entry(program_name(probe.program))
+            .or_default()
+            .planned += 1;
+    }
+    for (name, count) in &mut probes {
+        count.attached = links.by_program.get(*name).copied().unwrap_or(0);
+    }
+    let seen = Seen {
+        meta: &meta,
+        running_action: state.action,
+        probes: &probes,
+        link_addresses: &links.addresses,
+        missed_hits: links.missed,
+        counters: &counters,
+        recursion_misses: &recursion_misses,
+        kernel_list: kprobes::read(host),
+        guard_loaded: guard::loaded(host),
+    };
+    let coverage = &meta.manifest.coverage;
+    Ok(Status {
+        compartment: meta.manifest.compartment.clone(),
+        kernel: meta.manifest.kernel.clone(),
+        action: meta.action,
+        phase: Phase::from_raw(state.phase.into()).unwrap_or(Phase::Transition),
+        loaded: time::rfc3339(meta.loaded.saturating_mul(1_000_000_000)),
+        bundle: meta.bundle.clone(),
+        signer: meta.signer.clone(),
+        sites_probed: coverage.probed,
+        sites: coverage.sites,
+        unprobable: coverage.unprobable,
+        missed_hits: links.missed,
+        quarantined: quarantined(folder, &meta)?,
+        top_sites: top_sites(folder, &meta)?,
+        alarms: alarm::alarms(&seen, host),
+        probes,
+        counters,
+        recursion_misses,
+    })
+}
+
+fn counters(folder: &Folder) -> Result<BTreeMap<Counter, u64>, Diagnostic> {
+    let map = folder.map("otf_counters")?;
+    let mut counters = BTreeMap::new();
+    for counter in Counter::ALL {
+        let per_cpu = map
+            .lookup_percpu(&(*counter as u32).to_ne_bytes(), MapFlags::ANY)
+            .map_err(|e| kernel_refused("otf_counters", &e))?;
+        let sum = per_cpu
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|raw| Some(u64::from_ne_bytes(raw.as_slice().try_into().ok()?)))
+            .sum();
+        counters.insert(*counter, sum);
+    }
+    Ok(counters)
+}
+
+fn recursion_misses(folder: &Folder) -> Result<BTreeMap<String, u64>, Diagnostic> {
+    let mut misses = BTreeMap::new();
+    for name in Folder::pins(&folder.programs())? {
+        let count = sys::open_pin(&folder.programs().join(&name))
+            .and_then(|fd| sys::recursion_misses(fd.as_fd()))
+            .map_err(|e| kernel_refused(&name, &e))?;
+        misses.insert(name, count);
+    }
+    Ok(misses)
+}
+
+#[derive(Default)]
+struct Links {
+    by_program: BTreeMap<String, usize>,
+    addresses: Vec<u64>,
+    missed: u64,
+}
+
+/// Opens every pinned link and asks the kernel about it.
+fn links(folder: &Folder) -> Result<Links, Diagnostic> {
+    let mut links = Links::default();
+    for name in Folder::pins(&folder.links())? {
+        let info = sys::open_pin(&folder.links().join(&name))
+            .map_err(|e| kernel_refused(&name, &e))
+            .and_then(|fd| LinkInfo::from_fd(fd.as_fd()).map_err(|e| kernel_refused(&name, &e)))?;
+        let program = name.split_once('_').map_or(name.as_str(), |(_, p)| p);
+        *links.by_program.entry(program.to_owned()).or_default() += 1;
+        if let LinkTypeInfo::PerfEvent(event) = info.info
+            && let PerfEventType::Kprobe { addr, missed, .. } = event.event_type
+        {
+            links.addresses.push(addr);
+            links.missed += missed;
+        }
+    }
+    Ok(links)
+}
+
+fn quarantined(folder: &Folder, meta: &Meta) -> Result<Vec<Quarantined>, Diagnostic> {
+    let (now, since_boot) = sys::clocks();
+    let boot = now.saturating_sub(since_boot);
+    let plan = &meta.plan;
+    let row = |(instance, entry): (u64, otf_artifact::abi::Quarantine)| {
+        let gate = plan.gates.get(entry.gate as usize);
+        Quarantined {
+            instance: Hex(instance),
+            instance_type: gate.and_then(|g| g.instance_type.clone()),
+            gate: gate.map_or_else(|| "?".into(), |g| g.function.clone()),
+            site: plan
+                .sites
+                .get(entry.site as usize)
+                .map_or_else(|| "?".into(), |s| label(plan, &s.location)),
+            since: time::rfc3339(boot.saturating_add(entry.time)),
+            refused: entry.refused,
+        }
+    };
+    Ok(control::quarantined(folder)?.into_iter().map(row).collect())
+}
+
+fn top_sites(folder: &Folder, meta: &Meta) -> Result<Vec<TopSite>, Diagnostic> {
+    let map = folder.map("otf_site_counts")?;
+    let mut sites = Vec::new();
+    for (row, site) in meta.plan.sites.iter().enumerate() {
+        let raw = map
+            .lookup(&(row as u32).to_ne_bytes(), MapFlags::ANY)
+            .map_err(|e| kernel_refused("otf_site_counts", &e))?;
+        let count: SiteCount = raw.as_deref().and_then(pod::read).unwrap_or_default();
+        if count.hits > 0 {
+            sites.push(TopSite {
+                symbol: label(&meta.plan, &site.location),
+                place: site
+                    .chain
+                    .first()
+                    .map_or_else(String::new, |f| format!("{}:{}", f.file, f.line)),
+                hits: count.hits,
+                violations: count.violations,
+                unknown: count.unknown,
+            });
+        }
+    }
+    sites.sort_by_key(|s| std::cmp::Reverse((s.violations, s.hits)));
+    sites.truncate(TOP);
+    Ok(sites)
+}
