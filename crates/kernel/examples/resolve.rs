@@ -8,7 +8,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().init();
     let mut arguments = env::args().skip(1);
     let mut next = |what: &str| arguments.next().ok_or(format!("missing {what}"));
-    let request = || -> Result<Request, String> {
+    let mut request = || -> Result<Request, String> {
         Ok(Request {
             root: ".".into(),
             cache: next("CACHE")?.into(),

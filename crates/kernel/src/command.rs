@@ -45,15 +45,9 @@ pub fn not_started(command: &Command, package: &str, error: &io::Error) -> Diagn
     .help(format!("install the package {package}"))
 }
 
-/// The end of what a program said: errors, or else its output.
+/// The end of what a program said, its errors last.
 pub fn last_words(output: &Output) -> String {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let said = if stderr.trim().is_empty() {
-        stdout
-    } else {
-        stderr
-    };
-    let lines: Vec<&str> = said.trim_end().lines().collect();
+    let said = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy);
+    let lines: Vec<&str> = said.iter().flat_map(|s| s.trim_end().lines()).collect();
     lines[lines.len().saturating_sub(KEPT_LINES)..].join("\n")
 }

@@ -253,7 +253,7 @@ fn apply(
         Code::PatchFailed,
         format!(
             "the patch does not apply:\n{}",
-            String::from_utf8_lossy(&output.stdout).trim_end()
+            command::last_words(&output)
         ),
     )
     .help("the kernel source has changed: bring the patch up to date"))

@@ -53,6 +53,15 @@ pub fn resolve_from(
     request: &Request,
     archive: &dyn Archive,
 ) -> Result<KernelLock, Vec<Diagnostic>> {
+    // Tools run in other folders.
+    let root = request
+        .root
+        .canonicalize()
+        .map_err(|e| vec![io_error("find", &request.root, &e)])?;
+    let request = &Request {
+        root,
+        ..request.clone()
+    };
     let inputs = Inputs::read(request).map_err(|e| vec![e])?;
     let cache = Cache::open(&request.cache).map_err(|e| vec![e])?;
     let packages = Packages {
