@@ -50,3 +50,28 @@ load_module() {
 kernel_complaints() {
 	dmesg | grep -E 'Oops|BUG:|kernel BUG|general protection|unable to handle|WARNING: CPU|soft lockup|rcu_.*stall'
 }
+
+# Overlay, bundle and key are where the host puts them.
+trigger() { sh /otf/overlay/trigger.sh "$@"; }
+ordinary() { sh /otf/overlay/ordinary.sh "$@"; }
+
+# load_bundle ACTION: one test; it passes when the bundle is loaded.
+load_bundle() {
+	check "load.$1" otf-load load /otf/bundle.otf --key /otf/key.pub --action "$1"
+}
+
+# observe LABEL: hands new events and the state of the loaded policy to the host.
+observe() {
+	if otf-load events --format ndjson >/tmp/events 2>/tmp/errors &&
+		otf-load status --format ndjson >/tmp/status 2>>/tmp/errors; then
+		sed "s/^/OTF-EVENT $1 /" /tmp/events
+		sed "s/^/OTF-STATUS $1 /" /tmp/status
+	else
+		echo "OTF-TEST observe.$1 FAIL $(tr '\n' ' ' </tmp/errors)"
+	fi
+}
+
+# quiet_kernel NAME: one test; it passes when the kernel has nothing to complain about.
+quiet_kernel() {
+	equal "$1" "" "$(kernel_complaints | head -n 3 | tr '\n' ';')"
+}

@@ -10,6 +10,8 @@ use flate2::{Compression, GzBuilder};
 const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
+/// Bytes of an entry's header.
+const HEADER: usize = 110;
 const TRAILER: &str = "TRAILER!!!";
 /// The format has eight hex digits for a size.
 const MAX_SIZE: usize = u32::MAX as usize;
@@ -135,7 +137,6 @@ fn write_entry(
         bytes.len()
     )?;
     out.write_all(path.as_bytes())?;
-    const HEADER: usize = 110;
     pad(out, HEADER + name_size, 1)?;
     out.write_all(bytes)?;
     pad(out, bytes.len(), 0)

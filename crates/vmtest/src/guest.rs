@@ -4,12 +4,7 @@ use std::{fs, path::Path};
 
 use otf_artifact::diagnostic::{Code, Diagnostic};
 
-use crate::{
-    archive::Archive,
-    error,
-    modules::{Module, ModuleTree},
-    program,
-};
+use crate::{archive::Archive, error, modules::Module, program};
 
 /// `guest/init.rs`, compiled statically by the build script.
 static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/otf-guest-init"));
@@ -75,30 +70,29 @@ impl Guest {
         Ok(())
     }
 
-    /// Adds a script or text.
+    /// Adds a file that is not executable.
+    pub fn file(&mut self, path: &str, bytes: &[u8]) {
+        self.archive.file(path, bytes);
+    }
+
+    /// Adds a script.
     pub fn script(&mut self, path: &str, text: &str) {
         self.archive.program(path, text);
     }
 
     /// Adds modules as `/otf/modules/NAME.ko` and the list `/otf/modules/order`, so that the shell
-    /// function `load_modules` loads them, dependencies first; `later` are there to be loaded by hand.
-    pub fn modules(
-        &mut self,
-        tree: &ModuleTree,
-        names: &[&str],
-        later: &[&str],
-    ) -> Result<(), Diagnostic> {
-        let first = tree.modules(names)?;
+    /// function `load_modules` loads `first` in this order; `later` are there to be loaded by hand.
+    pub fn modules(&mut self, first: &[Module], later: &[Module]) {
         let mut order = String::new();
-        for Module { name, .. } in &first {
+        for Module { name, .. } in first {
             order.push_str(name);
             order.push('\n');
         }
-        for Module { name, bytes } in tree.modules(later)?.into_iter().chain(first) {
-            self.archive.file(&format!("/otf/modules/{name}.ko"), bytes);
+        for Module { name, bytes } in later.iter().chain(first) {
+            self.archive
+                .file(&format!("/otf/modules/{name}.ko"), bytes.clone());
         }
         self.archive.file("/otf/modules/order", order);
-        Ok(())
     }
 
     /// Adds a step to the plan; neither name nor words may hold tabs or line ends.

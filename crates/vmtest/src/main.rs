@@ -1,9 +1,12 @@
 //! `otf-vmtest`: the test machine as a command.
 #![expect(clippy::print_stdout, reason = "the command's output is its purpose")]
 
+mod flows;
+
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use flows::{checks::Checks, target::Setting};
 use otf_artifact::diagnostic::Diagnostic;
 use otf_vmtest::{
     guest::Guest,
@@ -22,6 +25,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show the attack of CVE-2023-31436 without and with the bundle.
+    Demo(Setting),
+    /// Show what each action does about each kind of illegal write.
+    Kinds(Setting),
+    /// Everything that `make test` runs in a machine.
+    Test(Setting),
     /// Run one shell script in a machine and print what it says.
     Shell(Shell),
 }
@@ -74,6 +83,19 @@ fn main() -> ExitCode {
         .init();
     let result = match Cli::parse().command {
         Command::Shell(options) => shell(&options),
+        Command::Demo(setting) => flow(|checks| {
+            flows::demo::run(&setting, checks)?;
+            Ok(None)
+        }),
+        Command::Kinds(setting) => flow(|checks| flows::kinds::run(&setting, checks).map(Some)),
+        Command::Test(setting) => flow(|checks| {
+            flows::smoke::run(&setting, checks)?;
+            flows::refuse::run(&setting, checks)?;
+            flows::stock::run(&setting, checks)?;
+            let table = flows::kinds::run(&setting, checks)?;
+            flows::demo::run(&setting, checks)?;
+            Ok(Some(table))
+        }),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -83,6 +105,26 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Runs a flow, which may return a table; prints its checks, and logs where one failed.
+fn flow(
+    run: impl FnOnce(&mut Checks) -> Result<Option<String>, Diagnostic>,
+) -> Result<bool, Diagnostic> {
+    let mut checks = Checks::default();
+    let table = run(&mut checks)?;
+    for log in &checks.logs {
+        println!("--- {log}");
+    }
+    for check in &checks.list {
+        println!("{check}");
+    }
+    if let Some(table) = table {
+        println!("\n{table}");
+    }
+    let (all, failed) = (checks.list.len(), checks.failed());
+    println!("{} of {all} checks passed", all - failed);
+    Ok(failed == 0)
 }
 
 fn shell(options: &Shell) -> Result<bool, Diagnostic> {
@@ -98,7 +140,7 @@ fn shell(options: &Shell) -> Result<bool, Diagnostic> {
     guest.network_tools()?;
     let names: Vec<&str> = options.modules.iter().map(String::as_str).collect();
     let later: Vec<&str> = later.iter().map(String::as_str).collect();
-    guest.modules(&tree, &names, &later)?;
+    guest.modules(&tree.modules(&names)?, &tree.modules(&later)?);
     for path in &options.with {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if path.is_dir() {

@@ -25,11 +25,24 @@ impl fmt::Display for TestLine {
     }
 }
 
+/// `OTF-EVENT label json` or `OTF-STATUS label json`: what `otf-load` said at a place in the script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// Where in the script.
+    pub label: String,
+    /// One JSON value.
+    pub json: String,
+}
+
 /// All that the guest reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Tests in the order of their lines.
     pub tests: Vec<TestLine>,
+    /// Events of a loaded policy, in order.
+    pub events: Vec<Observation>,
+    /// States of a loaded policy, in order.
+    pub states: Vec<Observation>,
     /// `OTF-VERDICT pass=N fail=M`, once the guest has come to its end.
     pub verdict: Option<(usize, usize)>,
 }
@@ -41,6 +54,10 @@ impl Report {
             self.tests.push(test);
         } else if let Some(verdict) = parse_verdict(line) {
             self.verdict = Some(verdict);
+        } else if let Some(event) = parse_observation(line, "OTF-EVENT ") {
+            self.events.push(event);
+        } else if let Some(state) = parse_observation(line, "OTF-STATUS ") {
+            self.states.push(state);
         } else {
             return false;
         }
@@ -72,6 +89,14 @@ fn parse_test(line: &str) -> Option<TestLine> {
         name,
         passed,
         reason,
+    })
+}
+
+fn parse_observation(line: &str, mark: &str) -> Option<Observation> {
+    let (label, json) = line.strip_prefix(mark)?.split_once(' ')?;
+    Some(Observation {
+        label: label.to_owned(),
+        json: json.to_owned(),
     })
 }
 
@@ -125,6 +150,16 @@ mod tests {
             report.note(&format!("OTF-VERDICT {tail}"));
             prop_assert!(report.tests.len() <= 2);
         }
+    }
+
+    #[test]
+    fn observations_keep_their_label() {
+        let mut report = Report::default();
+        assert!(report.note(r#"OTF-EVENT attack.1 {"a": "b c"}"#));
+        assert!(report.note("OTF-STATUS end {}"));
+        assert_eq!(report.events[0].label, "attack.1");
+        assert_eq!(report.events[0].json, r#"{"a": "b c"}"#);
+        assert_eq!(report.states[0].label, "end");
     }
 
     #[test]

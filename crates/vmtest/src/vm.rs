@@ -67,7 +67,7 @@ impl Vm {
             append: String::new(),
             smp: 1,
             memory: 1024,
-            time_limit: Duration::from_secs(120),
+            time_limit: Duration::from_mins(2),
             accel: Accel::Tcg,
             stop_on: Trouble::Stall,
         }

@@ -1,0 +1,103 @@
+//! Every kind of illegal write × what each action does about it, with the deliberately broken module.
+
+use std::fmt::Write;
+
+use otf_artifact::diagnostic::Diagnostic;
+use otf_vmtest::report::Report;
+
+use super::{
+    boot,
+    checks::Checks,
+    observed,
+    target::{Setting, Target},
+};
+
+const SCRIPT: &str = include_str!("../../guest/kinds.sh");
+const NAME: &str = "otf_broken@broken";
+const OVERLAY: &str = "broken";
+const SOURCE: &str = "drivers/misc/otf_broken.c";
+/// Kinds as the overlay's trigger knows them, and what they are.
+const KINDS: [(&str, &str); 8] = [
+    ("slot", "neighbour object, plain store"),
+    ("lock_or", "neighbour object, lock or"),
+    ("lock_bts", "neighbour object, lock bts"),
+    ("rep_stos", "neighbour object, rep stos"),
+    ("memcpy", "neighbour object, memcpy"),
+    ("global", "kernel global"),
+    ("stack", "another function's stack frame"),
+    ("freed", "freed and reused object"),
+];
+const ACTIONS: [&str; 4] = ["without", "audit", "kill", "deny"];
+
+/// Four boots, one per action; returns the table.
+pub fn run(setting: &Setting, checks: &mut Checks) -> Result<String, Diagnostic> {
+    let target = Target::open(setting, NAME)?;
+    let mut cells = Vec::new();
+    for action in ACTIONS {
+        checks.section(&format!("kinds.{action}"));
+        let mut guest = target.guest(OVERLAY)?;
+        guest.script("/otf/kinds.sh", SCRIPT);
+        let mut step = vec!["/bin/sh", "/otf/kinds.sh", action];
+        step.extend(KINDS.map(|(kind, _)| kind));
+        guest.step("kinds", &step)?;
+        let outcome = boot(&target, guest, checks)?;
+        if action != "without" {
+            observed::ordinary_is_legal(&outcome.report, checks);
+            observed::nothing_failed_open(&outcome.report, checks);
+        }
+        cells.push(KINDS.map(|(kind, _)| cell(kind, action, &outcome.report, checks)));
+    }
+    Ok(table(&cells))
+}
+
+/// Judges the events of one kind under one action; what goes into the table.
+fn cell(kind: &str, action: &str, report: &Report, checks: &mut Checks) -> &'static str {
+    let changed = checks.passed(&format!("{kind}.changed"));
+    let written = checks.passed(&format!("{kind}.write"));
+    let service = checks.passed(&format!("{kind}.service"));
+    if action == "without" {
+        return if changed && written {
+            "changed"
+        } else {
+            "FAIL"
+        };
+    }
+    let events = observed::violations(report, kind, checks);
+    let done = |wanted: &[&str]| {
+        events
+            .iter()
+            .find(|e| e.file == SOURCE && wanted.contains(&e.done.as_str()))
+    };
+    let (wanted, word): (&[&str], _) = match action {
+        "audit" => (&["reported"], "reports"),
+        "kill" => (&["killed"], "kills"),
+        _ => (&["unwound", "skipped", "skipped_only"], "prevents"),
+    };
+    let event = done(wanted);
+    let seen = event.or(events.first()).map_or("no event", |e| &e.text);
+    checks.add(format!("{kind}.{word}"), event.is_some(), seen);
+    let landed = action == "kill" || changed;
+    match (event.is_some() && written && landed, service) {
+        (true, true) => word,
+        (true, false) => "FAIL (service)",
+        (false, _) => "FAIL",
+    }
+}
+
+fn table(cells: &[[&'static str; KINDS.len()]]) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{:<34}", "kind of illegal write");
+    for action in ACTIONS {
+        let _ = write!(text, "{action:<16}");
+    }
+    text.push('\n');
+    for (row, (kind, what)) in KINDS.iter().enumerate() {
+        let _ = write!(text, "{what:<34}");
+        for column in cells {
+            let _ = write!(text, "{:<16}", column[row]);
+        }
+        let _ = writeln!(text, "{kind}");
+    }
+    text
+}

@@ -1,0 +1,187 @@
+//! What `otf analyze` left for one compartment: the lock with its modules, the signed bundle.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use otf_artifact::{
+    bundle,
+    diagnostic::{Code, Diagnostic},
+    kernel::{CachedFile, KernelLock, Loadable},
+    yaml,
+};
+use otf_vmtest::{guest::Guest, modules::Module};
+use sha2::{Digest, Sha256};
+
+/// Where things are.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Setting {
+    /// Products of one kernel: OUT/KERNEL.
+    #[arg(long, default_value = "out/debian-6.12")]
+    pub out: PathBuf,
+    /// `otf-load`, linked statically.
+    #[arg(long)]
+    pub load: PathBuf,
+    /// Public key of the bundles.
+    #[arg(long)]
+    pub key: PathBuf,
+    /// Folder that holds kernels/.
+    #[arg(long, default_value = ".")]
+    pub root: PathBuf,
+    /// Cache that the locks refer to.
+    #[arg(long, env = "OTF_CACHE", default_value_os_t = default_cache())]
+    pub cache: PathBuf,
+}
+
+fn default_cache() -> PathBuf {
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    Path::new(&home).join(".cache/otf")
+}
+
+/// One compartment's products, read and checked against the lock.
+#[derive(Debug)]
+pub struct Target {
+    /// The lock.
+    pub lock: KernelLock,
+    /// The bundle.
+    pub bundle: PathBuf,
+    setting: Setting,
+}
+
+impl Target {
+    /// Reads OUT/KERNEL/NAME, where NAME is COMPARTMENT or COMPARTMENT@OVERLAY.
+    pub fn open(setting: &Setting, name: &str) -> Result<Self, Diagnostic> {
+        let folder = setting.out.join(name);
+        let lock = folder.join("kernel.lock.yaml");
+        let text =
+            read(&lock).map_err(|e| e.help("run `otf analyze` for this compartment first"))?;
+        let lock: KernelLock =
+            yaml::parse(&String::from_utf8_lossy(&text), &lock.display().to_string())?;
+        Ok(Self {
+            lock,
+            bundle: bundle_of(&folder)?,
+            setting: setting.clone(),
+        })
+    }
+
+    /// Boot image.
+    pub fn kernel(&self) -> PathBuf {
+        self.setting.cache.join(&self.lock.vmlinuz.path)
+    }
+
+    /// Stock modules that the compartment and the scripts need, in the order of loading.
+    pub fn support(&self) -> Result<Vec<Module>, Diagnostic> {
+        self.modules(&self.lock.support)
+    }
+
+    /// The compartment's own modules.
+    pub fn own_modules(&self) -> Result<Vec<Module>, Diagnostic> {
+        self.modules(&self.lock.loadable)
+    }
+
+    /// Test modules that show damage.
+    pub fn oracles(&self) -> Result<Vec<Module>, Diagnostic> {
+        self.modules(&self.lock.oracles)
+    }
+
+    fn modules(&self, files: &[Loadable]) -> Result<Vec<Module>, Diagnostic> {
+        files
+            .iter()
+            .map(|module| {
+                Ok(Module {
+                    name: module.name.clone(),
+                    bytes: self.cached(&module.file)?,
+                })
+            })
+            .collect()
+    }
+
+    /// A cached file, whose content must be what the lock says.
+    fn cached(&self, file: &CachedFile) -> Result<Vec<u8>, Diagnostic> {
+        let path = self.setting.cache.join(&file.path);
+        let bytes = read(&path)?;
+        if format!("{:x}", Sha256::digest(&bytes)) == file.sha256 {
+            Ok(bytes)
+        } else {
+            Err(Diagnostic::error(
+                Code::CacheCorrupt,
+                format!("{} is not what the lock says", path.display()),
+            ))
+        }
+    }
+
+    /// A guest with the compartment's modules, oracles, `otf-load`, key and bundle, the scripts of
+    /// an overlay as `/otf/overlay`, and network tools.
+    pub fn guest(&self, overlay: &str) -> Result<Guest, Diagnostic> {
+        let mut first = self.support()?;
+        first.extend(self.own_modules()?);
+        self.guest_with(overlay, &first)
+    }
+
+    /// The same, with other modules to load first.
+    pub fn guest_with(&self, overlay: &str, first: &[Module]) -> Result<Guest, Diagnostic> {
+        let mut guest = Guest::new()?;
+        guest.network_tools()?;
+        guest.modules(first, &self.oracles()?);
+        let scripts = self
+            .setting
+            .root
+            .join("kernels")
+            .join(&self.lock.kernel)
+            .join("overlays")
+            .join(overlay);
+        guest.copy_folder(&scripts, "/otf/overlay")?;
+        guest.copy(&self.setting.load, "/bin/otf-load")?;
+        guest.copy(&self.setting.key, "/otf/key.pub")?;
+        guest.copy(&self.bundle, "/otf/bundle.otf")?;
+        guest.copy(&signature_of(&self.bundle), "/otf/bundle.otf.minisig")?;
+        Ok(guest)
+    }
+}
+
+/// The signature lies beside the bundle.
+pub fn signature_of(bundle: &Path) -> PathBuf {
+    let mut name = bundle.as_os_str().to_owned();
+    name.push(".minisig");
+    name.into()
+}
+
+/// The one bundle in a folder.
+fn bundle_of(folder: &Path) -> Result<PathBuf, Diagnostic> {
+    let unreadable = |e: &dyn std::fmt::Display| {
+        Diagnostic::error(
+            Code::Environment,
+            format!("cannot list {}: {e}", folder.display()),
+        )
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|e| unreadable(&e))? {
+        let path = entry.map_err(|e| unreadable(&e))?.path();
+        if path.extension().is_some_and(|e| e == bundle::EXTENSION) {
+            found.push(path);
+        }
+    }
+    match found.as_slice() {
+        [bundle] => Ok(bundle.clone()),
+        _ => Err(Diagnostic::error(
+            Code::Environment,
+            format!(
+                "{} bundles in {}, one is wanted",
+                found.len(),
+                folder.display()
+            ),
+        )
+        .help("run `otf analyze` for this compartment")),
+    }
+}
+
+/// Reads a whole file.
+pub fn read(path: &Path) -> Result<Vec<u8>, Diagnostic> {
+    fs::read(path).map_err(|e| {
+        Diagnostic::error(
+            Code::Environment,
+            format!("cannot read {}: {e}", path.display()),
+        )
+    })
+}
