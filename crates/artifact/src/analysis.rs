@@ -182,7 +182,7 @@ pub struct HeapPlace {
     pub offset: u64,
     /// At most two, outermost first; deeper nests are flattened by widening.
     pub dimensions: Vec<Dimension>,
-    /// Bytes that may be written from the element's start.
+    /// Bytes that may be written from the element's start; [`HeapPlace::TO_END`] for all that follow.
     pub size: u64,
     /// Calls that can produce the object, sorted. Never empty.
     pub allocation_sites: Vec<AllocationSiteId>,
@@ -190,6 +190,11 @@ pub struct HeapPlace {
     pub object_min: u64,
     /// Exact requested size when every allocation site has the same constant one.
     pub object_size: Option<u64>,
+}
+
+impl HeapPlace {
+    /// As `size`: to the object's end, wherever that is.
+    pub const TO_END: u64 = u32::MAX as u64;
 }
 
 /// What a write may change. A superset of what the source allows.

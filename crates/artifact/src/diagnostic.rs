@@ -52,9 +52,13 @@ codes! {
     MissingModule = 18, "the kernel has no such module", "Check the compartment's `modules`: names are those of lsmod, without .ko.";
     BadBitcode = 20, "a bitcode file cannot be read", "The analyzer reads bitcode of the LLVM version that it was built with; make it again.";
     LayoutMismatch = 21, "bitcode and machine image disagree about a type", "The source or the configuration is not that of the image. Legal sets would be wrong, so nothing is produced.";
+    Widened = 22, "a legal set is wider than the source's types allow", "The scope that was read does not hold everything about a type. Add the files that allocate it to the profile's scope, and name the type under `complete` when the scope holds all of them.";
     BadImage = 30, "an ELF or DWARF file cannot be read", "The image is truncated or has no debug information.";
     BuildIdMismatch = 31, "two files belong to different builds", "Image, debug information and running kernel must carry the same build-id. Analyze the kernel that is running.";
     InvariantBroken = 32, "a stage broke its own promise", "This is a bug in OTF. Nothing was written; please report it with the command and the message.";
+    Widened = 33, "the machine code writes something that the source analysis did not list", "The instruction's operand is fixed, so the write is real: it was added to what is legal there. Usually the two compilers attribute the write to different lines.";
+    Unbound = 34, "something of the source has no place in the images", "A gate that was inlined everywhere, or a variable of an image that was not given. It is not noted or not recognised at run time.";
+    Undecodable = 35, "bytes in a text section are no instruction", "They lie between instructions and are not checked. Data in a text section looks so.";
     PolicyInvalid = 40, "the policy contradicts itself or the sites", "The message names the line of policy.yaml and what exists instead.";
     PolicyTooLarge = 41, "the policy exceeds a limit of the enforcement", "The message names the limit. Split the compartment.";
     CompileFailed = 42, "LLVM could not emit the BPF object", "This is a bug in OTF unless the check library was edited.";
