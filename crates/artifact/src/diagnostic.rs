@@ -56,7 +56,7 @@ codes! {
     BadImage = 30, "an ELF or DWARF file cannot be read", "The image is truncated or has no debug information.";
     BuildIdMismatch = 31, "two files belong to different builds", "Image, debug information and running kernel must carry the same build-id. Analyze the kernel that is running.";
     InvariantBroken = 32, "a stage broke its own promise", "This is a bug in OTF. Nothing was written; please report it with the command and the message.";
-    Widened = 33, "the machine code writes something that the source analysis did not list", "The instruction's operand is fixed, so the write is real: it was added to what is legal there. Usually the two compilers attribute the write to different lines.";
+    Admitted = 33, "the machine code writes something that the source analysis did not list", "The instruction's operand is fixed, so the write is real: it was added to what is legal there. Usually the two compilers attribute the write to different lines.";
     Unbound = 34, "something of the source has no place in the images", "A gate that was inlined everywhere, or a variable of an image that was not given. It is not noted or not recognised at run time.";
     Undecodable = 35, "bytes in a text section are no instruction", "They lie between instructions and are not checked. Data in a text section looks so.";
     PolicyInvalid = 40, "the policy contradicts itself or the sites", "The message names the line of policy.yaml and what exists instead.";
