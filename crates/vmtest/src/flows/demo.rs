@@ -22,7 +22,7 @@ pub fn run(setting: &Setting, checks: &mut Checks) -> Result<(), Diagnostic> {
     let target = Target::open(setting, NAME)?;
     for part in ["without", "transition", "working"] {
         checks.section(&format!("demo.{part}"));
-        let mut guest = target.guest(OVERLAY)?;
+        let mut guest = target.guest(Some(OVERLAY))?;
         guest.script("/otf/demo.sh", SCRIPT);
         guest.step("demo", &["/bin/sh", "/otf/demo.sh", part])?;
         let outcome = boot(&target, guest, checks)?;

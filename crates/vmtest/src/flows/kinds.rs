@@ -35,7 +35,7 @@ pub fn run(setting: &Setting, checks: &mut Checks) -> Result<String, Diagnostic>
     let mut cells = Vec::new();
     for action in ACTIONS {
         checks.section(&format!("kinds.{action}"));
-        let mut guest = target.guest(OVERLAY)?;
+        let mut guest = target.guest(Some(OVERLAY))?;
         guest.script("/otf/kinds.sh", SCRIPT);
         let mut step = vec!["/bin/sh", "/otf/kinds.sh", action];
         step.extend(KINDS.map(|(kind, _)| kind));

@@ -32,7 +32,7 @@ pub fn run(setting: &Setting, checks: &mut Checks) -> Result<(), Diagnostic> {
     flipped[middle] ^= 1;
     let cut = bundle[..bundle.len() / 2].to_vec();
 
-    let mut guest = target.guest("cve-2023-31436")?;
+    let mut guest = target.guest(Some("cve-2023-31436"))?;
     let other_bundle = read(&other.bundle)?;
     let other_signature = read(&signature_of(&other.bundle))?;
     let case = |name, bundle, signature, code| Case {

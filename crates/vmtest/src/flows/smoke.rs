@@ -14,7 +14,7 @@ const SCRIPT: &str = include_str!("../../guest/smoke.sh");
 pub fn run(setting: &Setting, checks: &mut Checks) -> Result<(), Diagnostic> {
     checks.section("smoke");
     let target = Target::open(setting, "sch_qfq@cve-2023-31436")?;
-    let mut guest = target.guest("cve-2023-31436")?;
+    let mut guest = target.guest(Some("cve-2023-31436"))?;
     guest.script("/otf/smoke.sh", SCRIPT);
     guest.step("smoke", &["/bin/sh", "/otf/smoke.sh"])?;
     boot(&target, guest, checks)?;

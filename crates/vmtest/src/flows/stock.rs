@@ -24,7 +24,7 @@ pub fn run(setting: &Setting, checks: &mut Checks) -> Result<(), Diagnostic> {
             modules.push(module);
         }
     }
-    let mut guest = target.guest_with(OVERLAY, &modules)?;
+    let mut guest = target.guest_with(Some(OVERLAY), &modules)?;
     guest.script("/otf/stock.sh", SCRIPT);
     guest.step("stock", &["/bin/sh", "/otf/stock.sh", "deny"])?;
     let outcome = boot(&target, guest, checks)?;

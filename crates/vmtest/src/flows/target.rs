@@ -113,25 +113,25 @@ impl Target {
 
     /// A guest with the compartment's modules, oracles, `otf-load`, key and bundle, the scripts of
     /// an overlay as `/otf/overlay`, and network tools.
-    pub fn guest(&self, overlay: &str) -> Result<Guest, Diagnostic> {
+    pub fn guest(&self, overlay: Option<&str>) -> Result<Guest, Diagnostic> {
         let mut first = self.support()?;
         first.extend(self.own_modules()?);
         self.guest_with(overlay, &first)
     }
 
     /// The same, with other modules to load first.
-    pub fn guest_with(&self, overlay: &str, first: &[Module]) -> Result<Guest, Diagnostic> {
+    pub fn guest_with(&self, overlay: Option<&str>, first: &[Module]) -> Result<Guest, Diagnostic> {
         let mut guest = Guest::new()?;
         guest.network_tools()?;
         guest.modules(first, &self.oracles()?);
-        let scripts = self
-            .setting
-            .root
-            .join("kernels")
-            .join(&self.lock.kernel)
-            .join("overlays")
-            .join(overlay);
-        guest.copy_folder(&scripts, "/otf/overlay")?;
+        if let Some(overlay) = overlay {
+            let kernels = self.setting.root.join("kernels");
+            let scripts = kernels
+                .join(&self.lock.kernel)
+                .join("overlays")
+                .join(overlay);
+            guest.copy_folder(&scripts, "/otf/overlay")?;
+        }
         guest.copy(&self.setting.load, "/bin/otf-load")?;
         guest.copy(&self.setting.key, "/otf/key.pub")?;
         guest.copy(&self.bundle, "/otf/bundle.otf")?;
