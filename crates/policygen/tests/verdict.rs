@@ -1,0 +1,589 @@
+//! The verdict on made-up objects, stacks and addresses, by BPF_PROG_TEST_RUN on this machine's kernel.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::{path::Path, process::Command};
+
+use libbpf_rs::{Object, ObjectBuilder, ProgramInput};
+use otf_artifact::abi::{self, Class, Reason};
+use otf_policygen::{codegen::emit, tables::Tables};
+use proptest::{prelude::*, test_runner::TestRunner};
+
+/// Rows of the legal sets below.
+const GROUPS: u64 = 0;
+const ANYWHERE: u64 = 1;
+const NOTHING: u64 = 2;
+const UNTRACKED: u64 = 3;
+const PAGES: u64 = 4;
+const OWN: u64 = 5;
+const COMPARTMENT: u64 = 6;
+const CALLERS: u64 = 7;
+
+fn place() -> abi::Place {
+    // groups of 296 bytes, 25 of them, from 488: as in struct qfq_sched
+    abi::Place {
+        offset: 488,
+        stride: [296, 0],
+        count: [25, 0],
+        size: 296,
+        object_min: 7888,
+        allocations: bits(3),
+        cache: abi::CACHE_GENERAL,
+        ..abi::Place::default()
+    }
+}
+
+fn bits(allocation: u32) -> [u64; abi::ALLOC_WORDS] {
+    let mut words = [0; abi::ALLOC_WORDS];
+    words[allocation as usize / 64] = 1 << (allocation % 64);
+    words
+}
+
+fn tables() -> Tables {
+    let heap = |first_place, places, flags| abi::Legal {
+        first_place,
+        places,
+        flags,
+        ..abi::Legal::default()
+    };
+    let stack = |stack| abi::Legal {
+        stack,
+        ..abi::Legal::default()
+    };
+    Tables {
+        sites: vec![abi::Site {
+            frame_size: 64,
+            flags: abi::SITE_FRAME,
+            ..abi::Site::default()
+        }],
+        legals: vec![
+            heap(0, 1, 0),
+            heap(0, 0, abi::LEGAL_ANY_HEAP),
+            heap(0, 0, 0),
+            heap(1, 1, 0),
+            heap(2, 1, 0),
+            stack(1),
+            stack(2),
+            stack(3),
+        ],
+        places: vec![
+            place(),
+            abi::Place {
+                allocations: [0; abi::ALLOC_WORDS],
+                ..place()
+            },
+            abi::Place {
+                cache: abi::CACHE_NONE,
+                ..place()
+            },
+        ],
+        ..Tables::default()
+    }
+}
+
+fn load() -> Object {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("check.bc");
+    let status = Command::new("clang-19")
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+        .args(["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Ibpf"])
+        .args(["-I/usr/include/x86_64-linux-gnu", "-emit-llvm", "-c"])
+        .args(["tests/bpf/check.bpf.c", "-o"])
+        .arg(&out)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let object = emit(&std::fs::read(out).unwrap(), &tables()).unwrap();
+    ObjectBuilder::default()
+        .open_memory(&object)
+        .unwrap()
+        .load()
+        .unwrap()
+}
+
+/// Runs a program on words; the last word holds what it answered, byte by byte.
+fn run<const N: usize>(object: &Object, program: &str, words: [u64; N]) -> [u8; 8] {
+    let mut bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+    let input = ProgramInput {
+        context_in: Some(&mut bytes),
+        ..ProgramInput::default()
+    };
+    let program = object.progs_mut().find(|p| p.name() == program).unwrap();
+    assert_eq!(program.test_run(input).unwrap().return_value, 0);
+    bytes[N * 8 - 8..].try_into().unwrap()
+}
+
+/// A write into an object as `struct otf_test` has it.
+#[derive(Clone, Copy, Debug)]
+struct Write {
+    legal: u64,
+    offset: u64,
+    length: u64,
+    size: u64,
+    /// 0 for pages.
+    cache: u64,
+    general: bool,
+    /// Allocation site and requested size of the record.
+    record: Option<(u32, u64)>,
+    object: u64,
+}
+
+const IN_GROUP: Write = Write {
+    legal: GROUPS,
+    offset: 488,
+    length: 8,
+    size: 8192,
+    cache: 0x1234,
+    general: true,
+    record: Some((3, 7904)),
+    object: 0xffff_8880_0010_0000,
+};
+
+fn verdict(object: &Object, w: Write) -> (Reason, bool) {
+    let (alloc, record) = w.record.unwrap_or((0, 0));
+    let answer = run(
+        object,
+        "otf_test_object",
+        [
+            w.offset,
+            w.length,
+            w.size,
+            w.cache,
+            record,
+            w.object,
+            w.legal | u64::from(alloc) << 32,
+            u64::from(w.general),
+        ],
+    );
+    (Reason::from_raw(answer[1].into()).unwrap(), answer[2] != 0)
+}
+
+#[test]
+fn objects() {
+    let object = load();
+    let w = IN_GROUP;
+    let cases = [
+        ("first group", w, Reason::Ok),
+        (
+            "last group",
+            Write {
+                offset: 488 + 24 * 296,
+                ..w
+            },
+            Reason::Ok,
+        ),
+        (
+            "end of a group",
+            Write {
+                offset: 488 + 288,
+                ..w
+            },
+            Reason::Ok,
+        ),
+        (
+            "group 25 does not exist",
+            Write {
+                offset: 488 + 25 * 296,
+                ..w
+            },
+            Reason::BadLayout,
+        ),
+        (
+            "before the groups",
+            Write { offset: 480, ..w },
+            Reason::BadLayout,
+        ),
+        (
+            "across two groups",
+            Write {
+                offset: 488 + 292,
+                ..w
+            },
+            Reason::BadLayout,
+        ),
+        (
+            "out of the object",
+            Write { offset: 8188, ..w },
+            Reason::BadBounds,
+        ),
+        (
+            "far out of the object",
+            Write {
+                offset: u64::MAX - 3,
+                ..w
+            },
+            Reason::BadBounds,
+        ),
+        (
+            "longer than everything",
+            Write {
+                length: u64::MAX,
+                ..w
+            },
+            Reason::BadBounds,
+        ),
+        (
+            "smaller size class",
+            Write { size: 4096, ..w },
+            Reason::BadLayout,
+        ),
+        (
+            "dedicated cache",
+            Write {
+                general: false,
+                ..w
+            },
+            Reason::BadLayout,
+        ),
+        (
+            "another allocation site",
+            Write {
+                record: Some((4, 7904)),
+                ..w
+            },
+            Reason::BadProvenance,
+        ),
+        (
+            "beyond what was requested",
+            Write {
+                record: Some((3, 490)),
+                ..w
+            },
+            Reason::BadBounds,
+        ),
+        ("no record", Write { record: None, ..w }, Reason::Unknown),
+        (
+            "no record, misfit",
+            Write {
+                record: None,
+                offset: 480,
+                ..w
+            },
+            Reason::BadLayout,
+        ),
+        (
+            "untracked",
+            Write {
+                legal: UNTRACKED,
+                record: None,
+                ..w
+            },
+            Reason::Ok,
+        ),
+        (
+            "nothing is legal",
+            Write {
+                legal: NOTHING,
+                ..w
+            },
+            Reason::BadClass,
+        ),
+        (
+            "any object",
+            Write {
+                legal: ANYWHERE,
+                offset: 3,
+                ..w
+            },
+            Reason::Ok,
+        ),
+        (
+            "any object, out of it",
+            Write {
+                legal: ANYWHERE,
+                offset: 8190,
+                ..w
+            },
+            Reason::BadBounds,
+        ),
+        (
+            "pages as a slab object",
+            Write { legal: PAGES, ..w },
+            Reason::BadLayout,
+        ),
+        (
+            "pages",
+            Write {
+                legal: PAGES,
+                cache: 0,
+                ..w
+            },
+            Reason::Ok,
+        ),
+        (
+            "large kmalloc",
+            Write {
+                cache: 0,
+                general: false,
+                ..w
+            },
+            Reason::Ok,
+        ),
+    ];
+    for (what, write, expected) in cases {
+        assert_eq!(verdict(&object, write).0, expected, "{what}: {write:?}");
+    }
+    assert!(
+        verdict(
+            &object,
+            Write {
+                legal: ANYWHERE,
+                ..w
+            }
+        )
+        .1,
+        "a wide rule counts as weak"
+    );
+    assert!(!verdict(&object, w).1);
+}
+
+#[test]
+fn a_freed_object_is_a_violation_in_any_phase() {
+    let object = load();
+    let w = Write {
+        record: None,
+        ..IN_GROUP
+    };
+    let freed = object.maps().find(|m| m.name() == "otf_freed").unwrap();
+    use libbpf_rs::MapCore as _;
+    freed
+        .update(
+            &w.object.to_le_bytes(),
+            &3_u32.to_le_bytes(),
+            libbpf_rs::MapFlags::ANY,
+        )
+        .unwrap();
+    assert_eq!(verdict(&object, w).0, Reason::Freed);
+    assert_eq!(
+        verdict(&object, IN_GROUP).0,
+        Reason::Ok,
+        "obtained again: the record counts"
+    );
+}
+
+#[test]
+fn the_layout_rule_is_that_of_the_model() {
+    let object = load();
+    let strategy = (
+        any::<prop::sample::Index>(),
+        0_u64..9000,
+        1_u64..600,
+        0_u64..9000,
+    );
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(2000));
+    runner
+        .run(&strategy, |(size, offset, length, record)| {
+            let size = *size.get(&[64, 4096, 7888, 8192, 16384]);
+            let write = Write {
+                offset,
+                length,
+                size,
+                record: Some((3, record)),
+                ..IN_GROUP
+            };
+            // by bytes instead of by division
+            let legal = (0..25).any(|n| {
+                let start = 488 + 296 * n;
+                (start..start + 296).contains(&offset) && offset + length <= start + 296
+            });
+            let expected = if offset + length > size {
+                Reason::BadBounds
+            } else if !legal || size < 7888 {
+                Reason::BadLayout
+            } else if record == 0 {
+                Reason::Unknown
+            } else if offset + length > record {
+                Reason::BadBounds
+            } else {
+                Reason::Ok
+            };
+            prop_assert_eq!(verdict(&object, write).0, expected, "{:?}", write);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn stacks() {
+    let object = load();
+    let (sp, gate, top) = (
+        0xffff_c900_0000_3000_u64,
+        0xffff_c900_0000_3800,
+        0xffff_c900_0000_4000,
+    );
+    let stack = |legal, gate, addr, length| {
+        let answer = run(
+            &object,
+            "otf_test_stack",
+            [sp, gate, top, addr, length, legal, 0],
+        );
+        Reason::from_raw(answer[0].into()).unwrap()
+    };
+    let cases = [
+        ("own frame", OWN, gate, sp + 16, 8, Reason::Ok),
+        ("own frame, last bytes", OWN, gate, sp + 56, 8, Reason::Ok),
+        ("return address", OWN, gate, sp + 64, 8, Reason::BadStack),
+        (
+            "partly return address",
+            OWN,
+            gate,
+            sp + 60,
+            8,
+            Reason::BadStack,
+        ),
+        (
+            "below the stack pointer",
+            OWN,
+            gate,
+            sp - 8,
+            8,
+            Reason::BadStack,
+        ),
+        (
+            "caller in the compartment",
+            COMPARTMENT,
+            gate,
+            sp + 256,
+            8,
+            Reason::Ok,
+        ),
+        (
+            "gate's return address",
+            COMPARTMENT,
+            gate,
+            gate,
+            8,
+            Reason::BadStack,
+        ),
+        (
+            "kernel's frame",
+            COMPARTMENT,
+            gate,
+            gate + 64,
+            8,
+            Reason::BadStack,
+        ),
+        ("no gate known", COMPARTMENT, 0, gate + 64, 8, Reason::Ok),
+        ("caller's object", CALLERS, gate, gate + 64, 8, Reason::Ok),
+        (
+            "end of the stack",
+            CALLERS,
+            gate,
+            top - 4,
+            8,
+            Reason::BadStack,
+        ),
+        (
+            "no stack is legal",
+            NOTHING,
+            gate,
+            sp + 16,
+            8,
+            Reason::BadStack,
+        ),
+    ];
+    for (what, legal, gate, addr, length, expected) in cases {
+        assert_eq!(stack(legal, gate, addr, length), expected, "{what}");
+    }
+}
+
+#[test]
+fn addresses_without_objects() {
+    let object = load();
+    let page_offset = 0xffff_8880_0000_0000;
+    let (vmalloc, vmemmap) = (0xffff_c900_0000_0000, 0xffff_ea00_0000_0000);
+    let kernel_map = 0xffff_ffff_8000_0000_u64;
+    let (stack, top) = (0xffff_c900_0010_0000, 0xffff_c900_0010_4000);
+    let address = |legal: u64, addr: u64, length: u64| {
+        let mut words = [0; 31];
+        words[..6].copy_from_slice(&[0, page_offset, vmemmap, vmalloc, vmemmap, kernel_map]);
+        words[23..30].copy_from_slice(&[stack + 0x1000, stack, top, stack, addr, length, legal]);
+        let answer = run(&object, "otf_test_address", words);
+        (
+            Class::from_raw(answer[0].into()).unwrap(),
+            Reason::from_raw(answer[1].into()).unwrap(),
+        )
+    };
+    let cases = [
+        (
+            "user memory",
+            ANYWHERE,
+            0x7fff_0000,
+            8,
+            Class::User,
+            Reason::BadClass,
+        ),
+        ("null", ANYWHERE, 8, 8, Class::User, Reason::BadClass),
+        (
+            "kernel data",
+            ANYWHERE,
+            kernel_map + 0x100,
+            8,
+            Class::Global,
+            Reason::BadGlobal,
+        ),
+        (
+            "wraps",
+            ANYWHERE,
+            u64::MAX - 3,
+            8,
+            Class::Other,
+            Reason::BadAddress,
+        ),
+        (
+            "hole below the linear map",
+            ANYWHERE,
+            1 << 63,
+            8,
+            Class::Other,
+            Reason::BadAddress,
+        ),
+        (
+            "vmemmap",
+            ANYWHERE,
+            vmemmap + 64,
+            8,
+            Class::Other,
+            Reason::BadAddress,
+        ),
+        (
+            "vmalloc, any object",
+            ANYWHERE,
+            vmalloc + 64,
+            8,
+            Class::Vmalloc,
+            Reason::Ok,
+        ),
+        (
+            "vmalloc, nothing legal",
+            NOTHING,
+            vmalloc + 64,
+            8,
+            Class::Vmalloc,
+            Reason::BadClass,
+        ),
+        (
+            "vmalloc without record",
+            GROUPS,
+            vmalloc + 64,
+            8,
+            Class::Vmalloc,
+            Reason::Unknown,
+        ),
+        (
+            "the stack",
+            ANYWHERE,
+            stack + 0x1010,
+            8,
+            Class::Stack,
+            Reason::BadStack,
+        ),
+    ];
+    for (what, legal, addr, length, class, reason) in cases {
+        assert_eq!(address(legal, addr, length), (class, reason), "{what}");
+    }
+    assert_eq!(
+        address(NOTHING, 0xdead, 0).1,
+        Reason::Ok,
+        "nothing is written"
+    );
+}
