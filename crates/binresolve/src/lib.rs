@@ -1,1 +1,229 @@
 //! ELF, DWARF and x86 to sites with operands, joined with legal sets.
+//!
+//! The machine code decides what is checked: every instruction of the compartment's images that
+//! writes memory becomes a site, none can be missed ([`decode`], [`operand`]). The source decides
+//! what is legal: each site takes the legal set of the source at its place ([`ladder`]).
+//!
+//! Modules are resolved whole. `vmlinux` is read only for what lies outside the compartment:
+//! allocation calls and variables.
+
+pub mod allocation;
+pub mod check;
+pub mod confined;
+pub mod decode;
+pub mod dwarf;
+pub mod gates;
+pub mod globals;
+pub mod held;
+pub mod image;
+pub mod join;
+pub mod ladder;
+pub mod legal;
+pub mod locks;
+pub mod operand;
+pub mod rewrite;
+pub mod tables;
+mod validate;
+
+use otf_artifact::{
+    FORMAT_VERSION,
+    analysis::Analysis,
+    diagnostic::{Code, Diagnostic},
+    ids::ImageId,
+    sites::{SiteImage, Sites, TextSection},
+};
+use tracing::info;
+
+use crate::{
+    allocation::Allocations,
+    confined::Confined,
+    dwarf::paths::Paths,
+    globals::Globals,
+    image::Image,
+    join::{Join, tidy},
+    ladder::Ladder,
+    legal::LegalSets,
+};
+
+/// An ELF file with code and DWARF.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageInput<'a> {
+    /// `vmlinux`, or the module's name as in lsmod.
+    pub name: &'a str,
+    /// File name for messages and for the artifact.
+    pub file: &'a str,
+    /// Its bytes; a large file is best mapped into memory.
+    pub bytes: &'a [u8],
+    /// All its code belongs to the compartment.
+    pub confined: bool,
+}
+
+/// Finds every site of the confined images and what it may write.
+///
+/// # Errors
+/// Diagnostics when an image cannot be read, none is confined, or the analysis refers to rows that
+/// it does not have.
+pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, Vec<Diagnostic>> {
+    validate::analysis(analysis)?;
+    let images = ordered(images)?;
+    let paths = Paths::new(source_files(analysis));
+    let mut problems = Vec::new();
+    let (mut confined, mut others) = (Vec::new(), Vec::new());
+    for (row, input) in images.iter().enumerate() {
+        info!(image = input.name, confined = input.confined, "reading");
+        let parsed = Image::parse(input.name, ImageId::from(row), input.bytes);
+        let loaded = parsed.and_then(|image| {
+            if input.confined {
+                confined.push(Confined::load(image, &paths)?);
+            } else {
+                others.push(image);
+            }
+            Ok(())
+        });
+        if let Err(problem) = loaded {
+            problems.push(bad_image(input.file, &problem));
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    info!("binding variables, allocations and gates");
+    let globals = Globals::bind(analysis, &confined, &others);
+    let allocations = Allocations::bind(analysis, &confined, &others, &paths)
+        .map_err(|problem| vec![bad_image("vmlinux", &problem)])?;
+    let ladder = Ladder::new(analysis);
+    let mut join = Join {
+        analysis,
+        ladder: &ladder,
+        globals: &globals,
+        others: &others,
+        legal: LegalSets::new(&analysis.legal_sets),
+        diagnostics: globals.diagnostics.clone(),
+    };
+    let gate_probes = gates::bind(analysis, &confined, &mut join.diagnostics);
+    let mut sites = Vec::new();
+    for image in &confined {
+        info!(image = image.image.name, "joining sites with legal sets");
+        sites.extend(join.sites(image));
+        join.diagnostics.extend(weaknesses(image));
+    }
+    sites.sort_by(|a, b| {
+        let key = |s: &otf_artifact::sites::Site| (s.location.image, s.location.offset);
+        (&a.location.image, &a.location.section, key(a))
+            .cmp(&(&b.location.image, &b.location.section, key(b)))
+    });
+    let mut diagnostics = join.diagnostics;
+    tidy(&mut diagnostics);
+    let parsed = confined.iter().map(|c| &c.image).chain(&others);
+    let result = Sites {
+        version: FORMAT_VERSION,
+        images: parsed
+            .zip(&images)
+            .map(|(image, input)| site_image(image, input))
+            .collect(),
+        sites,
+        legal_sets: join.legal.into_rows(),
+        allocation_probes: allocations.probes,
+        untracked_allocations: allocations.untracked,
+        gate_probes,
+        global_symbols: globals.symbols,
+        diagnostics,
+        analysis: Analysis {
+            functions: Vec::new(),
+            ..analysis.clone()
+        },
+    };
+    let broken = check::check(&result);
+    if broken.is_empty() {
+        Ok(result)
+    } else {
+        Err(broken)
+    }
+}
+
+/// Confined images first, by name; `vmlinux` last.
+fn ordered<'a>(images: &[ImageInput<'a>]) -> Result<Vec<ImageInput<'a>>, Vec<Diagnostic>> {
+    if !images.iter().any(|image| image.confined) {
+        let message = "no image of the compartment was given";
+        return Err(vec![Diagnostic::error(Code::BadImage, message)]);
+    }
+    let mut images = images.to_vec();
+    images.sort_by_key(|image| (image.name == "vmlinux", !image.confined, image.name));
+    match images.iter().find(|i| i.confined && i.name == "vmlinux") {
+        Some(image) => Err(vec![bad_image(
+            image.file,
+            "only modules can be confined whole",
+        )]),
+        None => Ok(images),
+    }
+}
+
+fn source_files(analysis: &Analysis) -> Vec<String> {
+    let functions = analysis.functions.iter().map(|f| f.file.clone());
+    let allocations = analysis.allocation_sites.iter().map(|a| a.file.clone());
+    let gates = analysis.gates.iter().map(|g| g.file.clone());
+    functions.chain(allocations).chain(gates).collect()
+}
+
+fn bad_image(file: &str, problem: &str) -> Diagnostic {
+    Diagnostic::error(Code::BadImage, problem)
+        .at(file, 0, 0)
+        .help("give the image with its code and debug information, not stripped and not compressed")
+}
+
+fn site_image(image: &Image<'_>, input: &ImageInput<'_>) -> SiteImage {
+    let text = image.sections.iter().filter(|s| s.executable && s.size > 0);
+    let mut text: Vec<TextSection> = text
+        .filter(|_| input.confined)
+        .map(|section| TextSection {
+            name: section.name.to_owned(),
+            size: section.size,
+        })
+        .collect();
+    text.sort();
+    SiteImage {
+        name: image.name.clone(),
+        file: input.file.to_owned(),
+        build_id: image.build_id.clone(),
+        text,
+    }
+}
+
+/// What a user should know about an image.
+fn weaknesses(confined: &Confined<'_>) -> Vec<Diagnostic> {
+    let image = &confined.image;
+    let warn = |code, message: String| Diagnostic::warning(code, message).at(&image.name, 0, 0);
+    let mut found = Vec::new();
+    if let Some(address) = confined.code.undecodable.first() {
+        let place = image.location(*address);
+        let count = confined.code.undecodable.len();
+        found.push(warn(
+            Code::Undecodable,
+            format!(
+                "{count} bytes are no instruction, the first at {}+{:#x}",
+                place.section, place.offset
+            ),
+        ));
+    }
+    if confined.frames.unreadable > 0 {
+        let count = confined.frames.unreadable;
+        found.push(warn(
+            Code::BadImage,
+            format!("{count} frame descriptions cannot be read"),
+        ));
+    }
+    if confined.debug.units().is_empty() {
+        found.push(warn(
+            Code::BadImage,
+            "no debug information: every site takes the set of the whole compartment".into(),
+        ));
+    }
+    if image.section(".parainstructions").is_some() {
+        found.push(warn(
+            Code::Undecodable,
+            "paravirtual calls are patched at load by code that is not in the image".into(),
+        ));
+    }
+    found
+}
+

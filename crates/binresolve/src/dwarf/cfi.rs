@@ -1,0 +1,79 @@
+//! Frame sizes from call frame information.
+
+use gimli::{
+    BaseAddresses, CfaRule, CieOrFde, DebugFrame, EndianSlice, LittleEndian, UnwindContext,
+    UnwindSection, X86_64,
+};
+
+/// Distance from the stack pointer to the return address' slot, by address range.
+#[derive(Debug, Default)]
+pub struct FrameTable {
+    /// (start, end, bytes), sorted; ranges without a rule on the stack pointer are left out.
+    rows: Vec<(u64, u64, u32)>,
+    /// Ranges that could not be read.
+    pub unreadable: usize,
+}
+
+impl FrameTable {
+    /// Evaluates every frame description of a `.debug_frame` section.
+    pub fn build(section: &[u8]) -> Self {
+        let mut table = Self::default();
+        let mut frames = DebugFrame::from(EndianSlice::new(section, LittleEndian));
+        frames.set_address_size(8);
+        let bases = BaseAddresses::default();
+        let mut entries = frames.entries(&bases);
+        loop {
+            match entries.next() {
+                Ok(None) => break,
+                Ok(Some(CieOrFde::Cie(_))) => {}
+                Ok(Some(CieOrFde::Fde(partial))) => {
+                    let parsed = partial.parse(DebugFrame::cie_from_offset);
+                    if parsed
+                        .and_then(|fde| table.add(&frames, &bases, &fde))
+                        .is_err()
+                    {
+                        table.unreadable += 1;
+                    }
+                }
+                Err(_) => {
+                    table.unreadable += 1;
+                    break;
+                }
+            }
+        }
+        table.rows.sort_unstable();
+        table
+    }
+
+    fn add(
+        &mut self,
+        frames: &DebugFrame<EndianSlice<'_, LittleEndian>>,
+        bases: &BaseAddresses,
+        fde: &gimli::FrameDescriptionEntry<EndianSlice<'_, LittleEndian>>,
+    ) -> Result<(), gimli::Error> {
+        let mut context = UnwindContext::new();
+        let mut rows = fde.rows(frames, bases, &mut context)?;
+        while let Some(row) = rows.next_row()? {
+            let CfaRule::RegisterAndOffset { register, offset } = *row.cfa() else {
+                continue;
+            };
+            // The canonical frame address lies just above the return address.
+            let distance = offset.checked_sub(8).and_then(|d| u32::try_from(d).ok());
+            if let (true, Some(distance)) = (register == X86_64::RSP, distance)
+                && row.start_address() < row.end_address()
+            {
+                self.rows
+                    .push((row.start_address(), row.end_address(), distance));
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes from the stack pointer before the instruction at `address` to the return address;
+    /// `None` when the frame is not described relative to the stack pointer.
+    pub fn size(&self, address: u64) -> Option<u32> {
+        let end = self.rows.partition_point(|(start, ..)| *start <= address);
+        let (_, stop, size) = *self.rows[..end].last()?;
+        (address < stop).then_some(size)
+    }
+}

@@ -1,0 +1,290 @@
+//! DWARF of one image as plain tables: inlining chains, lines, frame sizes, variables.
+
+pub mod cfi;
+mod lines;
+pub mod paths;
+mod scopes;
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use gimli::{EndianSlice, LittleEndian, SectionId};
+use object::{Object, ObjectSection, ObjectSymbol, RelocationKind, RelocationTarget};
+
+pub use self::scopes::{Scope, Variable};
+use self::{lines::LineTable, paths::Paths, scopes::ScopeTree};
+use crate::image::{Image, Problem};
+
+/// How gimli reads a section here.
+pub type Reader<'a> = EndianSlice<'a, LittleEndian>;
+
+/// The debug sections of an image, relocated.
+pub struct Sections<'d> {
+    sections: gimli::DwarfSections<Cow<'d, [u8]>>,
+    frame: Cow<'d, [u8]>,
+}
+
+impl<'d> Sections<'d> {
+    /// Reads (and for a module relocates) the debug sections.
+    pub fn load(image: &Image<'d>) -> Result<Self, Problem> {
+        let load = |id: SectionId| section_data(image, id.name());
+        Ok(Self {
+            sections: gimli::DwarfSections::load(load)?,
+            frame: section_data(image, SectionId::DebugFrame.name())?,
+        })
+    }
+
+    /// Call frame information.
+    pub fn frames(&self) -> cfi::FrameTable {
+        cfi::FrameTable::build(&self.frame)
+    }
+
+    /// Reads the compilation units whose source file `wanted` accepts.
+    pub fn units(
+        &self,
+        paths: &Paths,
+        wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<DebugInfo, gimli::Error> {
+        let dwarf = self
+            .sections
+            .borrow(|bytes| EndianSlice::new(bytes, LittleEndian));
+        let mut units = Vec::new();
+        let mut headers = dwarf.units();
+        while let Some(header) = headers.next()? {
+            let Some(name) = unit_name(&dwarf, &header)? else {
+                continue;
+            };
+            if !wanted(&paths.normalise("", &name)) {
+                continue;
+            }
+            let unit = dwarf.unit(header)?;
+            units.push(Unit::read(&dwarf, &unit, paths)?);
+        }
+        units.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(DebugInfo { units })
+    }
+}
+
+/// Reads only the name in a unit's first entry: a large image has thousands of units.
+fn unit_name(
+    dwarf: &gimli::Dwarf<Reader<'_>>,
+    header: &gimli::UnitHeader<Reader<'_>>,
+) -> Result<Option<String>, gimli::Error> {
+    let abbreviations = dwarf.abbreviations(header)?;
+    let mut entries = header.entries_raw(&abbreviations, None)?;
+    let Some(abbreviation) = entries.read_abbreviation()? else {
+        return Ok(None);
+    };
+    for specification in abbreviation.attributes() {
+        let attribute = entries.read_attribute(*specification)?;
+        if attribute.name() != gimli::DW_AT_name {
+            continue;
+        }
+        let name = match attribute.value() {
+            gimli::AttributeValue::String(name) => name,
+            gimli::AttributeValue::DebugStrRef(offset) => dwarf.string(offset)?,
+            gimli::AttributeValue::DebugLineStrRef(offset) => dwarf.line_string(offset)?,
+            // Indexed forms need the unit's bases.
+            _ => {
+                let unit = dwarf.unit(header.clone())?;
+                match unit.name {
+                    Some(name) => name,
+                    None => return Ok(None),
+                }
+            }
+        };
+        return Ok(Some(name.to_string_lossy().into_owned()));
+    }
+    Ok(None)
+}
+
+fn section_data<'d>(image: &Image<'d>, name: &str) -> Result<Cow<'d, [u8]>, Problem> {
+    let Some(section) = image.file.section_by_name(name) else {
+        return Ok(Cow::Borrowed(&[]));
+    };
+    let data = section
+        .uncompressed_data()
+        .map_err(|e| format!("{name}: {e}"))?;
+    if !image.relocatable() {
+        return Ok(data);
+    }
+    let mut data = data.into_owned();
+    for (offset, relocation) in section.relocations() {
+        if relocation.kind() != RelocationKind::Absolute {
+            continue;
+        }
+        let base = match relocation.target() {
+            RelocationTarget::Symbol(index) => {
+                let symbol = image
+                    .file
+                    .symbol_by_index(index)
+                    .map_err(|e| format!("{name}: {e}"))?;
+                let section = symbol.section_index();
+                let base = section.and_then(|s| image.bases.get(&s.0)).unwrap_or(&0);
+                base.wrapping_add(symbol.address())
+            }
+            _ => 0,
+        };
+        let value = base.wrapping_add_signed(relocation.addend());
+        let width = usize::from(relocation.size() / 8);
+        let field = usize::try_from(offset)
+            .ok()
+            .and_then(|start| data.get_mut(start..start.checked_add(width)?))
+            .ok_or_else(|| format!("{name}: a relocation lies outside the section"))?;
+        match width {
+            4 => field.copy_from_slice(&(value as u32).to_le_bytes()),
+            8 => field.copy_from_slice(&value.to_le_bytes()),
+            _ => return Err(format!("{name}: a relocation of {width} bytes")),
+        }
+    }
+    Ok(Cow::Owned(data))
+}
+
+/// A place in the source: `file:line:column`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Relative to the kernel tree; empty when unknown.
+    pub file: String,
+    /// From 1; 0 when unknown.
+    pub line: u32,
+    /// From 1; 0 when unknown.
+    pub column: u32,
+}
+
+/// One step of an inlining chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Source name of the function.
+    pub function: String,
+    /// File that defines the function; empty when unknown.
+    pub defined_in: String,
+    /// Where in it.
+    pub place: Place,
+}
+
+/// A compilation unit.
+pub struct Unit {
+    /// Source file.
+    pub name: String,
+    /// Made by clang: columns are comparable with those of the bitcode.
+    pub clang: bool,
+    /// Address ranges of its code, sorted.
+    pub ranges: Vec<(u64, u64)>,
+    scopes: ScopeTree,
+    lines: LineTable,
+}
+
+impl Unit {
+    fn read(
+        dwarf: &gimli::Dwarf<Reader<'_>>,
+        unit: &gimli::Unit<Reader<'_>>,
+        paths: &Paths,
+    ) -> Result<Self, gimli::Error> {
+        let comp_dir = unit
+            .comp_dir
+            .map(|d| d.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let lines = LineTable::read(dwarf, unit, &comp_dir, paths)?;
+        let scopes = ScopeTree::read(dwarf, unit)?;
+        let mut ranges = Vec::new();
+        let mut list = dwarf.unit_ranges(unit)?;
+        while let Some(range) = list.next()? {
+            if range.begin < range.end {
+                ranges.push((range.begin, range.end));
+            }
+        }
+        ranges.sort_unstable();
+        let name = unit
+            .name
+            .map(|n| paths.normalise(&comp_dir, &n.to_string_lossy()))
+            .unwrap_or_default();
+        Ok(Self {
+            name,
+            clang: scopes.producer.contains("clang"),
+            ranges,
+            scopes,
+            lines,
+        })
+    }
+
+    fn holds(&self, address: u64) -> bool {
+        let end = self.ranges.partition_point(|(begin, _)| *begin <= address);
+        end > 0 && address < self.ranges[end - 1].1
+    }
+
+    /// The inlining chain at an address, innermost first; empty when no function is known there.
+    fn chain(&self, address: u64) -> Vec<Step> {
+        let mut place = self.lines.place(address);
+        self.scopes
+            .path(address)
+            .map(|scope| Step {
+                function: scope.name.clone(),
+                defined_in: self.lines.file(scope.file).to_owned(),
+                place: std::mem::replace(
+                    &mut place,
+                    Place {
+                        file: self.lines.file(scope.call_file).to_owned(),
+                        line: scope.call_line,
+                        column: scope.call_column,
+                    },
+                ),
+            })
+            .collect()
+    }
+}
+
+/// The units that were read.
+pub struct DebugInfo {
+    units: Vec<Unit>,
+}
+
+/// What DWARF says about an address.
+pub struct Origin {
+    /// Innermost first; never empty.
+    pub chain: Vec<Step>,
+    /// The unit was made by clang.
+    pub clang: bool,
+}
+
+impl DebugInfo {
+    /// The units, sorted by name.
+    pub fn units(&self) -> &[Unit] {
+        &self.units
+    }
+
+    /// The inlining chain at an address.
+    pub fn origin(&self, address: u64) -> Option<Origin> {
+        self.units
+            .iter()
+            .filter(|unit| unit.holds(address))
+            .map(|unit| Origin {
+                chain: unit.chain(address),
+                clang: unit.clang,
+            })
+            .find(|origin| !origin.chain.is_empty())
+    }
+
+    /// Names of the functions inlined anywhere into the function that holds the address.
+    pub fn inlined_beside(&self, address: u64) -> BTreeSet<String> {
+        let unit = self.units.iter().find(|unit| unit.holds(address));
+        unit.map(|unit| unit.scopes.inlined_beside(address))
+            .unwrap_or_default()
+    }
+
+    /// File that defines the function whose code starts at the address.
+    pub fn definition(&self, address: u64) -> Option<&str> {
+        self.units.iter().find_map(|unit| {
+            let scope = unit.scopes.path(address).last()?;
+            Some(unit.lines.file(scope.file))
+        })
+    }
+
+    /// Variables with static storage by (enclosing function or "", name).
+    pub fn variables(&self) -> BTreeMap<(&str, &str), u64> {
+        let all = self.units.iter().flat_map(|unit| &unit.scopes.variables);
+        all.map(|v| ((v.function.as_str(), v.name.as_str()), v.address))
+            .collect()
+    }
+}

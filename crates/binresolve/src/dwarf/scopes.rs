@@ -1,0 +1,263 @@
+//! The tree of functions and inlined functions of one compilation unit.
+
+use std::collections::BTreeSet;
+
+use gimli::{AttributeValue, DebuggingInformationEntry, Operation, UnitOffset};
+
+use super::Reader;
+
+type Entry<'a> = DebuggingInformationEntry<Reader<'a>>;
+
+/// A function, or one inlined into another.
+#[derive(Debug, Default)]
+pub struct Scope {
+    /// Source name.
+    pub name: String,
+    /// File that defines it, by the unit's index.
+    pub file: u32,
+    /// File of the call that was inlined.
+    pub call_file: u32,
+    /// Line of that call, 0 for a function of its own.
+    pub call_line: u32,
+    /// Column of that call.
+    pub call_column: u32,
+    ranges: Vec<(u64, u64)>,
+    children: Vec<usize>,
+}
+
+impl Scope {
+    fn holds(&self, address: u64) -> bool {
+        self.ranges
+            .iter()
+            .any(|(begin, end)| (*begin..*end).contains(&address))
+    }
+}
+
+/// A variable with static storage.
+#[derive(Debug)]
+pub struct Variable {
+    /// Source name.
+    pub name: String,
+    /// Function that it belongs to, empty for one of the file.
+    pub function: String,
+    /// Address.
+    pub address: u64,
+}
+
+/// The functions of one unit.
+#[derive(Debug, Default)]
+pub struct ScopeTree {
+    scopes: Vec<Scope>,
+    roots: Vec<usize>,
+    /// Variables of the unit.
+    pub variables: Vec<Variable>,
+    /// Compiler and its options.
+    pub producer: String,
+}
+
+/// What encloses an entry while the tree is walked.
+struct Enclosing {
+    depth: isize,
+    /// Row of the scope, when the entry has code.
+    scope: Option<usize>,
+    function: String,
+}
+
+impl ScopeTree {
+    pub fn read(
+        dwarf: &gimli::Dwarf<Reader<'_>>,
+        unit: &gimli::Unit<Reader<'_>>,
+    ) -> Result<Self, gimli::Error> {
+        let mut tree = Self::default();
+        let mut path: Vec<Enclosing> = Vec::new();
+        let mut cursor = unit.entries();
+        while let Some(entry) = cursor.next_dfs()? {
+            let depth = entry.depth();
+            while path.last().is_some_and(|e| e.depth >= depth) {
+                path.pop();
+            }
+            match entry.tag() {
+                gimli::DW_TAG_compile_unit => {
+                    if let Some(value) = entry.attr_value(gimli::DW_AT_producer) {
+                        tree.producer = string(dwarf, unit, value);
+                    }
+                }
+                gimli::DW_TAG_subprogram | gimli::DW_TAG_inlined_subroutine => {
+                    let inlined = entry.tag() == gimli::DW_TAG_inlined_subroutine;
+                    let parent = path.iter().rev().find_map(|e| e.scope);
+                    let row = tree.add(dwarf, unit, entry, parent.filter(|_| inlined))?;
+                    path.push(Enclosing {
+                        depth,
+                        scope: row.or(parent.filter(|_| inlined)),
+                        function: name_and_file(dwarf, unit, entry).0,
+                    });
+                }
+                gimli::DW_TAG_variable => {
+                    let function = path.last().map_or("", |e| e.function.as_str());
+                    let variable = variable(dwarf, unit, entry, function);
+                    tree.variables.extend(variable);
+                }
+                _ => {}
+            }
+        }
+        tree.roots
+            .sort_by_key(|row| tree.scopes[*row].ranges.first().copied());
+        Ok(tree)
+    }
+
+    fn add<'a>(
+        &mut self,
+        dwarf: &gimli::Dwarf<Reader<'a>>,
+        unit: &gimli::Unit<Reader<'a>>,
+        entry: &Entry<'a>,
+        parent: Option<usize>,
+    ) -> Result<Option<usize>, gimli::Error> {
+        let mut ranges = Vec::new();
+        let mut list = dwarf.die_ranges(unit, entry)?;
+        while let Some(range) = list.next()? {
+            if range.begin < range.end {
+                ranges.push((range.begin, range.end));
+            }
+        }
+        if ranges.is_empty() {
+            return Ok(None);
+        }
+        ranges.sort_unstable();
+        let (name, file) = name_and_file(dwarf, unit, entry);
+        let row = self.scopes.len();
+        self.scopes.push(Scope {
+            name,
+            file,
+            call_file: number(entry, gimli::DW_AT_call_file),
+            call_line: number(entry, gimli::DW_AT_call_line),
+            call_column: number(entry, gimli::DW_AT_call_column),
+            ranges,
+            children: Vec::new(),
+        });
+        match parent {
+            Some(parent) => self.scopes[parent].children.push(row),
+            None => self.roots.push(row),
+        }
+        Ok(Some(row))
+    }
+
+    /// The scopes that hold the address, innermost first.
+    pub fn path(&self, address: u64) -> impl DoubleEndedIterator<Item = &Scope> {
+        let mut found = Vec::new();
+        let mut level = &self.roots;
+        while let Some(row) = level.iter().find(|row| self.scopes[**row].holds(address)) {
+            let scope = &self.scopes[*row];
+            found.push(scope);
+            level = &scope.children;
+        }
+        found.into_iter().rev()
+    }
+}
+
+impl ScopeTree {
+    /// Names of the functions inlined anywhere into the function that holds the address.
+    pub fn inlined_beside(&self, address: u64) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        let mut work: Vec<usize> = self
+            .roots
+            .iter()
+            .copied()
+            .filter(|row| self.scopes[*row].holds(address))
+            .collect();
+        while let Some(row) = work.pop() {
+            for child in &self.scopes[row].children {
+                names.insert(self.scopes[*child].name.clone());
+                work.push(*child);
+            }
+        }
+        names
+    }
+}
+
+fn string(
+    dwarf: &gimli::Dwarf<Reader<'_>>,
+    unit: &gimli::Unit<Reader<'_>>,
+    value: AttributeValue<Reader<'_>>,
+) -> String {
+    dwarf
+        .attr_string(unit, value)
+        .map(|s| s.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+fn number(entry: &Entry<'_>, name: gimli::DwAt) -> u32 {
+    entry
+        .attr_value(name)
+        .and_then(|value| match value {
+            AttributeValue::FileIndex(index) => Some(index),
+            value => value.udata_value(),
+        })
+        .and_then(|value| u32::try_from(value).ok())
+        .unwrap_or(0)
+}
+
+/// Follows `abstract_origin` and `specification` within the unit.
+fn name_and_file<'a>(
+    dwarf: &gimli::Dwarf<Reader<'a>>,
+    unit: &gimli::Unit<Reader<'a>>,
+    entry: &Entry<'a>,
+) -> (String, u32) {
+    let mut at = entry.clone();
+    let (mut name, mut file) = (String::new(), 0);
+    // A chain of origins is short; the bound stops a file whose entries refer in a circle.
+    for _ in 0..8 {
+        if name.is_empty()
+            && let Some(value) = at.attr_value(gimli::DW_AT_name)
+        {
+            name = string(dwarf, unit, value);
+        }
+        if file == 0 {
+            file = number(&at, gimli::DW_AT_decl_file);
+        }
+        let origin = [gimli::DW_AT_abstract_origin, gimli::DW_AT_specification]
+            .into_iter()
+            .find_map(|reference| in_unit(unit, at.attr_value(reference)?));
+        match origin.and_then(|offset| unit.entry(offset).ok()) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    (name, file)
+}
+
+fn in_unit(
+    unit: &gimli::Unit<Reader<'_>>,
+    value: AttributeValue<Reader<'_>>,
+) -> Option<UnitOffset> {
+    match value {
+        AttributeValue::UnitRef(offset) => Some(offset),
+        AttributeValue::DebugInfoRef(offset) => offset.to_unit_offset(&unit.header),
+        _ => None,
+    }
+}
+
+fn variable<'a>(
+    dwarf: &gimli::Dwarf<Reader<'a>>,
+    unit: &gimli::Unit<Reader<'a>>,
+    entry: &Entry<'a>,
+    function: &str,
+) -> Option<Variable> {
+    let expression = entry
+        .attr_value(gimli::DW_AT_location)?
+        .exprloc_value()?;
+    let mut operations = expression.operations(unit.encoding());
+    let address = match operations.next().ok()?? {
+        Operation::Address { address } => address,
+        Operation::AddressIndex { index } => dwarf.address(unit, index).ok()?,
+        _ => return None,
+    };
+    if operations.next().ok()?.is_some() {
+        return None;
+    }
+    let (name, _) = name_and_file(dwarf, unit, entry);
+    (!name.is_empty()).then(|| Variable {
+        name,
+        function: function.to_owned(),
+        address,
+    })
+}

@@ -1,0 +1,56 @@
+//! Machine entries of the gates.
+
+use otf_artifact::{
+    analysis::Analysis,
+    diagnostic::{Code, Diagnostic},
+    ids::GateId,
+    sites::GateProbe,
+};
+
+use crate::confined::Confined;
+
+/// Finds the first instruction of every gate. A gate that runs only while the module is loaded
+/// needs no probe: it has ended when a policy can be loaded.
+pub fn bind(
+    analysis: &Analysis,
+    confined: &[Confined<'_>],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<GateProbe> {
+    let mut probes = Vec::new();
+    for (row, gate) in analysis.gates.iter().enumerate() {
+        let mut found = false;
+        let mut only_init = false;
+        for image in confined {
+            let entries = image.image.symbols.iter().filter(|s| {
+                let same_file = image
+                    .debug
+                    .definition(s.address)
+                    .is_none_or(|file| file == gate.file);
+                s.function && s.name == gate.function && same_file
+            });
+            let mut entries: Vec<u64> = entries.map(|s| s.address).collect();
+            entries.dedup();
+            for address in entries {
+                let location = image.image.location(address);
+                if location.section.starts_with(".init.text") {
+                    only_init = true;
+                    continue;
+                }
+                found = true;
+                probes.push(GateProbe {
+                    gate: GateId::from(row),
+                    location,
+                });
+            }
+        }
+        if !found && !only_init {
+            let message = format!(
+                "the gate {} has no machine code of its own: calls through it are not noted",
+                gate.function
+            );
+            diagnostics
+                .push(Diagnostic::warning(Code::Unbound, message).at(gate.file.clone(), 0, 0));
+        }
+    }
+    probes
+}

@@ -1,0 +1,341 @@
+//! The precision ladder: from the place of an instruction to what the source may write there.
+//!
+//! 1. *Instruction*: exactly one write of the source stands at the innermost place.
+//! 2. *Line*: the union of the writes at that line; if it has none, of functions called there
+//!    (a compiler may drop the inlining step), then of the lines of the outer frames.
+//! 3. *Function*: the union over every function of the chain and those inlined beside it. Also
+//!    where the access is larger than any write at the line (compilers merge stores), and where
+//!    the instruction has no line.
+//! 4. *Compartment*: everything; decided by the caller when nothing is found here.
+//!
+//! A target that is a parameter is followed outwards through the calls of the chain.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use otf_artifact::{
+    analysis::{Analysis, Call, Function, Target, Write, WriteKind},
+    ids::LegalSetId,
+    sites::Precision,
+};
+
+use crate::dwarf::{Place, Step};
+
+/// Depth to which calls are followed that the chain does not show.
+const CALL_DEPTH: usize = 4;
+
+/// The machine side of a match.
+#[derive(Clone, Copy, Debug)]
+pub struct Access<'a> {
+    /// Inlining chain, innermost first.
+    pub chain: &'a [Step],
+    /// Columns are comparable: both sides were made by clang.
+    pub columns: bool,
+    /// Bytes written when constant.
+    pub size: Option<u64>,
+    /// The instruction is locked: it implements no plain store.
+    pub locked: bool,
+    /// Source names of the functions inlined anywhere in the machine function.
+    pub inlined: &'a BTreeSet<String>,
+}
+
+/// What the source may write, and how that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Legal sets to be united.
+    pub sets: BTreeSet<LegalSetId>,
+    /// Rung.
+    pub precision: Precision,
+}
+
+/// Index of the functions of an analysis.
+pub struct Ladder<'a> {
+    analysis: &'a Analysis,
+    by_place: BTreeMap<(&'a str, &'a str), Vec<usize>>,
+    by_name: BTreeMap<&'a str, Vec<usize>>,
+}
+
+/// What the parameters of a function stand for.
+enum Caller<'c> {
+    /// The chain's step above this one.
+    Step(usize),
+    /// Arguments of a call that the chain does not show.
+    Arguments(&'c [Option<BTreeSet<LegalSetId>>]),
+}
+
+/// Which calls of a callee are followed, and how deep.
+#[derive(Clone, Copy)]
+enum Follow {
+    /// Those of functions that the machine function is known to contain.
+    Inlined(usize),
+    /// All: the inlining step of the callee was dropped, so may be those of its callees.
+    All(usize),
+}
+
+/// Writes found so far.
+#[derive(Default)]
+struct Found {
+    sets: BTreeSet<LegalSetId>,
+    writes: usize,
+    /// Largest write; `None` when one of them has no constant size.
+    largest: Option<u64>,
+}
+
+impl Found {
+    fn add(&mut self, write: &Write, sets: BTreeSet<LegalSetId>) {
+        let size = (write.size > 0).then_some(write.size);
+        self.largest = match (self.writes, self.largest, size) {
+            (0, _, size) => size,
+            (_, Some(a), Some(b)) => Some(a.max(b)),
+            _ => None,
+        };
+        self.writes += 1;
+        self.sets.extend(sets);
+    }
+
+    fn explains(&self, size: Option<u64>) -> bool {
+        self.writes > 0 && size.zip(self.largest).is_none_or(|(size, most)| size <= most)
+    }
+}
+
+impl<'a> Ladder<'a> {
+    /// Builds the index.
+    pub fn new(analysis: &'a Analysis) -> Self {
+        let mut by_place: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        let mut by_name: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for (row, function) in analysis.functions.iter().enumerate() {
+            by_place
+                .entry((function.file.as_str(), function.name.as_str()))
+                .or_default()
+                .push(row);
+            by_name.entry(function.name.as_str()).or_default().push(row);
+        }
+        Self {
+            analysis,
+            by_place,
+            by_name,
+        }
+    }
+
+    /// Climbs from the narrowest rung; `None` when no rung but the compartment is left.
+    pub fn bind(&self, access: &Access<'_>) -> Option<Binding> {
+        self.by_line(access).or_else(|| self.by_function(access))
+    }
+
+    fn by_line(&self, access: &Access<'_>) -> Option<Binding> {
+        if access.chain.first()?.place.line == 0 {
+            return None;
+        }
+        let mut narrow = true;
+        for level in 0..access.chain.len() {
+            for through_calls in [false, true] {
+                let found = if through_calls {
+                    self.called_at(access, level)
+                } else {
+                    self.written_at(access, level)
+                };
+                if found.writes > 0 {
+                    // A larger access merges this write with others that may be anywhere in it.
+                    return found.explains(access.size).then(|| Binding {
+                        precision: if narrow && found.writes == 1 && found.sets.len() == 1 {
+                            Precision::Instruction
+                        } else {
+                            Precision::Line
+                        },
+                        sets: found.sets,
+                    });
+                }
+                narrow = false;
+            }
+        }
+        None
+    }
+
+    fn by_function(&self, access: &Access<'_>) -> Option<Binding> {
+        let mut found = Found::default();
+        for (level, step) in access.chain.iter().enumerate() {
+            for function in self.functions(step) {
+                for write in &function.writes {
+                    let caller = Caller::Step(level);
+                    found.add(write, self.resolve(write.target, &caller, access));
+                }
+                for call in &function.calls {
+                    if access.inlined.contains(&call.callee) || call.line == step.place.line {
+                        let caller = Caller::Step(level);
+                        self.descend(call, &caller, access, Follow::Inlined(CALL_DEPTH), &mut found);
+                    }
+                }
+            }
+        }
+        (!found.sets.is_empty()).then_some(Binding {
+            sets: found.sets,
+            precision: Precision::Function,
+        })
+    }
+
+    /// Writes at the line of one step.
+    fn written_at(&self, access: &Access<'_>, level: usize) -> Found {
+        let step = &access.chain[level];
+        let mut found = Found::default();
+        for function in self.functions(step) {
+            let mut writes: Vec<&Write> = at_place(
+                &function.writes,
+                |w| (w.line, w.column),
+                &step.place,
+                access.columns,
+            );
+            let atomic = |w: &&Write| matches!(w.kind, WriteKind::Atomic | WriteKind::Asm);
+            if access.locked && writes.iter().any(atomic) {
+                writes.retain(|w| atomic(w));
+            }
+            for write in writes {
+                let caller = Caller::Step(level);
+                found.add(write, self.resolve(write.target, &caller, access));
+            }
+        }
+        found
+    }
+
+    /// Writes of the functions that are called at the line of one step.
+    fn called_at(&self, access: &Access<'_>, level: usize) -> Found {
+        let step = &access.chain[level];
+        let mut found = Found::default();
+        for function in self.functions(step) {
+            for call in function.calls.iter().filter(|c| c.line == step.place.line) {
+                let caller = Caller::Step(level);
+                self.descend(call, &caller, access, Follow::All(CALL_DEPTH), &mut found);
+            }
+        }
+        found
+    }
+
+    /// Adds the writes of a callee and of what it calls.
+    fn descend(
+        &self,
+        call: &Call,
+        caller: &Caller<'_>,
+        access: &Access<'_>,
+        follow: Follow,
+        found: &mut Found,
+    ) {
+        let Some(rows) = self.by_name.get(call.callee.as_str()) else {
+            return;
+        };
+        let arguments: Vec<_> = call
+            .arguments
+            .iter()
+            .map(|argument| argument.map(|target| self.resolve(target, caller, access)))
+            .collect();
+        let inner = Caller::Arguments(&arguments);
+        for row in rows {
+            let function = &self.analysis.functions[*row];
+            for write in &function.writes {
+                found.add(write, self.resolve(write.target, &inner, access));
+            }
+            let (depth, all) = match follow {
+                Follow::Inlined(depth) => (depth, false),
+                Follow::All(depth) => (depth, true),
+            };
+            let Some(depth) = depth.checked_sub(1) else {
+                continue;
+            };
+            for call in &function.calls {
+                let follow = if all {
+                    Follow::All(depth)
+                } else {
+                    Follow::Inlined(depth)
+                };
+                if all || access.inlined.contains(&call.callee) {
+                    self.descend(call, &inner, access, follow, found);
+                }
+            }
+        }
+    }
+
+    fn resolve(
+        &self,
+        target: Target,
+        caller: &Caller<'_>,
+        access: &Access<'_>,
+    ) -> BTreeSet<LegalSetId> {
+        let (index, otherwise) = match target {
+            Target::Set(id) => return BTreeSet::from([id]),
+            Target::Parameter { index, otherwise } => (usize::from(index), otherwise),
+        };
+        let otherwise = BTreeSet::from([otherwise]);
+        match caller {
+            Caller::Arguments(arguments) => arguments
+                .get(index)
+                .cloned()
+                .flatten()
+                .unwrap_or(otherwise),
+            Caller::Step(level) => {
+                self.argument(access, *level, index).unwrap_or(otherwise)
+            }
+        }
+    }
+
+    /// What the caller in the chain hands to parameter `index` of the function at `level`.
+    fn argument(
+        &self,
+        access: &Access<'_>,
+        level: usize,
+        index: usize,
+    ) -> Option<BTreeSet<LegalSetId>> {
+        let callee = &access.chain[level].function;
+        let outer = access.chain.get(level + 1)?;
+        let mut result = BTreeSet::new();
+        for function in self.functions(outer) {
+            let calls: Vec<&Call> = function
+                .calls
+                .iter()
+                .filter(|call| call.callee == *callee)
+                .collect();
+            let mut here = at_place(
+                &calls,
+                |c| (c.line, c.column),
+                &outer.place,
+                access.columns,
+            );
+            if here.is_empty() {
+                // The two compilers disagree about the line: it was one of these calls.
+                here = calls.iter().collect();
+            }
+            for call in here {
+                let target = call.arguments.get(index).copied().flatten()?;
+                result.extend(self.resolve(target, &Caller::Step(level + 1), access));
+            }
+        }
+        (!result.is_empty()).then_some(result)
+    }
+
+    /// The functions that a step may be.
+    fn functions(&self, step: &Step) -> Vec<&'a Function> {
+        let name = step.function.as_str();
+        let rows = [step.defined_in.as_str(), step.place.file.as_str()]
+            .into_iter()
+            .find_map(|file| self.by_place.get(&(file, name)))
+            .or_else(|| self.by_name.get(name))
+            .map_or(&[][..], Vec::as_slice);
+        rows.iter()
+            .map(|row| &self.analysis.functions[*row])
+            .collect()
+    }
+}
+
+/// Items at a line; where columns are comparable and some agree, only those.
+fn at_place<'t, T>(
+    items: &'t [T],
+    position: impl Fn(&T) -> (u32, u32),
+    place: &Place,
+    columns: bool,
+) -> Vec<&'t T> {
+    let mut here: Vec<&T> = items
+        .iter()
+        .filter(|item| position(item).0 == place.line)
+        .collect();
+    let exact = |item: &&T| position(item).1 == place.column;
+    if columns && place.column != 0 && here.iter().any(exact) {
+        here.retain(exact);
+    }
+    here
+}
