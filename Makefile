@@ -24,7 +24,7 @@ setup:
 build: setup
 	$(CARGO) build --release --workspace --bins
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --target x86_64-unknown-linux-gnu \
-		--target-dir target/static -p otf-load -p otf-vmtest --bin otf-load --bin otf-guest-init
+		--target-dir target/static -p otf-load --bin otf-load
 
 analyze: build
 	$(OTF) analyze --kernel $(KERNEL) --compartment $(COMPARTMENT) $(if $(OVERLAY),--overlay $(OVERLAY))
@@ -37,7 +37,7 @@ bundles: build
 
 demo: build
 	$(OTF) analyze --kernel $(KERNEL) --compartment sch_qfq --overlay cve-2023-31436
-	$(VMTEST) demo --out out/$(KERNEL) --load $(LOAD) --init $(STATIC)/otf-guest-init --key $(PUBKEY)
+	$(VMTEST) demo --out out/$(KERNEL) --load $(LOAD) --key $(PUBKEY)
 
 lint: setup
 	@scripts/lint-tools.sh $(TOOLS)
@@ -51,7 +51,7 @@ unit: bundles
 	OTF_OUT=$(CURDIR)/out/$(KERNEL) $(CARGO) test --release --workspace --quiet
 
 vm: bundles
-	$(VMTEST) test --out out/$(KERNEL) --load $(LOAD) --init $(STATIC)/otf-guest-init --key $(PUBKEY)
+	$(VMTEST) test --out out/$(KERNEL) --load $(LOAD) --key $(PUBKEY)
 
 test: lint unit vm
 
