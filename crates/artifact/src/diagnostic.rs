@@ -52,7 +52,7 @@ codes! {
     MissingModule = 18, "the kernel has no such module", "Check the compartment's `modules`: names are those of lsmod, without .ko.";
     BadBitcode = 20, "a bitcode file cannot be read", "The analyzer reads bitcode of the LLVM version that it was built with; make it again.";
     LayoutMismatch = 21, "bitcode and machine image disagree about a type", "The source or the configuration is not that of the image. Legal sets would be wrong, so nothing is produced.";
-    Widened = 22, "a legal set is wider than the source's types allow", "The scope that was read does not hold everything about a type. Add the files that allocate it to the profile's scope, and name the type under `complete` when the scope holds all of them.";
+    PartialScope = 22, "the scope may not hold everything about a type", "Legal sets that depend on the type are wider than they could be, or rest on the allocations that the scope shows. Add the files that allocate it to the profile's scope, and name the type under `complete` when the scope holds all of them.";
     BadImage = 30, "an ELF or DWARF file cannot be read", "The image is truncated or has no debug information.";
     BuildIdMismatch = 31, "two files belong to different builds", "Image, debug information and running kernel must carry the same build-id. Analyze the kernel that is running.";
     InvariantBroken = 32, "a stage broke its own promise", "This is a bug in OTF. Nothing was written; please report it with the command and the message.";

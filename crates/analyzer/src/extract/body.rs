@@ -1,0 +1,430 @@
+//! Writes, calls and casts of one function.
+
+use std::collections::{BTreeSet, HashMap};
+
+use otf_artifact::analysis::WriteKind;
+
+use crate::{
+    extract::{
+        module::{is_declare, member},
+        paths::{Resolver, Unit},
+    },
+    facts::{
+        Argument, CallFacts, FunctionFacts, Integer, Path, Pointer, Reference, Root, Shape, TypeId,
+        Types, Use, WriteFacts,
+    },
+    ir::{Kind, Opcode, Value},
+    tables::range_writer,
+};
+
+/// Text in inline assembly that goes through an exception table or a user-access routine.
+const USER_MARKS: &[&str] = &[
+    "__ex_table",
+    "put_user",
+    "rep_movs_alternative",
+    "copy_user",
+];
+
+/// Facts of a function with a body; uses of functions' addresses are added to `references`.
+pub(crate) fn function<'m>(
+    unit: &Unit<'m>,
+    function: Value<'m>,
+    declared: HashMap<usize, TypeId>,
+    references: &mut BTreeSet<Reference>,
+) -> FunctionFacts {
+    let instructions = function.instructions();
+    let calls: Vec<Value<'m>> = instructions.iter().copied().filter(is_call).collect();
+    let rows = calls
+        .iter()
+        .enumerate()
+        .map(|(row, call)| (call.key(), row as u32))
+        .collect();
+    let resolver = Resolver::new(unit, function, &instructions, declared, rows);
+    let mut body = Body {
+        unit,
+        resolver,
+        function,
+        scalars: parameter_homes(unit, function, &instructions),
+        writes: Vec::new(),
+        returns: Pointer::new(),
+        stored: BTreeSet::new(),
+        locals: BTreeSet::new(),
+    };
+    for instruction in &instructions {
+        body.instruction(*instruction);
+        body.references(*instruction, references);
+    }
+    let calls = calls.into_iter().map(|c| body.call(c)).collect();
+    let signature = &unit.signatures[&function.key()];
+    FunctionFacts {
+        symbol: function.name(),
+        name: signature.name.clone(),
+        file: signature.file.clone(),
+        line: signature.line,
+        internal: function.is_internal(),
+        parameters: signature.parameters.clone(),
+        result: signature.result,
+        locals: body.locals.into_iter().collect(),
+        writes: body.writes,
+        calls,
+        returns: body.returns,
+        stored: body.stored.into_iter().collect(),
+        flows: body.resolver.into_flows(),
+    }
+}
+
+/// A call that is neither an intrinsic nor inline assembly.
+fn is_call(instruction: &Value<'_>) -> bool {
+    instruction.kind() == Kind::Instruction(Opcode::LLVMCall)
+        && instruction.callee().is_some_and(|callee| {
+            callee.kind() != Kind::Assembly && !callee.name().starts_with("llvm.")
+        })
+}
+
+/// Variables that hold a parameter's value and nothing else, for integers passed on.
+fn parameter_homes<'m>(
+    unit: &Unit<'m>,
+    function: Value<'m>,
+    instructions: &[Value<'m>],
+) -> HashMap<usize, Option<u16>> {
+    let signature = &unit.signatures[&function.key()];
+    let sources: HashMap<usize, Option<u16>> = function
+        .parameters()
+        .into_iter()
+        .enumerate()
+        .map(|(i, p)| (p.key(), signature.source(i as u32)))
+        .collect();
+    let mut homes = HashMap::new();
+    for store in instructions
+        .iter()
+        .filter(|i| i.kind() == Kind::Instruction(Opcode::LLVMStore))
+    {
+        let (Some(value), Some(home)) = (store.operand(0), store.operand(1)) else {
+            continue;
+        };
+        let source = sources.get(&value.key()).copied().flatten();
+        homes
+            .entry(home.key())
+            .and_modify(|known| *known = None)
+            .or_insert(source);
+    }
+    homes
+}
+
+struct Body<'u, 'm> {
+    unit: &'u Unit<'m>,
+    resolver: Resolver<'u, 'm>,
+    function: Value<'m>,
+    scalars: HashMap<usize, Option<u16>>,
+    writes: Vec<WriteFacts>,
+    returns: Pointer,
+    stored: BTreeSet<(u32, Path)>,
+    locals: BTreeSet<TypeId>,
+}
+
+impl<'m> Body<'_, 'm> {
+    fn instruction(&mut self, instruction: Value<'m>) {
+        let Kind::Instruction(opcode) = instruction.kind() else {
+            return;
+        };
+        match opcode {
+            Opcode::LLVMStore => self.store(instruction),
+            Opcode::LLVMAtomicRMW | Opcode::LLVMAtomicCmpXchg => {
+                let size = instruction
+                    .operand(1)
+                    .map_or(0, |v| self.unit.module.size_of(v.ty()));
+                if let Some(to) = instruction.operand(0) {
+                    self.write(instruction, to, WriteKind::Atomic, size, false);
+                }
+            }
+            Opcode::LLVMCall | Opcode::LLVMCallBr => self.effect(instruction),
+            Opcode::LLVMRet => self.result(instruction),
+            Opcode::LLVMAlloca if !self.resolver.is_simple(instruction) => {
+                if let Some(ty) = self.resolver.variable_type(instruction)
+                    && holds_record(&self.unit.types, ty)
+                {
+                    self.locals.insert(ty);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn store(&mut self, store: Value<'m>) {
+        let (Some(value), Some(to)) = (store.operand(0), store.operand(1)) else {
+            return;
+        };
+        if self.resolver.is_simple(to) {
+            return;
+        }
+        let size = self.unit.module.size_of(value.ty());
+        self.write(store, to, WriteKind::Store, size, false);
+        if !value.ty().is_pointer() {
+            return;
+        }
+        let values = self.resolver.resolve(value);
+        for target in self.resolver.resolve(to) {
+            for kind in self.resolver.pointers_at(target.view).into_iter().flatten() {
+                for value in &values {
+                    self.resolver.note(*value, kind);
+                }
+            }
+            if let Root::Global(row) = target.root {
+                let calls = values.iter().filter(|v| matches!(v.root, Root::Call(_)));
+                self.stored.extend(calls.map(|v| (row, *v)));
+            }
+        }
+    }
+
+    fn result(&mut self, ret: Value<'m>) {
+        let Some(value) = ret.operand(0) else { return };
+        if !value.ty().is_pointer() && value.ty().width() != 64 {
+            return;
+        }
+        let declared = self.unit.signatures[&self.function.key()].result;
+        let to = declared.and_then(|t| self.unit.types.pointee(t));
+        for path in self.resolver.resolve(value) {
+            // A cast on return is evidence like any other, but callers want the path behind it.
+            if let Some(to) = to {
+                self.resolver.note(path, to);
+            }
+            if path.root != Root::Constant {
+                self.returns.insert(path);
+            }
+        }
+    }
+
+    /// Inline assembly, memory intrinsics and functions that write a range.
+    fn effect(&mut self, call: Value<'m>) {
+        let Some(callee) = call.callee() else { return };
+        match callee.kind() {
+            Kind::Assembly => self.assembly(call, callee),
+            Kind::Function => {
+                let name = callee.name();
+                if ["llvm.memcpy.", "llvm.memmove.", "llvm.memset."]
+                    .iter()
+                    .any(|p| name.starts_with(p))
+                {
+                    let size = call.operand(2).and_then(Value::integer).unwrap_or(0);
+                    if let Some(to) = call.operand(0) {
+                        self.write(call, to, WriteKind::Bulk, size.max(0) as u64, false);
+                    }
+                } else if callee.is_declaration()
+                    && let Some(writer) = range_writer(&name)
+                    && let Some(to) = call.operand(u32::from(writer.destination))
+                {
+                    let size = writer
+                        .length
+                        .and_then(|i| call.operand(u32::from(i))?.integer())
+                        .unwrap_or(0);
+                    self.write(call, to, WriteKind::Bulk, size.max(0) as u64, writer.user);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn assembly(&mut self, call: Value<'m>, callee: Value<'m>) {
+        let (constraints, body) = callee.assembly();
+        let clobbers = constraints.contains("~{memory}");
+        let user = USER_MARKS.iter().any(|mark| body.contains(mark));
+        let mut seen = BTreeSet::new();
+        for index in 0..call.argument_count() {
+            let Some(to) = call.operand(index) else {
+                continue;
+            };
+            let memory = self.unit.module.is_memory_operand(call, index);
+            let pointer = to.ty().is_pointer() && to.kind() != Kind::Function;
+            if pointer && (memory || clobbers) && seen.insert(to.key()) {
+                self.write(call, to, WriteKind::Asm, 0, user);
+            }
+        }
+    }
+
+    fn write(&mut self, at: Value<'m>, to: Value<'m>, kind: WriteKind, size: u64, user: bool) {
+        let (line, column) = at.place();
+        let segment = to.ty().is_segment();
+        let mut pointer = Pointer::new();
+        for mut path in self.resolver.resolve(to) {
+            match path.root {
+                // Assembly takes addresses of constants too, but nothing writes there.
+                Root::Global(row) if self.unit.globals[row as usize].constant => continue,
+                Root::Global(_) => {}
+                _ if segment => path.root = Root::PerCpu,
+                _ => {}
+            }
+            pointer.insert(path);
+        }
+        if pointer.len() > 1 {
+            pointer.retain(|p| p.root != Root::Constant);
+        }
+        // Values that the compiler itself spills have no place in the source.
+        let spill = line == 0 && pointer.iter().all(|p| p.root == Root::Local);
+        if !pointer.is_empty() && !spill {
+            self.writes.push(WriteFacts {
+                line,
+                column,
+                kind,
+                size,
+                pointer,
+                user,
+            });
+        }
+    }
+
+    fn call(&mut self, call: Value<'m>) -> CallFacts {
+        let (line, column) = call.place();
+        let callee = call.callee().filter(|c| c.kind() == Kind::Function);
+        let signature = callee.and_then(|c| self.unit.signatures.get(&c.key()));
+        let mut arguments: Vec<Option<Argument>> = Vec::new();
+        for index in 0..call.argument_count() {
+            let Some(value) = call.operand(index) else {
+                continue;
+            };
+            let source = match signature {
+                Some(signature) => signature.source(index),
+                None => u16::try_from(index).ok(),
+            };
+            let Some(source) = source.map(usize::from) else {
+                continue;
+            };
+            if arguments.len() <= source {
+                arguments.resize(source + 1, None);
+            }
+            if arguments[source].is_none() {
+                let declared = signature
+                    .and_then(|s| *s.parameters.get(source)?)
+                    .and_then(|t| self.unit.types.pointee(t));
+                arguments[source] = Some(self.passed(value, declared));
+            }
+        }
+        CallFacts {
+            line,
+            column,
+            callee: callee.map(Value::name),
+            arguments: arguments
+                .into_iter()
+                .map(|a| a.unwrap_or_else(nothing))
+                .collect(),
+        }
+    }
+
+    fn passed(&self, value: Value<'m>, declared: Option<TypeId>) -> Argument {
+        let is_pointer = value.ty().is_pointer();
+        let mut pointer = Pointer::new();
+        if is_pointer || value.ty().width() == 64 {
+            pointer = self.resolver.resolve(value);
+            pointer.retain(|p| p.root != Root::Constant);
+            // Of integers only those that come from a pointer.
+            if !is_pointer {
+                let derived = |p: &Path| p.view.is_some() || matches!(p.root, Root::Local);
+                pointer.retain(derived);
+            }
+        }
+        if let Some(to) = declared {
+            for path in &pointer {
+                self.resolver.note(*path, to);
+            }
+        }
+        Argument {
+            pointer,
+            integer: self.integer(value, 0),
+            text: (value.kind() == Kind::Global)
+                .then(|| value.string())
+                .flatten(),
+            is_pointer,
+        }
+    }
+
+    /// An integer: a constant, or a parameter that is passed on through conversions.
+    fn integer(&self, value: Value<'m>, depth: u32) -> Integer {
+        if let Some(constant) = value.integer() {
+            return Integer::Constant(constant);
+        }
+        let inner = value.operand(0);
+        match value.kind() {
+            Kind::Instruction(Opcode::LLVMLoad) => inner
+                .filter(|home| self.resolver.is_simple(*home))
+                .and_then(|home| self.scalars.get(&home.key()).copied().flatten())
+                .map_or(Integer::Unknown, Integer::Parameter),
+            Kind::Instruction(Opcode::LLVMZExt | Opcode::LLVMSExt) if depth < 4 => {
+                inner.map_or(Integer::Unknown, |v| self.integer(v, depth + 1))
+            }
+            _ => Integer::Unknown,
+        }
+    }
+
+    /// Functions whose address this instruction hands to somebody.
+    fn references(&self, instruction: Value<'m>, found: &mut BTreeSet<Reference>) {
+        let Kind::Instruction(opcode) = instruction.kind() else {
+            return;
+        };
+        if opcode == Opcode::LLVMICmp || opcode == Opcode::LLVMCall && is_declare(instruction) {
+            return;
+        }
+        let callee = match opcode {
+            Opcode::LLVMCall | Opcode::LLVMCallBr => instruction.callee(),
+            _ => None,
+        };
+        let count = match callee {
+            Some(_) => instruction.argument_count(),
+            None => instruction.operand_count(),
+        };
+        for index in 0..count {
+            let Some(value) = instruction.operand(index) else {
+                continue;
+            };
+            if value.kind() != Kind::Function {
+                continue;
+            }
+            let uses = match (opcode, callee) {
+                (_, Some(callee)) => vec![Use::Argument(match callee.kind() {
+                    Kind::Function => callee.name(),
+                    Kind::Assembly => "inline assembly".into(),
+                    _ => "an indirect call".into(),
+                })],
+                (Opcode::LLVMStore, None) => self.stored_in(instruction),
+                _ => vec![Use::Stored],
+            };
+            found.extend(uses.into_iter().map(|by| Reference {
+                function: value.name(),
+                by,
+            }));
+        }
+    }
+
+    fn stored_in(&self, store: Value<'m>) -> Vec<Use> {
+        let Some(to) = store.operand(1) else {
+            return vec![Use::Stored];
+        };
+        self.resolver
+            .resolve(to)
+            .into_iter()
+            .map(|path| {
+                path.view
+                    .and_then(|v| {
+                        let offset = u64::try_from(v.offset?).ok()?;
+                        member(&self.unit.types, v.ty, offset)
+                    })
+                    .map_or(Use::Stored, |(ty, name)| Use::Member(ty, name))
+            })
+            .collect()
+    }
+}
+
+fn nothing() -> Argument {
+    Argument {
+        pointer: Pointer::new(),
+        integer: Integer::Unknown,
+        text: None,
+        is_pointer: false,
+    }
+}
+
+fn holds_record(types: &Types, ty: TypeId) -> bool {
+    match types.get(ty).shape {
+        Shape::Record { .. } => true,
+        Shape::Array { element, .. } => holds_record(types, element),
+        _ => false,
+    }
+}

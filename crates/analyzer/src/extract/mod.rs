@@ -1,0 +1,120 @@
+//! Bitcode of one translation unit to facts.
+
+mod body;
+mod module;
+mod paths;
+mod types;
+
+use std::collections::HashMap;
+
+use otf_artifact::diagnostic::{Code, Diagnostic};
+
+use crate::{
+    extract::{
+        module::{is_declare, variable_type},
+        paths::{Unit, finish_types},
+        types::{Files, TypeReader, join},
+    },
+    facts::{Facts, Reference, TypeId, Use},
+    ir::{Class, Kind, Module, Opcode, Value},
+};
+
+/// Operand of a compile unit that lists types which only casts use.
+const RETAINED_TYPES: usize = 5;
+
+/// Reads the facts of one translation unit from its bitcode.
+///
+/// `name` is the source file relative to the kernel tree; the tree's own place is found by taking
+/// it off the path that the compiler was given, and does not appear in the facts.
+pub fn facts(bitcode: &[u8], name: &str) -> Result<Facts, Diagnostic> {
+    let bad = |message: String| {
+        Diagnostic::error(
+            Code::BadBitcode,
+            format!("the bitcode of {name} cannot be read: {message}"),
+        )
+        .help("make the bitcode again; the analyzer reads what clang of LLVM 19 writes")
+    };
+    let module = Module::parse(bitcode).map_err(bad)?;
+    let units = module.compile_units();
+    let Some(unit) = units.first().copied() else {
+        return Err(bad("it has no debug information (clang -g)".into()));
+    };
+    let path = module
+        .node(unit, 0)
+        .filter(|f| f.class() == Class::File)
+        .map(|f| join(&f.file()))
+        .unwrap_or_default();
+
+    let mut reader = TypeReader::new(&module, Files::new(&path, name));
+    if let Some(list) = module.node(unit, RETAINED_TYPES) {
+        for ty in module.operands(list).into_iter().flatten() {
+            reader.read(ty.as_meta());
+        }
+    }
+    let signatures = module::signatures(&module, &mut reader);
+    let mut bodies: Vec<(Value<'_>, HashMap<usize, TypeId>)> = Vec::new();
+    for function in module.functions().filter(|f| !f.is_declaration()) {
+        bodies.push((function, declared(&module, &mut reader, function)));
+    }
+    let globals = module::globals(&module, &mut reader);
+    let (types, by_ir_name) = finish_types(reader);
+    let assembly = module.assembly();
+    let mut references = module::references(&module, &types, &globals);
+    references.extend(
+        module::initcalls(&assembly)
+            .into_iter()
+            .map(|function| Reference {
+                function,
+                by: Use::Initcall,
+            }),
+    );
+    let unit = Unit {
+        module: &module,
+        types,
+        by_ir_name,
+        signatures,
+        global_rows: globals
+            .iter()
+            .enumerate()
+            .map(|(row, (value, _))| (value.key(), row as u32))
+            .collect(),
+        globals: globals.iter().map(|(_, facts)| facts.clone()).collect(),
+    };
+    let functions = bodies
+        .into_iter()
+        .map(|(function, declared)| body::function(&unit, function, declared, &mut references))
+        .collect();
+    Ok(Facts {
+        source: name.to_owned(),
+        functions,
+        references: references.into_iter().collect(),
+        exports: module::exports(&assembly, &globals),
+        globals: unit.globals,
+        types: unit.types,
+    })
+}
+
+/// Declared types of a function's variables, by the value that is their home.
+fn declared<'m>(
+    module: &'m Module,
+    reader: &mut TypeReader<'m>,
+    function: Value<'m>,
+) -> HashMap<usize, TypeId> {
+    let mut declared = HashMap::new();
+    for call in function.instructions() {
+        if call.kind() != Kind::Instruction(Opcode::LLVMCall) || !is_declare(call) {
+            continue;
+        }
+        let home = call.operand(0).and_then(Value::wrapped);
+        let variable = call
+            .operand(1)
+            .and_then(Value::as_meta)
+            .filter(|v| v.class() == Class::Local);
+        if let (Some(home), Some(variable)) = (home, variable)
+            && let Some(ty) = variable_type(module, reader, variable)
+        {
+            declared.insert(home.key(), ty);
+        }
+    }
+    declared
+}

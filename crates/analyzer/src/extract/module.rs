@@ -1,0 +1,369 @@
+//! What a module declares: signatures, globals, exported symbols, addresses in initialisers.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::{
+    extract::types::TypeReader,
+    facts::{GlobalFacts, Reference, Shape, TypeId, Types, Use},
+    ir::{Class, Kind, Meta, Module, Opcode, Passing, Value},
+};
+
+/// Operand rows of a subprogram, a global variable and a local variable node.
+const NAME: usize = 2;
+const SUBPROGRAM_TYPE: usize = 4;
+const VARIABLE_TYPE: usize = 3;
+
+/// How a function is declared in the source.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Signature {
+    pub(crate) name: String,
+    pub(crate) file: String,
+    pub(crate) line: u32,
+    pub(crate) result: Option<TypeId>,
+    pub(crate) parameters: Vec<Option<TypeId>>,
+    /// Source parameter of each IR parameter; `None` for the room for a result.
+    pub(crate) source_index: Vec<Option<u16>>,
+}
+
+impl Signature {
+    /// Source parameter of an IR argument; arguments beyond the declared ones keep their place.
+    pub(crate) fn source(&self, index: u32) -> Option<u16> {
+        match self.source_index.get(index as usize) {
+            Some(source) => *source,
+            None => u16::try_from(index).ok(),
+        }
+    }
+}
+
+/// Signatures of all functions, by value key.
+pub(crate) fn signatures<'m>(
+    module: &'m Module,
+    types: &mut TypeReader<'m>,
+) -> HashMap<usize, Signature> {
+    module
+        .functions()
+        .map(|function| (function.key(), signature(module, types, function)))
+        .collect()
+}
+
+fn signature<'m>(module: &'m Module, types: &mut TypeReader<'m>, function: Value<'m>) -> Signature {
+    let ir = function.parameters();
+    let mut signature = Signature {
+        name: function.name(),
+        ..Signature::default()
+    };
+    let mut declared = 0;
+    if let Some(node) = function.subprogram() {
+        let operands = module.operands(node);
+        let text = |i: usize| operands.get(i).copied().flatten()?.meta_string();
+        signature.name = text(NAME).unwrap_or(signature.name);
+        signature.file = types.files.name(module.node(node, 0));
+        signature.line = node.subprogram_line();
+        let id = types.read(module.node(node, SUBPROGRAM_TYPE));
+        if let Some(Shape::Function { result, parameters }) =
+            id.map(|id| types.types.get(id).shape.clone())
+        {
+            signature.result = result;
+            declared = parameters.len();
+            signature.parameters = parameters;
+        }
+    }
+    // The IR adds a parameter for a result in memory, and splits structures over registers.
+    let mut next = 0u16;
+    for (index, _) in ir.iter().enumerate() {
+        if module.parameter_passing(function, index as u32) == Passing::Result {
+            signature.source_index.push(None);
+        } else {
+            signature.source_index.push(Some(next));
+            next = next.saturating_add(1);
+        }
+    }
+    if declared > 0 && usize::from(next) != declared && !function.is_declaration() {
+        realign(&mut signature, function);
+    }
+    signature
+}
+
+/// Maps IR parameters to source parameters by the variables they are stored to, in order.
+fn realign(signature: &mut Signature, function: Value<'_>) {
+    let arguments: HashMap<usize, usize> = function
+        .parameters()
+        .iter()
+        .enumerate()
+        .map(|(i, p)| (p.key(), i))
+        .collect();
+    let mut homes: HashMap<usize, Vec<usize>> = HashMap::new();
+    let mut next = 0u16;
+    for instruction in function.instructions() {
+        match instruction.kind() {
+            Kind::Instruction(Opcode::LLVMStore) => {
+                let (Some(value), Some(mut home)) =
+                    (instruction.operand(0), instruction.operand(1))
+                else {
+                    continue;
+                };
+                while home.kind() == Kind::Instruction(Opcode::LLVMGetElementPtr) {
+                    let Some(base) = home.operand(0) else { break };
+                    home = base;
+                }
+                if let Some(index) = arguments.get(&value.key()) {
+                    homes.entry(home.key()).or_default().push(*index);
+                }
+            }
+            Kind::Instruction(Opcode::LLVMCall) if is_declare(instruction) => {
+                let Some(home) = instruction.operand(0).and_then(Value::wrapped) else {
+                    continue;
+                };
+                let parts = match arguments.get(&home.key()) {
+                    Some(copy) => vec![*copy],
+                    None => homes.remove(&home.key()).unwrap_or_default(),
+                };
+                if !parts.is_empty() {
+                    for part in parts {
+                        if let Some(slot) = signature.source_index.get_mut(part) {
+                            *slot = Some(next);
+                        }
+                    }
+                    next = next.saturating_add(1);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a call declares where a variable lives.
+pub(crate) fn is_declare(call: Value<'_>) -> bool {
+    call.callee()
+        .is_some_and(|c| c.name() == "llvm.dbg.declare")
+}
+
+/// The type of a local variable node.
+pub(crate) fn variable_type<'m>(
+    module: &'m Module,
+    types: &mut TypeReader<'m>,
+    variable: Meta<'m>,
+) -> Option<TypeId> {
+    types.read(module.node(variable, VARIABLE_TYPE))
+}
+
+/// Globals in module order.
+pub(crate) fn globals<'m>(
+    module: &'m Module,
+    types: &mut TypeReader<'m>,
+) -> Vec<(Value<'m>, GlobalFacts)> {
+    module
+        .globals()
+        .map(|global| {
+            let node = global
+                .attachments()
+                .into_iter()
+                .filter(|n| n.class() == Class::GlobalExpression)
+                .find_map(|n| module.node(n, 0))
+                .filter(|n| n.class() == Class::GlobalVariable);
+            let defined = !global.is_declaration();
+            let named = global.value_type().struct_name();
+            let declared = node.and_then(|n| types.read(module.node(n, VARIABLE_TYPE)));
+            let ty = declared.or_else(|| types.by_ir_name.get(&named?).copied());
+            let facts = GlobalFacts {
+                symbol: global.name(),
+                ty,
+                file: node
+                    .filter(|_| defined)
+                    .map(|n| types.files.name(module.node(n, NAME)))
+                    .unwrap_or_default(),
+                size: if defined {
+                    module.size_of(global.value_type())
+                } else {
+                    0
+                },
+                constant: global.is_constant(),
+                per_cpu: global.section().starts_with(".data..percpu"),
+                defined,
+                internal: global.is_internal(),
+            };
+            (global, facts)
+        })
+        .collect()
+}
+
+/// Functions whose address initialises a global or an alias, and boot-time calls.
+pub(crate) fn references(
+    module: &Module,
+    types: &Types,
+    globals: &[(Value<'_>, GlobalFacts)],
+) -> BTreeSet<Reference> {
+    let mut found = BTreeSet::new();
+    for (global, facts) in globals {
+        let section = global.section();
+        if section == ".discard.addressable"
+            || section == "llvm.metadata"
+            || facts.symbol.starts_with("__UNIQUE_ID___addressable_")
+            || facts.symbol.starts_with("llvm.")
+        {
+            continue;
+        }
+        let Some(value) = global.initializer() else {
+            continue;
+        };
+        let mut walk = Walk {
+            module,
+            types,
+            whole: facts.ty,
+            exit: section.starts_with(".exitcall"),
+            init: section.starts_with(".initcall"),
+            found: &mut found,
+        };
+        walk.constant(value, 0, 0);
+    }
+    for alias in module.aliases() {
+        let by = match alias.name().as_str() {
+            "init_module" => Use::Initcall,
+            "cleanup_module" => Use::Exitcall,
+            _ => Use::Stored,
+        };
+        if let Some(function) = alias.aliasee().filter(|f| f.kind() == Kind::Function) {
+            found.insert(Reference {
+                function: function.name(),
+                by,
+            });
+        }
+    }
+    found
+}
+
+/// Walk over a constant initialiser with the offset in the global.
+struct Walk<'a> {
+    module: &'a Module,
+    types: &'a Types,
+    whole: Option<TypeId>,
+    exit: bool,
+    init: bool,
+    found: &'a mut BTreeSet<Reference>,
+}
+
+impl Walk<'_> {
+    fn constant(&mut self, value: Value<'_>, offset: u64, depth: u32) {
+        match value.kind() {
+            Kind::Function => {
+                let by = if self.exit {
+                    Use::Exitcall
+                } else if self.init {
+                    Use::Initcall
+                } else {
+                    self.whole
+                        .and_then(|ty| member(self.types, ty, offset))
+                        .map_or(Use::Stored, |(ty, name)| Use::Member(ty, name))
+                };
+                self.found.insert(Reference {
+                    function: value.name(),
+                    by,
+                });
+            }
+            Kind::Aggregate if depth < 32 => {
+                let ty = value.ty();
+                for index in 0..value.operand_count() {
+                    let Some(part) = value.operand(index) else {
+                        continue;
+                    };
+                    let at = if ty.is_struct() {
+                        self.module.field_offset(ty, index)
+                    } else {
+                        u64::from(index) * self.module.size_of(part.ty())
+                    };
+                    self.constant(part, offset + at, depth + 1);
+                }
+            }
+            Kind::Expression(_) if depth < 32 => {
+                for index in 0..value.operand_count() {
+                    if let Some(part) = value.operand(index) {
+                        self.constant(part, offset, depth + 1);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The innermost named structure with a function-pointer member at an offset, and that member.
+pub(crate) fn member(types: &Types, whole: TypeId, offset: u64) -> Option<(TypeId, String)> {
+    let mut at = (whole, offset);
+    let mut found = None;
+    for _ in 0..24 {
+        match &types.get(at.0).shape {
+            Shape::Array {
+                element, stride, ..
+            } if *stride > 0 => at = (*element, at.1 % stride),
+            Shape::Record { members, .. } => {
+                let size = |m: &crate::facts::Member| types.get(m.ty).size.max(1);
+                let inside =
+                    |m: &&crate::facts::Member| at.1 >= m.offset && at.1 < m.offset + size(m);
+                let Some(member) = members.iter().find(inside) else {
+                    break;
+                };
+                if !member.name.is_empty()
+                    && matches!(types.get(member.ty).shape, Shape::Pointer(_))
+                {
+                    found = Some((at.0, member.name.clone()));
+                }
+                at = (member.ty, at.1 - member.offset);
+            }
+            _ => break,
+        }
+    }
+    found
+}
+
+/// Names after a mark in the module's assembly, up to the first character that is in no symbol.
+fn names_after<'a>(assembly: &'a str, mark: &'a str) -> impl Iterator<Item = String> + 'a {
+    assembly.match_indices(mark).map(move |(at, _)| {
+        assembly[at + mark.len()..]
+            .chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_' || *c == '.')
+            .collect()
+    })
+}
+
+/// Exported symbols, sorted.
+pub(crate) fn exports(assembly: &str, globals: &[(Value<'_>, GlobalFacts)]) -> Vec<String> {
+    let tables = globals
+        .iter()
+        .filter_map(|(_, g)| g.symbol.strip_prefix("__ksymtab_").map(str::to_owned));
+    names_after(assembly, "__export_symbol_")
+        .chain(tables)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect()
+}
+
+/// Functions that module-level assembly puts into the boot-time call table.
+pub(crate) fn initcalls(assembly: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut inside = false;
+    for line in assembly.split(['\n', ';']) {
+        let line = line.trim();
+        if line.starts_with(".section") {
+            inside = line.contains(".initcall");
+        } else if line.starts_with(".previous") {
+            inside = false;
+        } else if inside {
+            found.extend(names_after(line, ".long\t").chain(names_after(line, ".long ")));
+        }
+    }
+    found.retain(|name| !name.is_empty());
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{exports, initcalls};
+
+    #[test]
+    fn assembly_names_exports_and_initcalls() {
+        let assembly = ".section \".export_symbol\",\"a\" ; __export_symbol_qdisc_put: ; .quad qdisc_put ; .previous\n\
+            .section\t\".initcall6.init\", \"a\"\t\t\n__initcall__kmod_x__1_2_go6:\t\t\t\n.long\tgo - .\t\n.previous\n.long other - .";
+        assert_eq!(exports(assembly, &[]), ["qdisc_put"]);
+        assert_eq!(initcalls(assembly), ["go"]);
+    }
+}

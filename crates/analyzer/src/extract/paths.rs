@@ -1,0 +1,551 @@
+//! Where the pointers of one function lead.
+//!
+//! Raw IR keeps every local variable in memory. A variable whose address never escapes holds
+//! exactly what is stored to it, so its paths are the union over its stores, found by iteration;
+//! everything else that is loaded has the declared type of the memory it comes from.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap, HashSet},
+};
+
+use crate::{
+    extract::{module::Signature, types::TypeReader},
+    facts::{Flow, GlobalFacts, Path, Pointer, Root, Shape, Source, TypeId, Types, View},
+    ir::{Kind, Module, Opcode, Passing, Value},
+};
+
+/// What is the same for every function of a module.
+pub(crate) struct Unit<'m> {
+    pub(crate) module: &'m Module,
+    pub(crate) types: Types,
+    pub(crate) by_ir_name: HashMap<String, TypeId>,
+    pub(crate) signatures: HashMap<usize, Signature>,
+    pub(crate) global_rows: HashMap<usize, u32>,
+    pub(crate) globals: Vec<GlobalFacts>,
+}
+
+/// A function's variables and what they may hold.
+pub(crate) struct Resolver<'u, 'm> {
+    unit: &'u Unit<'m>,
+    /// Source parameter, declared type and way of passing by value key.
+    arguments: HashMap<usize, (Option<u16>, Option<TypeId>, Passing)>,
+    /// Declared types of variables.
+    declared: HashMap<usize, TypeId>,
+    /// Variables that only plain loads and stores touch.
+    simple: HashSet<usize>,
+    /// Paths that simple variables may hold.
+    held: HashMap<usize, Pointer>,
+    /// Rows of calls.
+    calls: HashMap<usize, u32>,
+    memo: RefCell<HashMap<usize, Pointer>>,
+    active: RefCell<HashSet<usize>>,
+    flows: RefCell<BTreeSet<Flow>>,
+}
+
+/// Rounds after which an offset that still changes is taken as unknown.
+const PRECISE_ROUNDS: u32 = 6;
+/// Rounds after which iteration has ended in any case: paths without offsets are few.
+const ROUNDS: u32 = 40;
+
+impl<'u, 'm> Resolver<'u, 'm> {
+    pub(crate) fn new(
+        unit: &'u Unit<'m>,
+        function: Value<'m>,
+        instructions: &[Value<'m>],
+        declared: HashMap<usize, TypeId>,
+        calls: HashMap<usize, u32>,
+    ) -> Self {
+        let signature = &unit.signatures[&function.key()];
+        let arguments = function
+            .parameters()
+            .into_iter()
+            .enumerate()
+            .map(|(index, value)| {
+                let source = signature.source(index as u32);
+                let ty = source.and_then(|s| *signature.parameters.get(usize::from(s))?);
+                let passing = unit.module.parameter_passing(function, index as u32);
+                (value.key(), (source, ty, passing))
+            })
+            .collect();
+        let mut resolver = Self {
+            unit,
+            arguments,
+            declared,
+            simple: simple_variables(instructions),
+            held: HashMap::new(),
+            calls,
+            memo: RefCell::default(),
+            active: RefCell::default(),
+            flows: RefCell::default(),
+        };
+        resolver.settle(instructions);
+        resolver
+    }
+
+    /// Whether a variable is one that only plain loads and stores touch.
+    pub(crate) fn is_simple(&self, variable: Value<'_>) -> bool {
+        self.simple.contains(&variable.key())
+    }
+
+    /// Casts that were seen, sorted.
+    pub(crate) fn into_flows(self) -> Vec<Flow> {
+        self.flows.into_inner().into_iter().collect()
+    }
+
+    fn settle(&mut self, instructions: &[Value<'m>]) {
+        let stores: Vec<_> = instructions
+            .iter()
+            .filter(|i| i.kind() == Kind::Instruction(Opcode::LLVMStore))
+            .filter_map(|i| Some((i.operand(0)?, i.operand(1)?)))
+            .filter(|(value, home)| {
+                self.simple.contains(&home.key())
+                    && (value.ty().is_pointer() || value.ty().width() == 64)
+            })
+            .collect();
+        for round in 0..ROUNDS {
+            let mut changed = false;
+            for (value, home) in &stores {
+                let mut paths = self.resolve(*value);
+                if round >= PRECISE_ROUNDS {
+                    paths = paths.into_iter().map(without_offset).collect();
+                }
+                let held = self.held.entry(home.key()).or_default();
+                let before = held.len();
+                held.extend(paths);
+                changed |= held.len() != before;
+            }
+            self.memo.borrow_mut().clear();
+            if !changed {
+                return;
+            }
+        }
+    }
+
+    /// The paths of a value.
+    pub(crate) fn resolve(&self, value: Value<'m>) -> Pointer {
+        let key = value.key();
+        if let Some(known) = self.memo.borrow().get(&key) {
+            return known.clone();
+        }
+        if !self.active.borrow_mut().insert(key) {
+            return Pointer::new();
+        }
+        let paths = self.paths(value);
+        self.active.borrow_mut().remove(&key);
+        self.memo.borrow_mut().insert(key, paths.clone());
+        paths
+    }
+
+    fn paths(&self, value: Value<'m>) -> Pointer {
+        match value.kind() {
+            Kind::Instruction(opcode) | Kind::Expression(opcode) => self.instruction(value, opcode),
+            Kind::Argument => self.argument(value),
+            Kind::Global => one(match self.unit.global_rows.get(&value.key()) {
+                Some(row) => Path {
+                    root: Root::Global(*row),
+                    view: start(self.unit.globals[*row as usize].ty),
+                },
+                None => UNKNOWN,
+            }),
+            Kind::Function | Kind::Alias | Kind::Integer | Kind::Null => one(Path {
+                root: Root::Constant,
+                view: None,
+            }),
+            _ => one(UNKNOWN),
+        }
+    }
+
+    fn operand(&self, value: Value<'m>, index: u32) -> Pointer {
+        value
+            .operand(index)
+            .map_or_else(|| one(UNKNOWN), |v| self.resolve(v))
+    }
+
+    fn instruction(&self, value: Value<'m>, opcode: Opcode) -> Pointer {
+        match opcode {
+            Opcode::LLVMAlloca => one(Path {
+                root: Root::Local,
+                view: start(self.variable_type(value)),
+            }),
+            Opcode::LLVMLoad => self.load(value),
+            Opcode::LLVMAtomicRMW | Opcode::LLVMAtomicCmpXchg => {
+                self.loaded(&self.operand(value, 0), true)
+            }
+            Opcode::LLVMGetElementPtr => self.element(value),
+            Opcode::LLVMBitCast
+            | Opcode::LLVMIntToPtr
+            | Opcode::LLVMPtrToInt
+            | Opcode::LLVMAddrSpaceCast
+            | Opcode::LLVMFreeze => self.operand(value, 0),
+            Opcode::LLVMPHI => value
+                .incoming()
+                .into_iter()
+                .flat_map(|v| self.resolve(v))
+                .collect(),
+            Opcode::LLVMSelect => {
+                let mut paths = self.operand(value, 1);
+                paths.extend(self.operand(value, 2));
+                paths
+            }
+            Opcode::LLVMAdd
+            | Opcode::LLVMSub
+            | Opcode::LLVMAnd
+            | Opcode::LLVMOr
+            | Opcode::LLVMXor
+                if value.ty().width() == 64 =>
+            {
+                self.arithmetic(value)
+            }
+            Opcode::LLVMCall | Opcode::LLVMCallBr => self.call(value),
+            _ => one(UNKNOWN),
+        }
+    }
+
+    fn argument(&self, value: Value<'m>) -> Pointer {
+        let Some((source, ty, passing)) = self.arguments.get(&value.key()) else {
+            return one(UNKNOWN);
+        };
+        one(match (passing, source) {
+            (Passing::Result, _) | (_, None) => Path {
+                root: Root::Result,
+                view: None,
+            },
+            (Passing::Copy, _) => Path {
+                root: Root::Local,
+                view: start(*ty),
+            },
+            (Passing::Plain, Some(index)) => Path {
+                root: Root::Parameter(*index),
+                view: start(ty.and_then(|t| self.unit.types.pointee(t))),
+            },
+        })
+    }
+
+    /// Declared type of a variable, else the structure that the IR allocates.
+    pub(crate) fn variable_type(&self, variable: Value<'m>) -> Option<TypeId> {
+        self.declared.get(&variable.key()).copied().or_else(|| {
+            let mut ty = variable.allocated_type();
+            while let Some(element) = ty.element() {
+                ty = element;
+            }
+            self.unit.by_ir_name.get(&ty.struct_name()?).copied()
+        })
+    }
+
+    fn load(&self, value: Value<'m>) -> Pointer {
+        let Some(from) = value.operand(0) else {
+            return one(UNKNOWN);
+        };
+        if !self.simple.contains(&from.key()) {
+            return self.loaded(&self.resolve(from), value.ty().is_pointer());
+        }
+        let held = self.held.get(&from.key()).cloned().unwrap_or_default();
+        match self
+            .declared
+            .get(&from.key())
+            .and_then(|t| self.unit.types.pointee(*t))
+        {
+            Some(to) => held.into_iter().map(|p| self.retype(p, to)).collect(),
+            None => held,
+        }
+    }
+
+    /// Pointers in the memory that these paths lead to; an integer from there has no type, even
+    /// where a union holds a pointer at the same place.
+    fn loaded(&self, from: &Pointer, is_pointer: bool) -> Pointer {
+        let mut paths = Pointer::new();
+        for path in from {
+            let source = match (path.root, path.view) {
+                (
+                    Root::Global(row),
+                    Some(View {
+                        offset: Some(0), ..
+                    })
+                    | None,
+                ) => Source::Global(row),
+                _ => Source::Somewhere,
+            };
+            let root = Root::Memory(source);
+            let kinds = if is_pointer {
+                self.pointers_at(path.view)
+            } else {
+                BTreeSet::new()
+            };
+            if kinds.is_empty() {
+                paths.insert(Path { root, view: None });
+            }
+            paths.extend(kinds.into_iter().map(|to| Path {
+                root,
+                view: start(to),
+            }));
+        }
+        paths
+    }
+
+    /// What the pointer members at a place point to.
+    pub(crate) fn pointers_at(&self, view: Option<View>) -> BTreeSet<Option<TypeId>> {
+        let Some(View {
+            ty,
+            offset: Some(offset),
+        }) = view
+        else {
+            return BTreeSet::new();
+        };
+        let Ok(offset) = u64::try_from(offset) else {
+            return BTreeSet::new();
+        };
+        let types = &self.unit.types;
+        types
+            .at(ty, offset)
+            .into_iter()
+            .filter_map(|id| match types.get(id).shape {
+                Shape::Pointer(to) => Some(to),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Integer arithmetic on addresses: whatever looks like a pointer stays in its object.
+    fn arithmetic(&self, value: Value<'m>) -> Pointer {
+        let mut paths = self.operand(value, 0);
+        paths.extend(self.operand(value, 1));
+        let derived: Pointer = paths
+            .iter()
+            .filter(|p| {
+                p.view.is_some() || matches!(p.root, Root::Local | Root::Global(_) | Root::Call(_))
+            })
+            .map(|p| without_offset(*p))
+            .collect();
+        if !derived.is_empty() {
+            return derived;
+        }
+        paths.retain(|p| p.root != Root::Constant);
+        if paths.is_empty() {
+            paths.insert(UNKNOWN);
+        }
+        paths
+    }
+
+    fn call(&self, value: Value<'m>) -> Pointer {
+        let Some(callee) = value.callee() else {
+            return one(UNKNOWN);
+        };
+        if callee.kind() == Kind::Assembly {
+            // `asm("" : "=r"(p) : "0"(q))` hides a value from the optimiser.
+            if callee.assembly().1.is_empty() && value.argument_count() == 1 {
+                return self.operand(value, 0);
+            }
+            return one(UNKNOWN);
+        }
+        if callee.kind() == Kind::Function && callee.name().starts_with("llvm.") {
+            let name = callee.name();
+            return if name.starts_with("llvm.expect") || name.starts_with("llvm.ptr") {
+                self.operand(value, 0)
+            } else {
+                one(UNKNOWN)
+            };
+        }
+        let result = self
+            .unit
+            .signatures
+            .get(&callee.key())
+            .and_then(|s| s.result);
+        one(match self.calls.get(&value.key()) {
+            Some(row) => Path {
+                root: Root::Call(*row),
+                view: start(result.and_then(|t| self.unit.types.pointee(t))),
+            },
+            None => UNKNOWN,
+        })
+    }
+
+    fn element(&self, value: Value<'m>) -> Pointer {
+        let source = value.gep_source();
+        let named = source
+            .struct_name()
+            .and_then(|name| self.unit.by_ir_name.get(&name).copied());
+        let mut paths = self.operand(value, 0);
+        if let Some(to) = named {
+            paths = paths.into_iter().map(|p| self.retype(p, to)).collect();
+        }
+        let bytes = source.width() == 8;
+        let first = value.operand(1).and_then(Value::integer);
+        let more = value.operand_count() > 2;
+        let inner = self.inner_offset(value);
+        paths
+            .into_iter()
+            .map(|mut path| {
+                let Some(view) = &mut path.view else {
+                    return path;
+                };
+                let step = match first {
+                    Some(0) => Some(0),
+                    Some(n) if bytes => Some(n),
+                    // `p + 1` leaves the structure; `p[1].x` stays in an array of them.
+                    Some(n) if named == Some(view.ty) && view.offset == Some(0) && !more => {
+                        i64::try_from(self.unit.types.get(view.ty).size)
+                            .ok()
+                            .and_then(|size| size.checked_mul(n))
+                    }
+                    None if bytes && !self.is_bytes(*view) => None,
+                    _ => Some(0),
+                };
+                view.offset = match (view.offset, step) {
+                    (Some(at), Some(step)) => at.checked_add(step + inner),
+                    _ => None,
+                };
+                path
+            })
+            .collect()
+    }
+
+    /// Offset of the indices after the first; variable ones count as 0.
+    fn inner_offset(&self, value: Value<'m>) -> i64 {
+        let mut ty = value.gep_source();
+        let mut offset = 0;
+        for index in 2..value.operand_count() {
+            let constant = value.operand(index).and_then(Value::integer).unwrap_or(0);
+            if let Some(field) = u32::try_from(constant).ok().and_then(|i| ty.field(i)) {
+                offset += self.unit.module.field_offset(ty, constant as u32) as i64;
+                ty = field;
+            } else if let Some(element) = ty.element() {
+                offset += constant.saturating_mul(self.unit.module.size_of(element) as i64);
+                ty = element;
+            }
+        }
+        offset
+    }
+
+    /// Whether a place holds bytes, so that an index into it stays in an array.
+    fn is_bytes(&self, view: View) -> bool {
+        let types = &self.unit.types;
+        view.offset
+            .and_then(|o| u64::try_from(o).ok())
+            .is_some_and(|offset| {
+                types.at(view.ty, offset).into_iter().any(|id| {
+                    let ty = types.get(id);
+                    ty.shape == Shape::Scalar && ty.size == 1
+                })
+            })
+    }
+
+    /// The path of a pointer that is used as a pointer to `to` from here on.
+    pub(crate) fn retype(&self, path: Path, to: TypeId) -> Path {
+        let types = &self.unit.types;
+        let target = start(Some(to));
+        if !types.is_record(to) {
+            return Path {
+                view: path.view.or(target),
+                ..path
+            };
+        }
+        let untyped = path
+            .view
+            .is_none_or(|v| !types.is_record(v.ty) && v.offset == Some(0));
+        if let Some(view) = path.view {
+            let size = types.get(to).size.max(1) as i64;
+            if view.ty == to && view.offset.is_some_and(|o| o % size == 0) {
+                return Path {
+                    view: target,
+                    ..path
+                };
+            }
+            if types.contains(view.ty, view.offset, to) {
+                return path;
+            }
+        }
+        self.note(path, to);
+        let root = match path.root {
+            Root::Unknown => Root::Memory(Source::Somewhere),
+            root @ (Root::Local | Root::Global(_) | Root::Constant | Root::PerCpu) => root,
+            root if untyped => root,
+            _ => Root::Memory(Source::Somewhere),
+        };
+        Path { root, view: target }
+    }
+
+    /// Notes that a pointer is used as a pointer to `to` where it does not lead to one.
+    pub(crate) fn note(&self, from: Path, to: TypeId) {
+        let types = &self.unit.types;
+        let evidence = match from.root {
+            Root::Constant | Root::Unknown | Root::Result | Root::PerCpu => false,
+            Root::Call(_) => true,
+            _ => from.view.is_some(),
+        };
+        if evidence
+            && types.is_record(to)
+            && !from
+                .view
+                .is_some_and(|v| types.contains(v.ty, v.offset, to))
+        {
+            self.flows.borrow_mut().insert(Flow { from, to });
+        }
+    }
+}
+
+const UNKNOWN: Path = Path {
+    root: Root::Unknown,
+    view: None,
+};
+
+fn one(path: Path) -> Pointer {
+    Pointer::from([path])
+}
+
+fn start(ty: Option<TypeId>) -> Option<View> {
+    ty.map(|ty| View {
+        ty,
+        offset: Some(0),
+    })
+}
+
+fn without_offset(path: Path) -> Path {
+    Path {
+        view: path.view.map(|v| View { offset: None, ..v }),
+        ..path
+    }
+}
+
+/// Variables of pointer or integer type whose address is used by plain loads and stores only.
+fn simple_variables(instructions: &[Value<'_>]) -> HashSet<usize> {
+    let mut simple: HashSet<usize> = instructions
+        .iter()
+        .filter(|i| i.kind() == Kind::Instruction(Opcode::LLVMAlloca))
+        .filter(|i| {
+            let ty = i.allocated_type();
+            !ty.is_struct() && !ty.is_array()
+        })
+        .map(|i| i.key())
+        .collect();
+    for instruction in instructions {
+        let Kind::Instruction(opcode) = instruction.kind() else {
+            continue;
+        };
+        for index in 0..instruction.operand_count() {
+            let Some(operand) = instruction.operand(index) else {
+                continue;
+            };
+            if !simple.contains(&operand.key()) {
+                continue;
+            }
+            let plain = match opcode {
+                Opcode::LLVMLoad => true,
+                Opcode::LLVMStore => index == 1,
+                Opcode::LLVMCall => instruction
+                    .callee()
+                    .is_some_and(|c| c.name().starts_with("llvm.lifetime.")),
+                _ => false,
+            };
+            if !plain {
+                simple.remove(&operand.key());
+            }
+        }
+    }
+    simple
+}
+
+/// What a finished type reader leaves to resolvers.
+pub(crate) fn finish_types(reader: TypeReader<'_>) -> (Types, HashMap<String, TypeId>) {
+    (reader.types, reader.by_ir_name)
+}

@@ -1,0 +1,338 @@
+//! Types of a translation unit from its debug information.
+
+use std::collections::HashMap;
+
+use crate::{
+    facts::{Member, Shape, Type, TypeId, Types},
+    ir::{Class, Meta, Module},
+};
+
+const TAG_ARRAY: u16 = 0x01;
+const TAG_ENUMERATION: u16 = 0x04;
+const TAG_MEMBER: u16 = 0x0d;
+const TAG_POINTER: u16 = 0x0f;
+const TAG_STRUCTURE: u16 = 0x13;
+const TAG_TYPEDEF: u16 = 0x16;
+const TAG_UNION: u16 = 0x17;
+
+/// Row of the base type in the operands of a derived, composite or subroutine type.
+const BASE: usize = 3;
+const ELEMENTS: usize = 4;
+
+/// Makes paths of source files relative to the kernel tree.
+pub(crate) struct Files {
+    root: String,
+    names: HashMap<usize, String>,
+}
+
+impl Files {
+    /// `unit` is the path that the compiler was given for `source`.
+    pub(crate) fn new(unit: &str, source: &str) -> Self {
+        Self {
+            root: unit.strip_suffix(source).unwrap_or_default().to_owned(),
+            names: HashMap::new(),
+        }
+    }
+
+    /// Path of a file node; generated headers outside the tree begin at `include/` or `arch/`.
+    pub(crate) fn name(&mut self, file: Option<Meta<'_>>) -> String {
+        let Some(file) = file.filter(|f| f.class() == Class::File) else {
+            return String::new();
+        };
+        let root = &self.root;
+        self.names
+            .entry(file.key())
+            .or_insert_with(|| {
+                let path = join(&file.file());
+                if let Some(inside) = path
+                    .strip_prefix(root.as_str())
+                    .filter(|_| !root.is_empty())
+                {
+                    return inside.to_owned();
+                }
+                ["/arch/", "/include/"]
+                    .iter()
+                    .find_map(|mark| path.find(mark).map(|at| path[at + 1..].to_owned()))
+                    .unwrap_or_else(|| path.rsplit('/').next().unwrap_or_default().to_owned())
+            })
+            .clone()
+    }
+}
+
+/// Directory and file name as one path without `.` and `..`.
+pub(crate) fn join((directory, name): &(String, String)) -> String {
+    let path = if name.starts_with('/') {
+        name.clone()
+    } else {
+        format!("{directory}/{name}")
+    };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// Reads type nodes into the table, each once.
+pub(crate) struct TypeReader<'m> {
+    module: &'m Module,
+    pub(crate) files: Files,
+    ids: HashMap<usize, Option<TypeId>>,
+    /// Structures by their name in the IR, `struct.qfq_group`.
+    pub(crate) by_ir_name: HashMap<String, TypeId>,
+    pub(crate) types: Types,
+    pending: Vec<(TypeId, Meta<'m>, String)>,
+}
+
+impl<'m> TypeReader<'m> {
+    pub(crate) fn new(module: &'m Module, files: Files) -> Self {
+        Self {
+            module,
+            files,
+            ids: HashMap::new(),
+            by_ir_name: HashMap::new(),
+            types: Types::default(),
+            pending: Vec::new(),
+        }
+    }
+
+    /// The row of a type node with everything it reaches; `None` for `void`.
+    pub(crate) fn read(&mut self, node: Option<Meta<'m>>) -> Option<TypeId> {
+        let id = self.reserve(node?);
+        while let Some((id, node, name)) = self.pending.pop() {
+            let ty = self.build(node, name);
+            self.types.0[id.0 as usize] = ty;
+        }
+        id
+    }
+
+    /// Gives a node a row, to be filled later: types refer to each other in circles.
+    fn reserve(&mut self, node: Meta<'m>) -> Option<TypeId> {
+        if let Some(id) = self.ids.get(&node.key()) {
+            return *id;
+        }
+        let mut at = node;
+        let mut alias = String::new();
+        // Typedefs and qualifiers: the last typedef names an anonymous structure.
+        while at.class() == Class::Derived && at.tag() != TAG_POINTER && at.tag() != TAG_MEMBER {
+            if at.tag() == TAG_TYPEDEF {
+                alias = at.type_facts().0;
+            }
+            match self.module.node(at, BASE) {
+                Some(base) => at = base,
+                None => {
+                    self.ids.insert(node.key(), None);
+                    return None;
+                }
+            }
+        }
+        let id = if let Some(id) = self.ids.get(&at.key()) {
+            *id
+        } else {
+            let id = TypeId(self.types.0.len() as u32);
+            self.types.0.push(Type {
+                name: String::new(),
+                size: 0,
+                shape: Shape::Scalar,
+            });
+            self.pending.push((id, at, alias));
+            Some(id)
+        };
+        self.ids.insert(at.key(), id);
+        self.ids.insert(node.key(), id);
+        id
+    }
+
+    fn base(&mut self, node: Meta<'m>) -> Option<TypeId> {
+        let base = self.module.node(node, BASE)?;
+        self.reserve(base)
+    }
+
+    fn build(&mut self, node: Meta<'m>, alias: String) -> Type {
+        let (name, bits, _, line) = node.type_facts();
+        let size = bits / 8;
+        let scalar = |name| Type {
+            name,
+            size,
+            shape: Shape::Scalar,
+        };
+        match (node.class(), node.tag()) {
+            (Class::Derived, TAG_POINTER) => Type {
+                name: String::new(),
+                size: 8,
+                shape: Shape::Pointer(self.base(node)),
+            },
+            (Class::Composite, TAG_ENUMERATION) => {
+                let base = self.module.node(node, BASE);
+                scalar(base.map_or_else(|| "unsigned int".into(), |b| b.type_facts().0))
+            }
+            (Class::Composite, TAG_ARRAY) => self.array(node, size),
+            (Class::Composite, tag @ (TAG_STRUCTURE | TAG_UNION)) => {
+                let keyword = if tag == TAG_UNION { "union" } else { "struct" };
+                self.record(node, keyword, &name, &alias, size, line)
+            }
+            (Class::Subroutine, _) => self.function(node),
+            _ => scalar(name),
+        }
+    }
+
+    fn array(&mut self, node: Meta<'m>, size: u64) -> Type {
+        let count = self
+            .list(node, ELEMENTS)
+            .into_iter()
+            .filter(|e| e.class() == Class::Subrange)
+            .map(|range| {
+                let count = self.module.operands(range).first().copied().flatten();
+                count
+                    .and_then(crate::ir::Value::integer)
+                    .unwrap_or(0)
+                    .max(0) as u64
+            })
+            .product::<u64>();
+        let Some(element) = self.base(node) else {
+            return Type {
+                name: String::new(),
+                size,
+                shape: Shape::Scalar,
+            };
+        };
+        // The element's own row may not be filled yet: its size is in its node.
+        let stride = self.size_of(self.module.node(node, BASE));
+        Type {
+            name: String::new(),
+            size: stride * count,
+            shape: Shape::Array {
+                element,
+                stride,
+                count,
+            },
+        }
+    }
+
+    /// Bytes of a type node behind typedefs and qualifiers.
+    fn size_of(&self, node: Option<Meta<'m>>) -> u64 {
+        let mut at = node;
+        while let Some(node) = at {
+            let bits = node.type_facts().1;
+            if bits > 0 {
+                return bits / 8;
+            }
+            if node.class() != Class::Derived {
+                return 0;
+            }
+            at = self.module.node(node, BASE);
+        }
+        0
+    }
+
+    fn record(
+        &mut self,
+        node: Meta<'m>,
+        keyword: &str,
+        name: &str,
+        alias: &str,
+        size: u64,
+        line: u32,
+    ) -> Type {
+        let file_node = self.module.node(node, 0);
+        let elements = self.list(node, ELEMENTS);
+        let file = if size == 0 && elements.is_empty() {
+            String::new()
+        } else {
+            self.files.name(file_node)
+        };
+        let mut members = Vec::with_capacity(elements.len());
+        for element in elements {
+            if element.class() != Class::Derived || element.tag() != TAG_MEMBER {
+                continue;
+            }
+            let (name, _, offset, _) = element.type_facts();
+            if let Some(ty) = self.base(element) {
+                members.push(Member {
+                    name,
+                    offset: offset / 8,
+                    ty,
+                });
+            }
+        }
+        let called = if name.is_empty() { alias } else { name };
+        if !called.is_empty() && !file.is_empty() {
+            let id = self.ids.get(&node.key()).copied().flatten();
+            if let Some(id) = id {
+                self.by_ir_name.insert(format!("{keyword}.{called}"), id);
+            }
+        }
+        Type {
+            name: if called.is_empty() {
+                format!("{keyword} at line {line}")
+            } else if name.is_empty() {
+                called.to_owned()
+            } else {
+                format!("{keyword} {called}")
+            },
+            size,
+            shape: Shape::Record { file, members },
+        }
+    }
+
+    fn function(&mut self, node: Meta<'m>) -> Type {
+        let types = self
+            .module
+            .node(node, BASE)
+            .map(|list| self.module.operands(list))
+            .unwrap_or_default();
+        let mut rows = types
+            .iter()
+            .map(|t| t.and_then(crate::ir::Value::as_meta))
+            .map(|t| t.and_then(|t| self.reserve(t)))
+            .collect::<Vec<_>>();
+        let result = if rows.is_empty() {
+            None
+        } else {
+            rows.remove(0)
+        };
+        // A variadic tail is a null at the end.
+        if types.len() > 1 && types.last().is_some_and(Option::is_none) {
+            rows.pop();
+        }
+        Type {
+            name: String::new(),
+            size: 0,
+            shape: Shape::Function {
+                result,
+                parameters: rows,
+            },
+        }
+    }
+
+    fn list(&self, node: Meta<'m>, index: usize) -> Vec<Meta<'m>> {
+        let Some(list) = self.module.node(node, index) else {
+            return Vec::new();
+        };
+        self.module
+            .operands(list)
+            .into_iter()
+            .flatten()
+            .filter_map(crate::ir::Value::as_meta)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::join;
+
+    #[test]
+    fn paths_are_joined_and_cleaned() {
+        let join = |d: &str, n: &str| join(&(d.into(), n.into()));
+        assert_eq!(join("/k/src", "./include/a.h"), "/k/src/include/a.h");
+        assert_eq!(join("/k/src", "../b.h"), "/k/b.h");
+        assert_eq!(join("/k", "/abs/c.h"), "/abs/c.h");
+    }
+}

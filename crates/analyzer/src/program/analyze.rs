@@ -1,0 +1,492 @@
+//! Facts to the analysis of one compartment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use otf_artifact::{
+    FORMAT_VERSION,
+    analysis::{
+        AllocationSite, Analysis, Call, Function, Global, HeapPlace, LegalSet, ObjectType, Target,
+        Write, WriteKind,
+    },
+    diagnostic::{Code, Diagnostic},
+    ids::{AllocationSiteId, GlobalId, LegalSetId, ObjectTypeId},
+};
+use tracing::info;
+
+use crate::{
+    check,
+    facts::{Argument, Facts, WriteFacts},
+    program::{
+        FileMeta, FunctionRef, Program, Request,
+        gates::gates,
+        legal::{Legal, LegalDraft, TypeRef},
+        origins::{CallRef, Origins},
+        places::{Flow, Lead, Place, Places, outside},
+    },
+};
+
+/// A target whose set has no row yet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Aim {
+    Parameter(u16, Places),
+    Set(Places),
+}
+
+impl Aim {
+    fn places(&self) -> &Places {
+        match self {
+            Self::Parameter(_, places) | Self::Set(places) => places,
+        }
+    }
+}
+
+type WriteRow = (u32, u32, WriteKind, u64, Aim);
+type CallRow = (u32, u32, String, Vec<Option<Aim>>);
+
+/// A function of the compartment's files, of all files that hold a copy of it.
+#[derive(Default)]
+struct Copies {
+    line: u32,
+    writes: BTreeSet<WriteRow>,
+    calls: BTreeSet<CallRow>,
+}
+
+/// Derives legal sets, allocation sites and gates of the compartment from facts alone.
+///
+/// The order of `files` does not matter. Errors: no file is confined, or a result that breaks an
+/// invariant of [`check::check`].
+pub fn analyze(
+    files: &[(FileMeta, Facts)],
+    request: &Request,
+) -> Result<Analysis, Vec<Diagnostic>> {
+    if !files.iter().any(|(meta, _)| meta.confined) {
+        return Err(vec![
+            Diagnostic::error(
+                Code::UnknownCompartment,
+                format!("no file belongs to the compartment {}", request.compartment),
+            )
+            .help("name at least one module, directory or file in the compartment"),
+        ]);
+    }
+    let mut sorted: Vec<(FileMeta, Facts)> = files.to_vec();
+    sorted.sort_by(|(a, _), (b, _)| a.source.cmp(&b.source));
+    let program = Program::link(&sorted, &request.complete);
+    let origins = Origins::find(&program);
+    info!(
+        files = sorted.len(),
+        types = program.records.len(),
+        allocations = origins.allocations.len(),
+        areas = origins.areas.len(),
+        "joined facts"
+    );
+    let flow = Flow::solve(&program, &origins);
+    let functions = collect(&program, &flow);
+    let mut legal = Legal::new(&program, &origins);
+    let analysis = assemble(&program, &origins, &mut legal, &functions, request);
+    info!(
+        functions = analysis.functions.len(),
+        legal_sets = analysis.legal_sets.len(),
+        allocation_sites = analysis.allocation_sites.len(),
+        gates = analysis.gates.len(),
+        "analyzed"
+    );
+    let broken = check::check(&analysis);
+    if broken.is_empty() {
+        Ok(analysis)
+    } else {
+        Err(broken)
+    }
+}
+
+fn collect(program: &Program<'_>, flow: &Flow<'_, '_>) -> BTreeMap<(String, String), Copies> {
+    let mut functions: BTreeMap<(String, String), Copies> = BTreeMap::new();
+    for at in program.functions().filter(|f| program.is_confined(*f)) {
+        let facts = program.function(at);
+        let copies = functions
+            .entry((facts.file.clone(), facts.name.clone()))
+            .or_default();
+        copies.line = facts.line;
+        for write in &facts.writes {
+            copies.writes.insert((
+                write.line,
+                write.column,
+                write.kind,
+                write.size,
+                aim_of_write(program, flow, at, write),
+            ));
+        }
+        for call in &facts.calls {
+            let callee = call
+                .callee
+                .as_deref()
+                .and_then(|symbol| program.callee(at.file, symbol))
+                .filter(|callee| callee.file == at.file);
+            let Some(callee) = callee else { continue };
+            let arguments = call
+                .arguments
+                .iter()
+                .map(|argument| aim_of_argument(flow, at, argument))
+                .collect();
+            let name = program.function(callee).name.clone();
+            copies
+                .calls
+                .insert((call.line, call.column, name, arguments));
+        }
+    }
+    functions
+}
+
+fn aim_of_write(
+    program: &Program<'_>,
+    flow: &Flow<'_, '_>,
+    at: FunctionRef,
+    write: &WriteFacts,
+) -> Aim {
+    // A bulk write may run over several elements of an array.
+    let runs = |place: Place| match place {
+        Place::Typed(record)
+            if write.kind == WriteKind::Bulk
+                && (write.size == 0 || write.size > program.records[record.0].size) =>
+        {
+            Place::Run(record)
+        }
+        other => other,
+    };
+    let finish = |places: Places| -> Places {
+        let mut places: Places = places.into_iter().map(runs).collect();
+        if write.user {
+            places.insert(Place::User);
+        }
+        places
+    };
+    match flow.lead(at, &write.pointer) {
+        Lead::Parameter(index, view) => {
+            let known = flow.parameter(at, index, view);
+            let otherwise = finish(known.clone());
+            // What the caller would say does not know of runs or user memory.
+            if otherwise == known {
+                Aim::Parameter(index, otherwise)
+            } else {
+                Aim::Set(otherwise)
+            }
+        }
+        Lead::Places(places) => Aim::Set(finish(places)),
+    }
+}
+
+fn aim_of_argument(flow: &Flow<'_, '_>, at: FunctionRef, argument: &Argument) -> Option<Aim> {
+    if argument.pointer.is_empty() {
+        return None;
+    }
+    match flow.lead(at, &argument.pointer) {
+        Lead::Parameter(index, view) => {
+            Some(Aim::Parameter(index, flow.parameter(at, index, view)))
+        }
+        // Read-only data is passed around, but leads to no legal write.
+        Lead::Places(places) if places.is_empty() => None,
+        Lead::Places(places) => Some(Aim::Set(outside(places))),
+    }
+}
+
+/// Rows of the tables.
+#[derive(Default)]
+struct Tables {
+    types: BTreeMap<ObjectType, usize>,
+    globals: BTreeMap<Global, usize>,
+    sites: BTreeMap<CallRef, usize>,
+}
+
+fn assemble(
+    program: &Program<'_>,
+    origins: &Origins,
+    legal: &mut Legal<'_, '_>,
+    functions: &BTreeMap<(String, String), Copies>,
+    request: &Request,
+) -> Analysis {
+    let mut whole = Places::new();
+    let mut sets: BTreeSet<&Places> = BTreeSet::new();
+    for copies in functions.values() {
+        for (.., aim) in &copies.writes {
+            sets.insert(aim.places());
+            whole.extend(aim.places());
+        }
+        let arguments = copies.calls.iter().flat_map(|(.., arguments)| arguments);
+        sets.extend(arguments.flatten().map(Aim::places));
+    }
+    if whole.is_empty() {
+        // A compartment that writes nothing may write its own frames.
+        whole.insert(Place::Own);
+    }
+    sets.insert(&whole);
+    let drafts: Vec<(&Places, LegalDraft)> =
+        sets.into_iter().map(|p| (p, legal.draft(p))).collect();
+
+    let (tables, allocation_sites) = number(program, origins, &drafts);
+    let mut rows: BTreeMap<LegalSet, Vec<&Places>> = BTreeMap::new();
+    for (places, draft) in &drafts {
+        let set = set(program, origins, &tables, draft);
+        rows.entry(set).or_default().push(places);
+    }
+    let mut ids: BTreeMap<&Places, LegalSetId> = BTreeMap::new();
+    for (row, places) in rows.values().enumerate() {
+        ids.extend(places.iter().map(|p| (*p, LegalSetId::from(row))));
+    }
+    Analysis {
+        version: FORMAT_VERSION,
+        kernel: request.kernel.clone(),
+        compartment: request.compartment.clone(),
+        compartment_set: ids[&whole],
+        functions: functions
+            .iter()
+            .map(|((file, name), copies)| function(file, name, copies, &ids))
+            .collect(),
+        legal_sets: rows.into_keys().collect(),
+        types: tables.types.into_keys().collect(),
+        globals: tables.globals.into_keys().collect(),
+        allocation_sites,
+        gates: gates(program, request),
+        diagnostics: notes(program, legal),
+    }
+}
+
+fn function(
+    file: &str,
+    name: &str,
+    copies: &Copies,
+    ids: &BTreeMap<&Places, LegalSetId>,
+) -> Function {
+    let target = |aim: &Aim| match aim {
+        Aim::Parameter(index, places) => Target::Parameter {
+            index: *index,
+            otherwise: ids[places],
+        },
+        Aim::Set(places) => Target::Set(ids[places]),
+    };
+    let mut writes: Vec<Write> = copies
+        .writes
+        .iter()
+        .map(|(line, column, kind, size, aim)| Write {
+            line: *line,
+            column: *column,
+            kind: *kind,
+            size: *size,
+            target: target(aim),
+        })
+        .collect();
+    let mut calls: Vec<Call> = copies
+        .calls
+        .iter()
+        .map(|(line, column, callee, arguments)| Call {
+            line: *line,
+            column: *column,
+            callee: callee.clone(),
+            arguments: arguments.iter().map(|a| a.as_ref().map(target)).collect(),
+        })
+        .collect();
+    writes.sort();
+    writes.dedup();
+    calls.sort();
+    calls.dedup();
+    Function {
+        file: file.to_owned(),
+        name: name.to_owned(),
+        line: copies.line,
+        writes,
+        calls,
+    }
+}
+
+/// Gives rows to everything that a legal set names, and to every allocation of the compartment.
+fn number(
+    program: &Program<'_>,
+    origins: &Origins,
+    drafts: &[(&Places, LegalDraft)],
+) -> (Tables, Vec<AllocationSite>) {
+    let mut calls: BTreeSet<CallRef> = origins
+        .allocations
+        .keys()
+        .filter(|c| program.is_confined(c.function))
+        .copied()
+        .collect();
+    let mut types: BTreeSet<TypeRef> = BTreeSet::new();
+    let mut globals: BTreeSet<(usize, usize)> = BTreeSet::new();
+    for (_, draft) in drafts {
+        types.extend(&draft.types);
+        globals.extend(&draft.globals);
+        for (place, sites) in &draft.heap {
+            types.extend([place.target, place.container]);
+            calls.extend(sites);
+        }
+    }
+    for call in &calls {
+        let known = &origins.allocations[call].types;
+        types.extend(known.iter().copied().map(TypeRef::Record));
+    }
+    let mut tables = Tables {
+        types: types
+            .into_iter()
+            .map(|t| (object_type(program, origins, t), 0))
+            .collect(),
+        globals: globals
+            .into_iter()
+            .map(|g| (global(program, g), 0))
+            .collect(),
+        sites: BTreeMap::new(),
+    };
+    for (row, index) in tables.types.values_mut().enumerate() {
+        *index = row;
+    }
+    for (row, index) in tables.globals.values_mut().enumerate() {
+        *index = row;
+    }
+    let mut sites: Vec<(AllocationSite, CallRef)> = calls
+        .into_iter()
+        .map(|call| (site(program, origins, &tables, call), call))
+        .collect();
+    sites.sort();
+    let mut rows: Vec<AllocationSite> = Vec::new();
+    for (site, call) in sites {
+        if rows.last() != Some(&site) {
+            rows.push(site);
+        }
+        tables.sites.insert(call, rows.len() - 1);
+    }
+    (tables, rows)
+}
+
+fn object_type(program: &Program<'_>, origins: &Origins, ty: TypeRef) -> ObjectType {
+    match ty {
+        TypeRef::Record(record) => {
+            let record = &program.records[record.0];
+            ObjectType {
+                name: record.name.clone(),
+                file: record.file.clone(),
+                size: record.size,
+            }
+        }
+        TypeRef::Buffer(call) => {
+            let function = program.function(call.function);
+            let line = function.calls[call.call as usize].line;
+            ObjectType {
+                name: format!("alloc:{}:{line}", function.file),
+                file: String::new(),
+                size: origins.allocations[&call].size.unwrap_or(0),
+            }
+        }
+    }
+}
+
+fn global(program: &Program<'_>, at: (usize, usize)) -> Global {
+    let facts = program.global(at);
+    let image = if facts.defined {
+        program.files[at.0].0.image.clone()
+    } else {
+        "vmlinux".into()
+    };
+    Global {
+        image,
+        symbol: facts.symbol.clone(),
+        file: facts.file.clone(),
+        size: facts.size,
+        per_cpu: facts.per_cpu,
+    }
+}
+
+fn site(program: &Program<'_>, origins: &Origins, tables: &Tables, at: CallRef) -> AllocationSite {
+    let function = program.function(at.function);
+    let call = &function.calls[at.call as usize];
+    let allocation = &origins.allocations[&at];
+    let meta = &program.files[at.function.file].0;
+    let row = |record| {
+        ObjectTypeId::from(tables.types[&object_type(program, origins, TypeRef::Record(record))])
+    };
+    AllocationSite {
+        file: function.file.clone(),
+        line: call.line,
+        column: call.column,
+        function: function.name.clone(),
+        callee: allocation.allocator.symbol.to_owned(),
+        image: meta.image.clone(),
+        family: allocation.allocator.family,
+        cache: allocation.cache.clone(),
+        size: allocation.size,
+        size_argument: allocation.allocator.size,
+        count_argument: allocation.allocator.count,
+        types: sorted(allocation.types.iter().map(|r| row(*r))),
+        confined: meta.confined,
+    }
+}
+
+fn set(program: &Program<'_>, origins: &Origins, tables: &Tables, draft: &LegalDraft) -> LegalSet {
+    let row = |ty| ObjectTypeId::from(tables.types[&object_type(program, origins, ty)]);
+    let heap: BTreeSet<HeapPlace> = draft
+        .heap
+        .iter()
+        .map(|(place, sites)| HeapPlace {
+            target: row(place.target),
+            container: row(place.container),
+            offset: place.offset,
+            dimensions: place.dimensions.clone(),
+            size: place.size,
+            allocation_sites: sorted(
+                sites
+                    .iter()
+                    .map(|s| AllocationSiteId::from(tables.sites[s])),
+            ),
+            object_min: place.minimum,
+            object_size: place.exact,
+        })
+        .collect();
+    let globals = draft.globals.iter().map(|g| global(program, *g));
+    LegalSet {
+        types: sorted(draft.types.iter().map(|t| row(*t))),
+        stack: draft.stack,
+        globals: sorted(globals.map(|g| GlobalId::from(tables.globals[&g]))),
+        heap: heap.into_iter().collect(),
+        any_heap: reason(&draft.any_heap),
+        any_global: reason(&draft.any_global),
+        per_cpu: draft.per_cpu,
+        user: draft.user,
+    }
+}
+
+fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
+    items.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The first of several reasons, with the number of others.
+fn reason(reasons: &BTreeSet<String>) -> Option<String> {
+    let first = reasons.first()?;
+    Some(match reasons.len() {
+        1 => first.clone(),
+        more => format!("{first} (and {} more)", more - 1),
+    })
+}
+
+/// What the result rests on that the scope cannot show.
+fn notes(program: &Program<'_>, legal: &Legal<'_, '_>) -> Vec<Diagnostic> {
+    legal
+        .trusted
+        .iter()
+        .map(|(container, inner)| {
+            let names: Vec<&str> = inner
+                .iter()
+                .map(|r| program.records[r.0].name.as_str())
+                .collect();
+            let container = &program.records[container.0];
+            Diagnostic::warning(
+                Code::PartialScope,
+                format!(
+                    "{} may lie in {}: only its allocations in the scope count as legal",
+                    names.join(", "),
+                    container.name
+                ),
+            )
+            .at(container.file.clone(), 0, 0)
+            .help(format!(
+                "name {} under `complete` when the scope holds all its allocations",
+                container.name
+            ))
+        })
+        .collect()
+}

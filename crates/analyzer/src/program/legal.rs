@@ -1,0 +1,335 @@
+//! Abstract places to legal sets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use otf_artifact::analysis::{Dimension, Family, HeapPlace, StackRule};
+
+use crate::program::{
+    Program, RecordId,
+    layout::{Layout, Placement, reduce, run},
+    origins::{Allocation, CallRef, Origins},
+    places::{Place, Places},
+};
+
+/// An object type before it has a row: a structure, or a buffer named after its allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TypeRef {
+    Record(RecordId),
+    Buffer(CallRef),
+}
+
+/// A heap place before tables have rows.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Draft {
+    pub(crate) target: TypeRef,
+    pub(crate) container: TypeRef,
+    pub(crate) offset: u64,
+    pub(crate) dimensions: Vec<Dimension>,
+    pub(crate) size: u64,
+    pub(crate) minimum: u64,
+    pub(crate) exact: Option<u64>,
+}
+
+/// A legal set before tables have rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LegalDraft {
+    pub(crate) types: BTreeSet<TypeRef>,
+    pub(crate) stack: StackRule,
+    pub(crate) globals: BTreeSet<(usize, usize)>,
+    /// Places with the allocations that give out their objects.
+    pub(crate) heap: BTreeMap<Draft, BTreeSet<CallRef>>,
+    pub(crate) any_heap: BTreeSet<String>,
+    pub(crate) any_global: BTreeSet<String>,
+    pub(crate) per_cpu: bool,
+    pub(crate) user: bool,
+}
+
+impl LegalDraft {
+    fn merge(&mut self, other: &Self) {
+        self.types.extend(&other.types);
+        self.stack = self.stack.max(other.stack);
+        self.globals.extend(&other.globals);
+        for (place, sites) in &other.heap {
+            self.heap.entry(place.clone()).or_default().extend(sites);
+        }
+        self.any_heap.extend(other.any_heap.iter().cloned());
+        self.any_global.extend(other.any_global.iter().cloned());
+        self.per_cpu |= other.per_cpu;
+        self.user |= other.user;
+    }
+}
+
+/// Knows for each place what it means.
+pub(crate) struct Legal<'p, 'a> {
+    program: &'p Program<'a>,
+    origins: &'p Origins,
+    layout: Layout,
+    sites: BTreeMap<RecordId, BTreeSet<CallRef>>,
+    globals: BTreeMap<RecordId, BTreeSet<(usize, usize)>>,
+    locals: BTreeMap<RecordId, StackRule>,
+    memo: BTreeMap<Place, LegalDraft>,
+    /// Open containers that closed types lie in, with the types.
+    pub(crate) trusted: BTreeMap<RecordId, BTreeSet<RecordId>>,
+}
+
+impl<'p, 'a> Legal<'p, 'a> {
+    pub(crate) fn new(program: &'p Program<'a>, origins: &'p Origins) -> Self {
+        let mut legal = Self {
+            program,
+            origins,
+            layout: Layout::new(program, &origins.areas),
+            sites: BTreeMap::new(),
+            globals: BTreeMap::new(),
+            locals: BTreeMap::new(),
+            memo: BTreeMap::new(),
+            trusted: BTreeMap::new(),
+        };
+        for (call, allocation) in &origins.allocations {
+            for record in &allocation.types {
+                legal.sites.entry(*record).or_default().insert(*call);
+            }
+        }
+        for (file, (_, facts)) in program.files.iter().enumerate() {
+            for (row, global) in facts.globals.iter().enumerate() {
+                let record = global.ty.and_then(|ty| program.record(file, ty));
+                if let Some(record) = record.filter(|_| !global.constant) {
+                    let global = program.definition(file, row);
+                    legal.globals.entry(record).or_default().insert(global);
+                }
+            }
+        }
+        for function in program.functions() {
+            let rule = if program.is_confined(function) {
+                StackRule::Compartment
+            } else {
+                StackRule::Any
+            };
+            for ty in &program.function(function).locals {
+                if let Some(record) = program.record(function.file, *ty) {
+                    let known = legal.locals.entry(record).or_default();
+                    *known = rule.max(*known);
+                }
+            }
+        }
+        legal
+    }
+
+    /// The union of places as a legal set.
+    pub(crate) fn draft(&mut self, places: &Places) -> LegalDraft {
+        let mut draft = LegalDraft::default();
+        for place in places {
+            if !self.memo.contains_key(place) {
+                let one = self.place(*place);
+                self.memo.insert(*place, one);
+            }
+            draft.merge(&self.memo[place]);
+        }
+        draft
+    }
+
+    fn place(&mut self, place: Place) -> LegalDraft {
+        let mut draft = LegalDraft::default();
+        match place {
+            Place::Own => draft.stack = StackRule::Own,
+            Place::Compartment => draft.stack = StackRule::Compartment,
+            Place::Caller => draft.stack = StackRule::Any,
+            Place::Global(file, row) => {
+                draft.globals.insert((file, row));
+            }
+            Place::PerCpu => draft.per_cpu = true,
+            Place::User => draft.user = true,
+            Place::Untyped => {
+                anywhere(
+                    &mut draft,
+                    "the pointer has no structure type in the source",
+                );
+            }
+            Place::Object(call) => self.object(call, &mut draft),
+            Place::Typed(record) => self.typed(record, false, &mut draft),
+            Place::Run(record) => self.typed(record, true, &mut draft),
+        }
+        draft
+    }
+
+    fn typed(&mut self, record: RecordId, runs: bool, draft: &mut LegalDraft) {
+        let program = self.program;
+        draft.types.insert(TypeRef::Record(record));
+        let facts = &program.records[record.0];
+        if !program.is_closed(record) {
+            let place = if facts.file.is_empty() {
+                "outside the scope"
+            } else {
+                &facts.file
+            };
+            let reason = format!(
+                "{} is defined in {place}: containers outside the scope are not known",
+                facts.name
+            );
+            anywhere(draft, &reason);
+            return;
+        }
+        for placement in self.layout.placements(program, record) {
+            let container = placement.container;
+            let known = self.known(container);
+            if known {
+                self.locate(record, &placement, runs, draft);
+            } else if !program.is_closed(container) && !self.known_outside(container) {
+                draft.any_heap.insert(format!(
+                    "{} lies in {}, whose allocations are outside the scope",
+                    facts.name, program.records[container.0].name
+                ));
+            }
+            if known && container != record && !program.is_closed(container) {
+                self.trusted.entry(container).or_default().insert(record);
+            }
+        }
+        let nowhere = draft.heap.is_empty()
+            && draft.globals.is_empty()
+            && draft.stack == StackRule::None
+            && draft.any_heap.is_empty()
+            && !draft.per_cpu;
+        if nowhere {
+            draft.any_heap.insert(format!(
+                "no allocation of {} was found in the scope",
+                facts.name
+            ));
+        }
+    }
+
+    /// Whether objects of this type were seen.
+    fn known(&self, record: RecordId) -> bool {
+        self.sites.contains_key(&record)
+            || self.globals.contains_key(&record)
+            || self.locals.contains_key(&record)
+    }
+
+    /// Whether objects were seen that hold this type.
+    fn known_outside(&self, record: RecordId) -> bool {
+        self.layout
+            .placements(self.program, record)
+            .iter()
+            .any(|p| self.known(p.container))
+    }
+
+    /// Adds the objects of a placement's container.
+    fn locate(&self, record: RecordId, placement: &Placement, runs: bool, draft: &mut LegalDraft) {
+        let container = placement.container;
+        let bytes = self.program.records[container.0].size;
+        // A variable has no bytes behind its type, so no private area.
+        if placement.minimum <= bytes {
+            if let Some(globals) = self.globals.get(&container) {
+                draft.globals.extend(globals);
+            }
+            if let Some(rule) = self.locals.get(&container) {
+                draft.stack = draft.stack.max(*rule);
+            }
+        }
+        let open_ended = self.layout.is_open_ended(self.program, container);
+        let mut groups: BTreeMap<Option<Dimension>, BTreeSet<CallRef>> = BTreeMap::new();
+        for site in self.sites.get(&container).into_iter().flatten() {
+            let allocation = &self.origins.allocations[site];
+            if allocation.allocator.family == Family::PerCpu {
+                draft.per_cpu = true;
+                continue;
+            }
+            // An object that is too small for this place does not hold it.
+            if allocation.size.is_some_and(|s| s < placement.minimum) {
+                continue;
+            }
+            groups
+                .entry(elements(allocation, bytes, open_ended))
+                .or_default()
+                .insert(*site);
+        }
+        for (array, sites) in groups {
+            let mut place = placement.clone();
+            if let Some(array) = array {
+                place.dimensions.insert(0, array);
+            }
+            place = reduce(place);
+            if runs {
+                place = run(place);
+            }
+            let sizes: BTreeSet<Option<u64>> = sites
+                .iter()
+                .map(|s| self.origins.allocations[s].size)
+                .collect();
+            let least = sizes.first().copied().flatten();
+            let place = Draft {
+                target: TypeRef::Record(record),
+                container: TypeRef::Record(container),
+                offset: place.offset,
+                dimensions: place.dimensions,
+                size: place.size,
+                minimum: least.unwrap_or(0).max(place.minimum),
+                exact: least.filter(|_| sizes.len() == 1),
+            };
+            draft.heap.entry(place).or_default().extend(sites);
+        }
+    }
+
+    /// Adds the object of one allocation call.
+    fn object(&self, call: CallRef, draft: &mut LegalDraft) {
+        let allocation = &self.origins.allocations[&call];
+        if allocation.allocator.family == Family::PerCpu {
+            draft.per_cpu = true;
+        }
+        let types: BTreeSet<TypeRef> = if allocation.types.is_empty() {
+            BTreeSet::from([TypeRef::Buffer(call)])
+        } else {
+            allocation
+                .types
+                .iter()
+                .copied()
+                .map(TypeRef::Record)
+                .collect()
+        };
+        for ty in &types {
+            draft.types.insert(*ty);
+            let bytes = match ty {
+                TypeRef::Record(record) => self.program.records[record.0].size.max(1),
+                TypeRef::Buffer(_) => allocation.size.unwrap_or(1).max(1),
+            };
+            let place = Draft {
+                target: *ty,
+                container: *ty,
+                offset: 0,
+                dimensions: Vec::new(),
+                size: match allocation.size {
+                    Some(size) if size == bytes => bytes,
+                    _ => HeapPlace::TO_END,
+                },
+                minimum: allocation.size.unwrap_or(bytes),
+                exact: allocation.size,
+            };
+            draft.heap.entry(place).or_default().insert(call);
+        }
+    }
+}
+
+/// How elements of `bytes` bytes repeat in an object: an allocation whose size is not that of one
+/// element is an array, unless the type itself has no end.
+fn elements(allocation: &Allocation, bytes: u64, open_ended: bool) -> Option<Dimension> {
+    if open_ended || bytes == 0 {
+        return None;
+    }
+    let count = match allocation.size {
+        Some(size) if size < bytes * 2 => return None,
+        Some(size) => size / bytes,
+        // Dedicated caches hold one object each.
+        None if allocation.allocator.family == Family::Slab => return None,
+        None => 0,
+    };
+    Some(Dimension {
+        stride: bytes,
+        count,
+    })
+}
+
+/// Every writable object, for one reason.
+fn anywhere(draft: &mut LegalDraft, reason: &str) {
+    draft.stack = StackRule::Any;
+    draft.any_heap.insert(reason.to_owned());
+    draft.any_global.insert(reason.to_owned());
+    draft.per_cpu = true;
+}

@@ -1,0 +1,523 @@
+//! Which calls give out which objects.
+//!
+//! A wrapper is found by what it returns: a function that returns what an allocator returned is
+//! an allocator for its callers. An allocation belongs to the first function on the way up that
+//! is not written in a header, because that is where DWARF puts the inlined code.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
+
+use crate::{
+    facts::{Argument, Integer, Path, Pointer, Root, Source, View},
+    program::{FunctionRef, Program, RecordId, layout::Area},
+    tables::{ALLOCATORS, Allocator, CACHE_MAKERS, Product, allocator},
+};
+
+/// A call of a function: the function and the row of the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct CallRef {
+    pub(crate) function: FunctionRef,
+    pub(crate) call: u32,
+}
+
+/// The cache that an object comes from, seen from inside a function.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Cache {
+    Parameter(u16),
+    Named(String),
+    Unknown,
+}
+
+/// An allocation that belongs to whoever calls.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Pending {
+    /// Row of the allocator table.
+    allocator: usize,
+    size: Size,
+    cache: Cache,
+    types: BTreeSet<RecordId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Size {
+    Constant(u64),
+    Parameter(u16),
+    Unknown,
+}
+
+/// What a call returns.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Origin {
+    /// Object of this allocation call.
+    Object(CallRef),
+    /// Object of an allocation that no function outside headers has claimed yet.
+    Pending(Pending),
+    /// Address inside an object of this type.
+    Inside { record: RecordId, offset: i64 },
+    /// The function's own parameter.
+    Parameter(u16),
+    /// Something else.
+    Unknown,
+}
+
+/// An allocation call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Allocation {
+    pub(crate) allocator: &'static Allocator,
+    pub(crate) size: Option<u64>,
+    pub(crate) cache: Option<String>,
+    pub(crate) types: BTreeSet<RecordId>,
+}
+
+/// What a pointer that a call returned may be, for callers of this module.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Returned {
+    /// Object of this allocation call.
+    Object(CallRef),
+    /// Somewhere in an object of this type.
+    Inside(RecordId),
+    /// What this argument of the call is.
+    Argument(u16),
+    /// Something else too.
+    Unknown,
+}
+
+/// Allocation calls and private areas of the whole program.
+pub(crate) struct Origins {
+    pub(crate) allocations: BTreeMap<CallRef, Allocation>,
+    pub(crate) areas: BTreeSet<Area>,
+    returned: BTreeMap<CallRef, BTreeSet<Returned>>,
+}
+
+impl Origins {
+    pub(crate) fn find(program: &Program<'_>) -> Self {
+        let mut search = Search {
+            program,
+            caches: HashMap::new(),
+            memo: RefCell::default(),
+            active: RefCell::default(),
+            claimed: RefCell::default(),
+        };
+        search.caches = search.name_caches();
+        let mut areas = BTreeSet::new();
+        let mut returned = BTreeMap::new();
+        for function in program.functions() {
+            for call in 0..program.function(function).calls.len() {
+                let call = CallRef {
+                    function,
+                    call: call as u32,
+                };
+                let origins = search.of_call(call);
+                search.note_areas(call, &origins, &mut areas);
+                let public = search.returned(&origins);
+                if !public.is_empty() {
+                    returned.insert(call, public);
+                }
+            }
+            search.note_casts(function, &mut areas);
+        }
+        Self {
+            allocations: search.claimed.into_inner(),
+            areas,
+            returned,
+        }
+    }
+
+    /// What a call returns; empty when nothing is known.
+    pub(crate) fn returned(&self, call: CallRef) -> impl Iterator<Item = &Returned> {
+        self.returned.get(&call).into_iter().flatten()
+    }
+}
+
+struct Search<'p, 'a> {
+    program: &'p Program<'a>,
+    /// Names of slab caches by the global that holds them, as (file, row) of its definition.
+    caches: HashMap<(usize, usize), Option<String>>,
+    memo: RefCell<HashMap<CallRef, BTreeSet<Origin>>>,
+    active: RefCell<BTreeSet<CallRef>>,
+    claimed: RefCell<BTreeMap<CallRef, Allocation>>,
+}
+
+impl Search<'_, '_> {
+    fn of_call(&self, at: CallRef) -> BTreeSet<Origin> {
+        if let Some(known) = self.memo.borrow().get(&at) {
+            return known.clone();
+        }
+        if !self.active.borrow_mut().insert(at) {
+            return BTreeSet::new();
+        }
+        let found = self.origins(at);
+        self.active.borrow_mut().remove(&at);
+        self.memo.borrow_mut().insert(at, found.clone());
+        found
+    }
+
+    fn origins(&self, at: CallRef) -> BTreeSet<Origin> {
+        let program = self.program;
+        let caller = program.function(at.function);
+        let call = &caller.calls[at.call as usize];
+        let Some(symbol) = call.callee.as_deref() else {
+            return BTreeSet::new();
+        };
+        let mut found = BTreeSet::new();
+        let mut pending = Vec::new();
+        if let Some(base) = allocator(symbol) {
+            let argument = |i: Option<u8>| call.arguments.get(usize::from(i?));
+            let cache = argument(base.cache).map(|a| self.cache(at.function.file, a));
+            pending.push(Pending {
+                allocator: ALLOCATORS
+                    .iter()
+                    .position(|a| a.symbol == symbol)
+                    .unwrap_or_default(),
+                size: argument(base.size.filter(|_| base.count.is_none()))
+                    .map_or(Size::Unknown, |a| size(a.integer)),
+                cache: cache.unwrap_or(Cache::Unknown),
+                types: BTreeSet::new(),
+            });
+        } else if let Some(callee) = program.callee(at.function.file, symbol) {
+            let declared = program.function(callee).result.and_then(|t| {
+                let to = program.files[callee.file].1.types.pointee(t)?;
+                program.record(callee.file, to)
+            });
+            for origin in self.summary(callee) {
+                match origin {
+                    Origin::Pending(inner) => {
+                        let mut outer = self.carry(at.function.file, inner, &call.arguments);
+                        outer.types.extend(declared);
+                        pending.push(outer);
+                    }
+                    Origin::Parameter(index) => {
+                        if let Some(argument) = call.arguments.get(usize::from(index)) {
+                            found.extend(self.of_pointer(at.function, &argument.pointer));
+                        }
+                    }
+                    known => {
+                        found.insert(known);
+                    }
+                }
+            }
+        }
+        if !pending.is_empty() {
+            let types = self.uses(at);
+            for p in &mut pending {
+                if ALLOCATORS[p.allocator].product == Product::Page {
+                    p.types.clear();
+                } else {
+                    p.types.extend(&types);
+                }
+            }
+            if program.in_header(at.function) {
+                found.extend(pending.into_iter().map(Origin::Pending));
+            } else {
+                self.claim(at, &pending);
+                found.insert(Origin::Object(at));
+            }
+        } else if found.iter().any(|o| matches!(o, Origin::Object(_))) {
+            // The caller of an allocating function may know the type better.
+            let types = self.uses(at);
+            for origin in &found {
+                if let Origin::Object(site) = origin
+                    && let Some(allocation) = self.claimed.borrow_mut().get_mut(site)
+                    && allocation.allocator.product == Product::Object
+                {
+                    allocation.types.extend(&types);
+                }
+            }
+        }
+        found
+    }
+
+    /// What a function returns, in terms of its own parameters.
+    fn summary(&self, function: FunctionRef) -> BTreeSet<Origin> {
+        self.of_pointer(function, &self.program.function(function).returns)
+    }
+
+    fn of_pointer(&self, function: FunctionRef, pointer: &Pointer) -> BTreeSet<Origin> {
+        let mut found = BTreeSet::new();
+        for path in pointer {
+            let inside = self.inside(function.file, path.view);
+            match (path.root, inside) {
+                (Root::Call(call), inside) => {
+                    let origins = self.of_call(CallRef { function, call });
+                    // `dev + 1` of a new object is in it, not the object.
+                    match inside {
+                        Some(inside @ Origin::Inside { offset, .. }) if offset != 0 => {
+                            found.insert(inside);
+                        }
+                        _ if origins.is_empty() => {
+                            found.insert(inside.unwrap_or(Origin::Unknown));
+                        }
+                        _ => found.extend(origins),
+                    }
+                }
+                (Root::Parameter(index), None) => {
+                    found.insert(Origin::Parameter(index));
+                }
+                (_, inside) => {
+                    found.insert(inside.unwrap_or(Origin::Unknown));
+                }
+            }
+        }
+        found
+    }
+
+    fn inside(&self, file: usize, view: Option<View>) -> Option<Origin> {
+        let View { ty, offset } = view?;
+        let types = &self.program.files[file].1.types;
+        types.is_record(ty).then_some(())?;
+        Some(Origin::Inside {
+            record: self.program.record(file, ty)?,
+            offset: offset?,
+        })
+    }
+
+    /// An allocation of a callee as its caller sees it.
+    fn carry(&self, file: usize, mut pending: Pending, arguments: &[Argument]) -> Pending {
+        if let Size::Parameter(index) = pending.size {
+            pending.size = arguments
+                .get(usize::from(index))
+                .map_or(Size::Unknown, |a| size(a.integer));
+        }
+        if let Cache::Parameter(index) = pending.cache {
+            pending.cache = arguments
+                .get(usize::from(index))
+                .map_or(Cache::Unknown, |a| self.cache(file, a));
+        }
+        pending
+    }
+
+    fn cache(&self, file: usize, argument: &Argument) -> Cache {
+        let mut names = argument.pointer.iter().map(|path| match path.root {
+            Root::Parameter(index) => Cache::Parameter(index),
+            Root::Memory(Source::Global(row)) => {
+                let global = self.program.definition(file, row as usize);
+                match self.caches.get(&global).cloned().flatten() {
+                    Some(name) => Cache::Named(name),
+                    None => Cache::Unknown,
+                }
+            }
+            _ => Cache::Unknown,
+        });
+        match (names.next(), names.next()) {
+            (Some(only), None) => only,
+            _ => Cache::Unknown,
+        }
+    }
+
+    /// Structures as which a call's result is used right after the call.
+    fn uses(&self, at: CallRef) -> BTreeSet<RecordId> {
+        let caller = self.program.function(at.function);
+        caller
+            .flows
+            .iter()
+            .filter(|flow| flow.from.root == Root::Call(at.call))
+            .filter(|flow| flow.from.view.is_none_or(|v| v.offset == Some(0)))
+            .filter_map(|flow| self.program.record(at.function.file, flow.to))
+            .collect()
+    }
+
+    fn claim(&self, at: CallRef, pending: &[Pending]) {
+        let mut sizes = pending.iter().map(|p| match p.size {
+            Size::Constant(bytes) => Some(bytes),
+            _ => None,
+        });
+        let first = sizes.next().flatten();
+        let chosen = choose(pending, first);
+        let size = if sizes.all(|s| s == first) {
+            first
+        } else {
+            None
+        };
+        let mut caches = pending.iter().map(|p| match &p.cache {
+            Cache::Named(name) => Some(name.clone()),
+            _ => None,
+        });
+        let cache = caches.next().flatten();
+        let cache = if caches.all(|c| c == cache) {
+            cache
+        } else {
+            None
+        };
+        let ordered = chosen.family == otf_artifact::analysis::Family::Pages;
+        self.claimed.borrow_mut().insert(
+            at,
+            Allocation {
+                allocator: chosen,
+                size: if ordered { size.and_then(pages) } else { size },
+                cache,
+                types: pending.iter().flat_map(|p| p.types.clone()).collect(),
+            },
+        );
+    }
+
+    fn returned(&self, origins: &BTreeSet<Origin>) -> BTreeSet<Returned> {
+        origins
+            .iter()
+            .map(|origin| match origin {
+                Origin::Object(call) => Returned::Object(*call),
+                Origin::Inside { record, .. } => Returned::Inside(*record),
+                Origin::Parameter(index) => Returned::Argument(*index),
+                Origin::Pending(_) | Origin::Unknown => Returned::Unknown,
+            })
+            .collect()
+    }
+
+    /// A typed use of an address inside an object is a private area there.
+    fn note_areas(&self, at: CallRef, origins: &BTreeSet<Origin>, areas: &mut BTreeSet<Area>) {
+        let types = self.uses(at);
+        for origin in origins {
+            if let Origin::Inside { record, offset } = origin {
+                for inner in &types {
+                    self.area(*record, *offset, *inner, areas);
+                }
+            }
+        }
+    }
+
+    /// Casts of a pointer into one structure to a pointer to another one.
+    fn note_casts(&self, function: FunctionRef, areas: &mut BTreeSet<Area>) {
+        for flow in &self.program.function(function).flows {
+            if matches!(flow.from.root, Root::Call(_))
+                && flow.from.view.is_none_or(|v| v.offset == Some(0))
+            {
+                continue;
+            }
+            let inside = self.inside(function.file, flow.from.view);
+            let inner = self.program.record(function.file, flow.to);
+            if let (Some(Origin::Inside { record, offset }), Some(inner)) = (inside, inner) {
+                self.area(record, offset, inner, areas);
+            }
+        }
+    }
+
+    fn area(&self, container: RecordId, offset: i64, inner: RecordId, areas: &mut BTreeSet<Area>) {
+        let Ok(offset) = u64::try_from(offset) else {
+            return;
+        };
+        let holds = |outer: RecordId, inner: RecordId| {
+            let parts = &self.program.parts[outer.0];
+            parts.iter().any(|p| p.inner == inner)
+        };
+        // From a member back to what holds it (`container_of` of the first member) is no area.
+        let back = offset == 0 && self.reaches(inner, container, 0);
+        if container != inner && !back && !holds(container, inner) {
+            areas.insert(Area {
+                container,
+                offset,
+                inner,
+            });
+        }
+    }
+
+    /// Whether a record begins with another one.
+    fn reaches(&self, outer: RecordId, inner: RecordId, depth: u32) -> bool {
+        outer == inner
+            || depth < 12
+                && self.program.parts[outer.0]
+                    .iter()
+                    .any(|p| self.reaches(p.inner, inner, depth + 1))
+    }
+
+    fn name_caches(&self) -> HashMap<(usize, usize), Option<String>> {
+        let mut names: HashMap<(usize, usize), Option<String>> = HashMap::new();
+        for function in self.program.functions() {
+            for (row, path) in &self.program.function(function).stored {
+                let Some(name) = self.cache_name(function, *path, 0) else {
+                    continue;
+                };
+                let global = self.program.definition(function.file, *row as usize);
+                names
+                    .entry(global)
+                    .and_modify(|known| {
+                        if known.as_ref() != Some(&name) {
+                            *known = None;
+                        }
+                    })
+                    .or_insert(Some(name.clone()));
+            }
+        }
+        names
+    }
+
+    /// Name given to the function that made a cache, through wrappers.
+    fn cache_name(&self, function: FunctionRef, path: Path, depth: u32) -> Option<String> {
+        let Root::Call(call) = path.root else {
+            return None;
+        };
+        let facts = self.program.function(function);
+        let call = &facts.calls[call as usize];
+        let symbol = call.callee.as_deref()?;
+        if let Some((_, name)) = CACHE_MAKERS.iter().find(|(maker, _)| *maker == symbol) {
+            return call.arguments.get(usize::from(*name))?.text.clone();
+        }
+        let callee = self.program.callee(function.file, symbol)?;
+        let inner = self.program.function(callee);
+        let maker = inner.returns.iter().find_map(|path| {
+            let Root::Call(row) = path.root else {
+                return None;
+            };
+            let made = &inner.calls[row as usize];
+            let name = CACHE_MAKERS
+                .iter()
+                .find(|(maker, _)| Some(*maker) == made.callee.as_deref())?;
+            made.arguments.get(usize::from(name.1))
+        });
+        if let Some(argument) = maker {
+            return argument.text.clone().or_else(|| {
+                argument.pointer.iter().find_map(|p| match p.root {
+                    Root::Parameter(i) => call.arguments.get(usize::from(i))?.text.clone(),
+                    _ => None,
+                })
+            });
+        }
+        if depth > 4 {
+            return None;
+        }
+        inner
+            .returns
+            .iter()
+            .find_map(|p| self.cache_name(callee, *p, depth + 1))
+    }
+}
+
+fn size(integer: Integer) -> Size {
+    match integer {
+        Integer::Constant(bytes) => u64::try_from(bytes).map_or(Size::Unknown, Size::Constant),
+        Integer::Parameter(index) => Size::Parameter(index),
+        Integer::Unknown => Size::Unknown,
+    }
+}
+
+/// Bytes of 2^order pages.
+fn pages(order: u64) -> Option<u64> {
+    4096u64.checked_shl(u32::try_from(order).ok()?)
+}
+
+/// Largest size that kmalloc takes from a cache.
+const KMALLOC_MAX_CACHE_SIZE: u64 = 8192;
+
+/// The allocator that machine code most likely calls when a wrapper chooses between several.
+fn choose(pending: &[Pending], size: Option<u64>) -> &'static Allocator {
+    let of = |mark: &str| {
+        pending
+            .iter()
+            .map(|p| &ALLOCATORS[p.allocator])
+            .find(|a| a.symbol.contains(mark))
+    };
+    let special = match size {
+        Some(bytes) if bytes > KMALLOC_MAX_CACHE_SIZE => of("_large"),
+        Some(_) => of("_cache_").or_else(|| of("_trace")),
+        None => None,
+    };
+    special
+        .or_else(|| {
+            pending.iter().map(|p| &ALLOCATORS[p.allocator]).find(|a| {
+                !["_large", "_cache_noprof", "_cache_node", "_trace"]
+                    .iter()
+                    .any(|mark| a.symbol.contains(mark))
+            })
+        })
+        .unwrap_or(&ALLOCATORS[pending[0].allocator])
+}

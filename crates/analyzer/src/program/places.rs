@@ -1,0 +1,255 @@
+//! What the pointers of the compartment may point to, callers included.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use crate::{
+    facts::{Path, Pointer, Root, View},
+    program::{
+        FunctionRef, Program, RecordId,
+        origins::{CallRef, Origins, Returned},
+    },
+};
+
+/// An abstract place. The order has no meaning beyond being total.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Place {
+    /// Object in the frame of the writing function.
+    Own,
+    /// Object in a frame of the compartment.
+    Compartment,
+    /// Object in a caller's frame.
+    Caller,
+    /// Global, by the file and row that define or else declare it.
+    Global(usize, usize),
+    /// Wherever this type may lie.
+    Typed(RecordId),
+    /// A run of this type: more than one element of an array may be written at once.
+    Run(RecordId),
+    /// Object of this allocation call.
+    Object(CallRef),
+    /// Per-CPU memory through the segment register.
+    PerCpu,
+    /// User memory.
+    User,
+    /// Anything, because the pointer has no structure type.
+    Untyped,
+}
+
+/// Union of places.
+pub(crate) type Places = BTreeSet<Place>;
+
+/// A parameter of a function.
+pub(crate) type ParameterRef = (FunctionRef, u16);
+
+/// What parameters of the compartment's functions may point to.
+pub(crate) struct Flow<'p, 'a> {
+    program: &'p Program<'a>,
+    origins: &'p Origins,
+    /// Parameters all of whose callers are known.
+    arguments: BTreeMap<ParameterRef, Places>,
+}
+
+/// Where a pointer leads: to places, or wherever one parameter does.
+pub(crate) enum Lead {
+    /// These places.
+    Places(Places),
+    /// Derived from this parameter.
+    Parameter(u16, Option<View>),
+}
+
+impl<'p, 'a> Flow<'p, 'a> {
+    /// Iterates over the compartment's calls until nothing is added.
+    pub(crate) fn solve(program: &'p Program<'a>, origins: &'p Origins) -> Self {
+        let mut flow = Self {
+            program,
+            origins,
+            arguments: BTreeMap::new(),
+        };
+        let confined: Vec<FunctionRef> = program
+            .functions()
+            .filter(|f| program.is_confined(*f))
+            .collect();
+        flow.track(&confined);
+        loop {
+            let mut changed = false;
+            for caller in &confined {
+                changed |= flow.pass(*caller);
+            }
+            if !changed {
+                return flow;
+            }
+        }
+    }
+
+    /// Parameters of functions that nobody outside their file can call.
+    fn track(&mut self, confined: &[FunctionRef]) {
+        let mut called: HashSet<FunctionRef> = HashSet::new();
+        for caller in confined {
+            for call in &self.program.function(*caller).calls {
+                let symbol = call.callee.as_deref();
+                called.extend(symbol.and_then(|s| self.program.callee(caller.file, s)));
+            }
+        }
+        for function in confined {
+            let facts = self.program.function(*function);
+            let file = &self.program.files[function.file].1;
+            let escapes = file.references.iter().any(|r| r.function == facts.symbol);
+            if facts.internal && !escapes && called.contains(function) {
+                for index in 0..facts.parameters.len() {
+                    self.arguments
+                        .insert((*function, index as u16), Places::new());
+                }
+            }
+        }
+    }
+
+    fn pass(&mut self, caller: FunctionRef) -> bool {
+        let mut changed = false;
+        for call in &self.program.function(caller).calls {
+            let callee = call
+                .callee
+                .as_deref()
+                .and_then(|s| self.program.callee(caller.file, s));
+            let Some(callee) = callee else { continue };
+            let count = self.program.function(callee).parameters.len();
+            for index in 0..count {
+                let key = (callee, index as u16);
+                if !self.arguments.contains_key(&key) {
+                    continue;
+                }
+                let passed = match call.arguments.get(index) {
+                    Some(argument) if !argument.pointer.is_empty() => {
+                        outside(self.places(caller, &argument.pointer))
+                    }
+                    // A null pointer leads nowhere; an integer may be any address.
+                    Some(argument) if argument.is_pointer => Places::new(),
+                    _ => Places::from([Place::Untyped]),
+                };
+                let known = self.arguments.entry(key).or_default();
+                let before = known.len();
+                known.extend(passed);
+                changed |= known.len() != before;
+            }
+        }
+        changed
+    }
+
+    /// Where a pointer leads, with one parameter kept open.
+    pub(crate) fn lead(&self, function: FunctionRef, pointer: &Pointer) -> Lead {
+        let mut parameters = pointer.iter().map(|p| match p.root {
+            Root::Parameter(index) => Some((index, p.view)),
+            _ => None,
+        });
+        let first = parameters.next().flatten();
+        match first {
+            Some((index, view)) if parameters.all(|p| p.is_some_and(|(i, _)| i == index)) => {
+                Lead::Parameter(index, view)
+            }
+            _ => Lead::Places(self.places(function, pointer)),
+        }
+    }
+
+    /// Where a pointer leads when nothing is known about the call.
+    pub(crate) fn places(&self, function: FunctionRef, pointer: &Pointer) -> Places {
+        pointer
+            .iter()
+            .flat_map(|path| self.path(function, *path, 0))
+            .collect()
+    }
+
+    fn path(&self, function: FunctionRef, path: Path, depth: u32) -> Places {
+        let typed = || self.typed(function.file, path.view);
+        match path.root {
+            Root::Local => Places::from([Place::Own]),
+            Root::Result => Places::from([Place::Caller]),
+            Root::PerCpu => Places::from([Place::PerCpu]),
+            Root::Global(row) => {
+                let (file, row) = self.program.definition(function.file, row as usize);
+                // Nothing may write read-only data.
+                if self.program.global((file, row)).constant {
+                    return Places::new();
+                }
+                Places::from([Place::Global(file, row)])
+            }
+            Root::Memory(_) | Root::Constant | Root::Unknown => typed(),
+            Root::Parameter(index) => match self.arguments.get(&(function, index)) {
+                Some(known) if !known.is_empty() => known.clone(),
+                _ => typed(),
+            },
+            Root::Call(call) => self.call(CallRef { function, call }, path.view, depth),
+        }
+    }
+
+    fn call(&self, at: CallRef, view: Option<View>, depth: u32) -> Places {
+        let file = at.function.file;
+        let mut found = Places::new();
+        let mut whole = true;
+        for returned in self.origins.returned(at) {
+            match returned {
+                Returned::Object(site) => {
+                    found.insert(Place::Object(*site));
+                }
+                _ => whole = false,
+            }
+        }
+        if whole && !found.is_empty() {
+            return found;
+        }
+        // Typed pointers may lead to wherever the type lies, however the callee found them.
+        let typed = self.typed(file, view);
+        if !typed.contains(&Place::Untyped) {
+            found.extend(typed);
+            return found;
+        }
+        let arguments = &self.program.function(at.function).calls[at.call as usize].arguments;
+        for returned in self.origins.returned(at) {
+            match returned {
+                Returned::Inside(record) => {
+                    found.insert(Place::Typed(*record));
+                }
+                Returned::Argument(index) if depth < 8 => {
+                    let argument = arguments.get(usize::from(*index));
+                    let paths = argument.into_iter().flat_map(|a| &a.pointer);
+                    found.extend(paths.flat_map(|p| self.path(at.function, *p, depth + 1)));
+                }
+                Returned::Argument(_) | Returned::Unknown => {
+                    found.insert(Place::Untyped);
+                }
+                Returned::Object(_) => {}
+            }
+        }
+        if found.is_empty() {
+            found.insert(Place::Untyped);
+        }
+        found
+    }
+
+    fn typed(&self, file: usize, view: Option<View>) -> Places {
+        let record = view.and_then(|v| self.program.record(file, v.ty));
+        Places::from([record.map_or(Place::Untyped, Place::Typed)])
+    }
+
+    /// What a parameter may point to when the caller is not known.
+    pub(crate) fn parameter(
+        &self,
+        function: FunctionRef,
+        index: u16,
+        view: Option<View>,
+    ) -> Places {
+        match self.arguments.get(&(function, index)) {
+            Some(known) if !known.is_empty() => known.clone(),
+            _ => self.typed(function.file, view),
+        }
+    }
+}
+
+/// Places of an argument as the callee sees them: the caller's frame is not its own.
+pub(crate) fn outside(places: Places) -> Places {
+    places
+        .into_iter()
+        .map(|place| match place {
+            Place::Own => Place::Compartment,
+            other => other,
+        })
+        .collect()
+}
