@@ -185,3 +185,73 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Diagnostic> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &str = "sch_qfq";
+
+    /// A kernel folder and a cache with one compartment whose only file is `content`, whose lock
+    /// wants the content `x`.
+    fn setting(folder: &Path, content: &str) -> Setting {
+        let own = folder.join(NAME);
+        fs::create_dir(&own).unwrap();
+        fs::write(folder.join("file"), content).unwrap();
+        let hash = format!("{:x}", Sha256::digest("x"));
+        let file = format!("{{path: file, sha256: {hash}}}");
+        let lock = format!(
+            "{{version: 1, kernel: k, compartment: {NAME}, overlay: null, release: r, packages: [],
+              vmlinuz: {file}, vmlinux: {{name: vmlinux, file: {file}, build_id: ''}}, modules: [],
+              loadable: [{{name: m, file: {file}}}], support: [], oracles: [], source: s,
+              bitcode: [], guard: {file}}}"
+        );
+        fs::write(own.join("kernel.lock.yaml"), lock).unwrap();
+        Setting {
+            out: folder.to_owned(),
+            load: folder.join("load"),
+            key: folder.join("key"),
+            root: folder.to_owned(),
+            cache: folder.to_owned(),
+        }
+    }
+
+    #[test]
+    fn there_must_be_one_bundle() {
+        let folder = tempfile::tempdir().unwrap();
+        let setting = setting(folder.path(), "x");
+        assert!(Target::open(&setting, NAME).is_err());
+        let bundle = folder.path().join(NAME).join("a.otf");
+        fs::write(&bundle, "").unwrap();
+        fs::write(signature_of(&bundle), "").unwrap();
+        assert_eq!(Target::open(&setting, NAME).unwrap().bundle, bundle);
+        fs::write(folder.path().join(NAME).join("b.otf"), "").unwrap();
+        let refused = Target::open(&setting, NAME).unwrap_err();
+        assert!(refused.message.starts_with("2 bundles"));
+    }
+
+    #[test]
+    fn a_cached_file_must_be_the_locked_one() {
+        for (content, fine) in [("x", true), ("y", false)] {
+            let folder = tempfile::tempdir().unwrap();
+            let setting = setting(folder.path(), content);
+            fs::write(folder.path().join(NAME).join("a.otf"), "").unwrap();
+            let modules = Target::open(&setting, NAME).unwrap().own_modules();
+            assert_eq!(
+                modules.as_ref().err().map(|e| e.code),
+                (!fine).then_some(Code::CacheCorrupt)
+            );
+        }
+    }
+
+    #[test]
+    fn a_compartment_that_was_not_analyzed_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = Target::open(&setting(folder.path(), "x"), "other").unwrap_err();
+        assert!(
+            refused
+                .help
+                .is_some_and(|help| help.contains("otf analyze"))
+        );
+    }
+}
