@@ -191,7 +191,10 @@ mod tests {
             recursion_misses: &BTreeMap::from([("otf_site".into(), 0)]),
             kernel_list: Some(kprobes::List {
                 enabled: true,
-                probes: BTreeMap::from([(1, kprobes::Flags::default()), (2, Default::default())]),
+                probes: BTreeMap::from([
+                    (1, kprobes::Flags::default()),
+                    (2, kprobes::Flags::default()),
+                ]),
             }),
             guard_loaded: true,
         };
@@ -207,13 +210,8 @@ mod tests {
     #[test]
     fn each_way_to_fail_open_has_its_alarm() {
         let gone = check(|seen, _| {
-            seen.kernel_list
-                .as_mut()
-                .unwrap()
-                .probes
-                .get_mut(&1)
-                .unwrap()
-                .gone = true
+            let list = seen.kernel_list.as_mut().unwrap();
+            list.probes.get_mut(&1).unwrap().gone = true;
         });
         assert_eq!(gone, ["1 probes are gone: their module was removed"]);
         let lost = check(|seen, _| {

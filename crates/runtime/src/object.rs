@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use libbpf_rs::{
-    MapCore, MapFlags, Object, ObjectBuilder, OpenObject, PrintLevel, ProgramInput, ProgramMut,
+    MapCore, MapFlags, Object, ObjectBuilder, OpenObject, PrintLevel, ProgramImpl, ProgramInput,
+    ProgramMut,
 };
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use otf_artifact::{
@@ -27,6 +28,10 @@ const WITH_GUARD: &str = "otf_with_guard";
 /// What libbpf has said since the last [`take_log`].
 static LOG: Mutex<String> = Mutex::new(String::new());
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature of libbpf's callback"
+)]
 fn log(_: PrintLevel, text: String) {
     LOG.lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -155,7 +160,7 @@ pub fn pin(object: &Object, maps: &Path, programs: &Path) -> Result<(), Diagnost
             sys::pin(map.as_fd(), &maps.join(&name)).map_err(|e| kernel_refused(&name, &e))?;
         }
     }
-    for program in object.progs().filter(|p| p.autoload()) {
+    for program in object.progs().filter(ProgramImpl::autoload) {
         let name = program.name().to_string_lossy().into_owned();
         sys::pin(program.as_fd(), &programs.join(&name)).map_err(|e| kernel_refused(&name, &e))?;
     }
@@ -219,7 +224,7 @@ fn guard_switch(elf: &[u8]) -> Result<(String, usize), Diagnostic> {
     Ok((name.to_owned(), symbol.address() as usize))
 }
 
-/// What otf_setup found: address by name and by name of the folder under /sys/kernel/slab.
+/// What `otf_setup` found: address by name and by name of the folder under /sys/kernel/slab.
 fn slab_caches(object: &Object) -> Result<BTreeMap<String, u64>, Diagnostic> {
     let map = map(object, "otf_slab_caches")?;
     let mut found = BTreeMap::new();

@@ -190,7 +190,7 @@ pub fn is_bpffs(folder: &Path) -> io::Result<bool> {
     }
 }
 
-/// Nanoseconds on CLOCK_REALTIME and CLOCK_BOOTTIME, read together.
+/// Nanoseconds on `CLOCK_REALTIME` and `CLOCK_BOOTTIME`, read together.
 pub fn clocks() -> (u64, u64) {
     let read = |clock| {
         let mut t = libc::timespec {

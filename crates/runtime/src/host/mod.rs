@@ -28,18 +28,18 @@ impl Host {
 
     /// `uname -r`.
     pub fn release(&self) -> Result<String, Diagnostic> {
-        self.text(&self.proc.join("sys/kernel/osrelease"))
+        text(&self.proc.join("sys/kernel/osrelease"))
     }
 
     /// Build-id of the running kernel, hex.
     pub fn kernel_build_id(&self) -> Result<String, Diagnostic> {
-        self.build_id(&self.sys.join("kernel/notes"), "the kernel")
+        build_id(&self.sys.join("kernel/notes"), "the kernel")
     }
 
     /// Build-id of a loaded module, hex.
     pub fn module_build_id(&self, module: &str) -> Result<String, Diagnostic> {
         let path = self.module(module).join("notes/.note.gnu.build-id");
-        self.build_id(&path, module)
+        build_id(&path, module)
     }
 
     /// Whether a module is loaded. A driver that is built in has a folder too, but no `initstate`.
@@ -50,7 +50,7 @@ impl Host {
     /// Address of a section of a loaded module.
     pub fn section(&self, module: &str, section: &str) -> Result<u64, Diagnostic> {
         let path = self.module(module).join("sections").join(section);
-        let text = self.text(&path)?;
+        let text = text(&path)?;
         match parse_hex(&text) {
             Some(0) => Err(hidden(&path)),
             Some(address) => Ok(address),
@@ -61,7 +61,7 @@ impl Host {
     /// The perf PMU type of kprobes.
     pub fn kprobe_pmu(&self) -> Result<u32, Diagnostic> {
         let path = self.sys.join("bus/event_source/devices/kprobe/type");
-        let text = self.text(&path)?;
+        let text = text(&path)?;
         text.parse()
             .map_err(|_| unreadable(&path, &format!("`{text}` is no number")))
     }
@@ -88,15 +88,15 @@ impl Host {
     fn module(&self, module: &str) -> PathBuf {
         self.sys.join("module").join(module)
     }
+}
 
-    fn text(&self, path: &Path) -> Result<String, Diagnostic> {
-        first_line(path).map_err(|e| unreadable(path, &e.to_string()))
-    }
+fn text(path: &Path) -> Result<String, Diagnostic> {
+    first_line(path).map_err(|e| unreadable(path, &e.to_string()))
+}
 
-    fn build_id(&self, path: &Path, of: &str) -> Result<String, Diagnostic> {
-        let raw = fs::read(path).map_err(|e| unreadable(path, &e.to_string()))?;
-        notes::build_id(&raw).ok_or_else(|| unreadable(path, &format!("no build-id of {of} in it")))
-    }
+fn build_id(path: &Path, of: &str) -> Result<String, Diagnostic> {
+    let raw = fs::read(path).map_err(|e| unreadable(path, &e.to_string()))?;
+    notes::build_id(&raw).ok_or_else(|| unreadable(path, &format!("no build-id of {of} in it")))
 }
 
 /// Reads `0xffff…` or `ffff…`.

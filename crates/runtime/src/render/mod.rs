@@ -4,6 +4,7 @@ mod text;
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 use otf_artifact::{
     abi::{Action, Phase},
@@ -87,18 +88,26 @@ impl<'a> From<&'a Diagnostic> for JsonDiagnostic<'a> {
 #[derive(Debug)]
 pub struct Progress {
     what: &'static str,
+    last: Instant,
     shown: bool,
 }
 
 impl Progress {
     /// Counts what is `attached` or `detached`.
     pub fn new(what: &'static str) -> Self {
-        Self { what, shown: false }
+        Self {
+            what,
+            last: Instant::now(),
+            shown: false,
+        }
     }
 
     /// Shows how far it is; only where somebody watches.
     pub fn show(&mut self, done: usize, all: usize) {
-        if io::stderr().is_terminal() {
+        // A serial console is a terminal too, and slow.
+        let due = done == all || self.last.elapsed() > Duration::from_millis(200);
+        if due && io::stderr().is_terminal() {
+            self.last = Instant::now();
             eprint!("\r{done} of {all} probes {}", self.what);
             self.shown = true;
         }
