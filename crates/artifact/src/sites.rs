@@ -214,8 +214,12 @@ pub struct Site {
     /// Bytes from the stack pointer before the instruction to the frame's top (the return
     /// address), from call frame information; `None` when unknown.
     pub frame_size: Option<u32>,
-    /// Whether deny may unwind from here.
+    /// Whether deny may unwind from here, whatever the gate.
     pub unwind: Unwind,
+    /// Where it is `Held`: gates (sorted) from which it may all the same, when they are the
+    /// innermost ones: on no path from them to here is anything acquired and kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unwind_gates: Vec<GateId>,
 }
 
 /// Where provenance is recorded.

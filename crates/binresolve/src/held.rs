@@ -102,7 +102,12 @@ pub struct HeldAnalysis {
     /// Held before each instruction, with nothing held at the function's entry.
     before: Vec<Option<Counts>>,
     steps: BTreeMap<usize, Step>,
+    /// Calls and tail calls: (row, called function).
+    passes: BTreeSet<(usize, usize)>,
 }
+
+/// What is held at the entry of each function on the paths from one gate; `None`: no path.
+pub struct FromGate(Vec<Option<Counts>>);
 
 /// The parts of an image that the analysis reads.
 pub struct Input<'i, 'd> {
@@ -125,6 +130,7 @@ impl HeldAnalysis {
             steps: steps(input),
             bodies,
             owner,
+            passes: BTreeSet::new(),
         };
         let flow = Flow::of(input, &analysis);
         // What functions leave behind depends on what their callees leave behind. Counts are
@@ -138,8 +144,34 @@ impl HeldAnalysis {
                 break;
             }
         }
-        analysis.inherit(&flow);
+        analysis.passes = flow.passes;
+        analysis.inherit();
         analysis
+    }
+
+    /// Follows the direct calls from the function that starts in this row.
+    pub fn from_gate(&self, row: usize) -> FromGate {
+        let mut entry = vec![None; self.bodies.len()];
+        entry[self.owner[row]] = Some(Counts::default());
+        loop {
+            let mut changed = false;
+            for (row, callee) in &self.passes {
+                let caller = entry[self.owner[*row]];
+                if let (Some(held), Some(own)) = (caller, self.before[*row]) {
+                    changed |= merge(&mut entry[*callee], &held.plus(&own));
+                }
+            }
+            if !changed {
+                return FromGate(entry);
+            }
+        }
+    }
+
+    /// Whether nothing is held at the instruction in this row on any path from the gate; `None`
+    /// when there is no path.
+    pub fn is_free(&self, from: &FromGate, row: usize) -> Option<bool> {
+        let (entry, own) = from.0[self.owner[row]].zip(self.before[row])?;
+        Some(entry.plus(&own).first_held().is_none())
     }
 
     /// Whether a call may be unwound from the instruction in this row.
@@ -218,10 +250,10 @@ impl HeldAnalysis {
     }
 
     /// Passes what callers hold down to the functions that they call.
-    fn inherit(&mut self, flow: &Flow) {
+    fn inherit(&mut self) {
         loop {
             let mut changed = false;
-            for (row, callee) in &flow.passes {
+            for (row, callee) in &self.passes {
                 let Some(own) = self.before[*row] else {
                     continue;
                 };

@@ -1,14 +1,16 @@
 //! Sites of one image: each write of the machine code with its place, legal set and coverage.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use iced_x86::{Formatter, Instruction, IntelFormatter};
 use otf_artifact::{
     analysis::{Analysis, LegalSet, StackRule},
     diagnostic::{Code, Diagnostic},
-    ids::{GlobalId, ImageId, LegalSetId},
+    ids::{GateId, GlobalId, ImageId, LegalSetId},
     places::Frame,
-    sites::{Coverage, Length, Location, Precision, Register, Site, SiteKind},
+    sites::{
+        Coverage, GateProbe, Length, Location, Precision, Register, Site, SiteKind, Unwind,
+    },
 };
 
 use crate::{
@@ -16,6 +18,7 @@ use crate::{
     decode::destination,
     dwarf::{Origin, Step},
     globals::Globals,
+    held::{FromGate, HeldAnalysis},
     image::Image,
     ladder::{Access, Binding, Ladder},
     legal::{LegalSets, insert_sorted},
@@ -33,6 +36,8 @@ pub struct Join<'j, 'd> {
     pub globals: &'j Globals,
     /// Images that are not confined, for the symbols they define.
     pub others: &'j [Image<'d>],
+    /// Entries of the gates.
+    pub gates: &'j [GateProbe],
     /// Legal sets; grows by unions.
     pub legal: LegalSets,
     /// What was widened.
@@ -52,14 +57,35 @@ impl Join<'_, '_> {
     /// All sites of an image.
     pub fn sites(&mut self, confined: &Confined<'_>) -> Vec<Site> {
         let rewrites = Rewrites::new(&confined.code, &confined.tables, &confined.writes);
+        let gates = self.from_gates(confined);
         let mut sites = Vec::new();
         for (row, writes) in &confined.writes {
             let rewriting = rewrites.of(*row);
             for write in writes {
-                sites.push(self.site(confined, *row, write, rewriting));
+                let mut site = self.site(confined, *row, write, rewriting);
+                if site.unwind != Unwind::Safe {
+                    site.unwind_gates = free_gates(&confined.held, &gates, *row);
+                }
+                sites.push(site);
             }
         }
         sites
+    }
+
+    /// What is held after entering through each gate of this image, by gate.
+    fn from_gates(&self, confined: &Confined<'_>) -> Vec<(GateId, FromGate)> {
+        let mut gates: Vec<(GateId, FromGate)> = self
+            .gates
+            .iter()
+            .filter(|probe| probe.location.image == confined.image.id)
+            .filter_map(|probe| {
+                let section = confined.image.section(&probe.location.section)?;
+                let row = confined.code.row(section.base + probe.location.offset)?;
+                Some((probe.gate, confined.held.from_gate(row)))
+            })
+            .collect();
+        gates.sort_by_key(|(gate, _)| *gate);
+        gates
     }
 
     fn site(
@@ -124,6 +150,7 @@ impl Join<'_, '_> {
             },
             frame_size,
             unwind: confined.held.unwind(row),
+            unwind_gates: Vec::new(),
         }
     }
 
@@ -232,6 +259,18 @@ impl Join<'_, '_> {
             symbol_offset: 0,
         })
     }
+}
+
+/// Gates from which nothing is held here; all entries of a gate that lead here must agree.
+fn free_gates(held: &HeldAnalysis, gates: &[(GateId, FromGate)], row: usize) -> Vec<GateId> {
+    let mut free = BTreeMap::new();
+    for (gate, from) in gates {
+        if let Some(now) = held.is_free(from, row) {
+            free.entry(*gate).and_modify(|all| *all &= now).or_insert(now);
+        }
+    }
+    let gates = free.into_iter().filter(|(_, free)| *free);
+    gates.map(|(gate, _)| gate).collect()
 }
 
 fn static_target(

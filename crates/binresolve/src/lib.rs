@@ -92,15 +92,17 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
     let allocations = Allocations::bind(analysis, &confined, &others, &paths)
         .map_err(|problem| vec![bad_image("vmlinux", &problem)])?;
     let ladder = Ladder::new(analysis);
+    let mut diagnostics = globals.diagnostics.clone();
+    let gate_probes = gates::bind(analysis, &confined, &mut diagnostics);
     let mut join = Join {
         analysis,
         ladder: &ladder,
         globals: &globals,
         others: &others,
+        gates: &gate_probes,
         legal: LegalSets::new(&analysis.legal_sets),
-        diagnostics: globals.diagnostics.clone(),
+        diagnostics,
     };
-    let gate_probes = gates::bind(analysis, &confined, &mut join.diagnostics);
     let mut sites = Vec::new();
     for image in &confined {
         info!(image = image.image.name, "joining sites with legal sets");

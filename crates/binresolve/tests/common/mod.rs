@@ -117,6 +117,10 @@ pub fn stores(sites: &Sites) -> impl Iterator<Item = &Site> {
     sites.sites.iter().filter(|s| s.kind != SiteKind::BulkCall)
 }
 
+const PREFIXES: [&str; 10] = [
+    "lock", "rep", "repe", "repne", "notrack", "data16", "cs", "ds", "es", "addr32",
+];
+
 /// Memory-writing instructions by (section, offset), as llvm-objdump prints them: nothing here is
 /// shared with the resolver.
 pub fn disassembled_writes(object: &Path) -> BTreeMap<(String, u64), String> {
@@ -124,15 +128,21 @@ pub fn disassembled_writes(object: &Path) -> BTreeMap<(String, u64), String> {
         .args(["-d", "--no-show-raw-insn", "--no-leading-headers"])
         .arg(object));
     let mut section = String::new();
+    // A prefix may stand on a line of its own: the instruction starts there.
+    let mut prefix = None;
     let mut writes = BTreeMap::new();
     for line in text.lines() {
         if let Some(name) = line.strip_prefix("Disassembly of section ") {
             section = name.trim_end_matches(':').to_owned();
         } else if let Some((address, instruction)) = line.split_once(':')
             && let Ok(offset) = u64::from_str_radix(address.trim(), 16)
-            && att_writes_memory(instruction)
         {
-            writes.insert((section.clone(), offset), instruction.trim().to_owned());
+            let start = prefix.take().unwrap_or(offset);
+            if PREFIXES.contains(&instruction.trim()) {
+                prefix = Some(start);
+            } else if att_writes_memory(instruction) {
+                writes.insert((section.clone(), start), instruction.trim().to_owned());
+            }
         }
     }
     writes
@@ -141,10 +151,9 @@ pub fn disassembled_writes(object: &Path) -> BTreeMap<(String, u64), String> {
 /// Whether an instruction in AT&T syntax writes memory, judged by its text.
 pub fn att_writes_memory(instruction: &str) -> bool {
     let instruction = instruction.split(['#', '<']).next().unwrap_or_default();
-    let prefixes = ["lock", "rep", "repe", "repne", "notrack", "data16", "cs", "ds", "gs", "es", "addr32"];
     let mut words = instruction
         .split_whitespace()
-        .skip_while(|word| prefixes.contains(word));
+        .skip_while(|word| PREFIXES.contains(word));
     let Some(mnemonic) = words.next() else {
         return false;
     };

@@ -1,0 +1,289 @@
+//! C snippets, compiled by GCC and clang: a line that says `//~ KIND` has sites of that kind and no
+//! line without has any (of a kind that is not proven to stay in the frame).
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use otf_artifact::{
+    analysis::{Call, Function, Target, Write, WriteKind},
+    sites::{Coverage, Precision, Register, Site, SiteKind, Sites, Unwind},
+};
+
+const COMPILERS: [&str; 2] = ["gcc", "clang-19"];
+
+fn kind_name(kind: SiteKind) -> &'static str {
+    match kind {
+        SiteKind::Store => "store",
+        SiteKind::BitString => "bits",
+        SiteKind::RepString => "rep",
+        SiteKind::BulkCall => "bulk",
+    }
+}
+
+/// Kinds of sites by line of the snippet, from the innermost frame.
+fn kinds_by_line(sites: &Sites) -> BTreeMap<u32, BTreeSet<&'static str>> {
+    let mut lines: BTreeMap<u32, BTreeSet<&'static str>> = BTreeMap::new();
+    for site in &sites.sites {
+        if site.coverage != Coverage::Proven("own frame".into()) {
+            let kinds = lines.entry(site.chain[0].line).or_default();
+            kinds.insert(kind_name(site.kind));
+        }
+    }
+    lines
+}
+
+fn expected_by_line(source: &str) -> BTreeMap<u32, BTreeSet<&str>> {
+    source
+        .lines()
+        .zip(1..)
+        .filter_map(|(line, number)| {
+            let kinds = line.split_once("//~ ")?.1;
+            Some((number, kinds.split_whitespace().collect()))
+        })
+        .collect()
+}
+
+fn resolve_snippet(compiler: &str, source: &str, analysis: &otf_artifact::analysis::Analysis) -> Sites {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("t.c"), source).unwrap();
+    let object = common::compile(compiler, directory.path(), "t.c", &[]);
+    let sites = common::resolve_file(analysis, &object);
+    common::assert_same_writes(&sites, &object);
+    sites
+}
+
+#[test]
+fn kinds_of_writes() {
+    let source = r#"
+typedef unsigned long u64;
+struct s { int a; long b; unsigned char pad[600]; };
+int counter;
+int array[64];
+void *memset(void *, int, u64);
+void *memcpy(void *, const void *, u64);
+u64 _copy_from_user(void *, const void *, u64);
+
+void plain(struct s *s, int v) {
+	s->a = v; //~ store
+	s->b += v; //~ store
+}
+void atomic(long *p, long v) {
+	__atomic_fetch_add(p, v, 5); //~ store
+}
+void locked_or(int *p) {
+	asm volatile("lock orl $4, %0" : "+m"(*p)); //~ store
+}
+void bits(u64 *p, u64 n) {
+	asm volatile("btsq %1, %0" : "+m"(*p) : "r"(n) : "memory"); //~ bits
+}
+void fixed_bit(u64 *p) {
+	asm volatile("btsq $3, %0" : "+m"(*p)); //~ store
+}
+void string(void *p, u64 n) {
+	asm volatile("rep stosb" : "+D"(p), "+c"(n) : "a"(0) : "memory"); //~ rep
+}
+void calls(void *p, u64 n) {
+	memset(p, 1, n); //~ bulk
+}
+u64 user(void *p, const void *u, u64 n) {
+	u64 left = _copy_from_user(p, u, n); //~ bulk
+	asm volatile("" ::: "memory");
+	return left;
+}
+void global(int v) {
+	counter = v; //~ store
+}
+void indexed(u64 i, int v) {
+	array[i] = v; //~ store
+}
+void percpu(u64 v) {
+	asm volatile("movq %0, %%gs:(%1)" :: "r"(v), "r"(v) : "memory"); //~ store
+}
+void frame(u64 i, int v) {
+	volatile int local[8];
+	local[2] = v;
+	local[i] = v; //~ store
+	asm volatile("" :: "r"(local) : "memory");
+}
+int reads(struct s *s) {
+	asm volatile("push %0; popq %%rcx" :: "m"(s->b) : "rcx");
+	return s->a;
+}
+"#;
+    for compiler in COMPILERS {
+        let sites = resolve_snippet(compiler, source, &common::empty_analysis());
+        let expected = expected_by_line(source);
+        assert_eq!(kinds_by_line(&sites), expected, "{compiler}");
+        let in_function = |name: &str| -> Vec<&Site> {
+            let inside = |s: &&Site| {
+                s.location.symbol == name && s.coverage != Coverage::Proven("own frame".into())
+            };
+            sites.sites.iter().filter(inside).collect()
+        };
+        let global = in_function("global")[0];
+        assert_eq!(global.coverage, Coverage::Proven("global counter".into()));
+        assert_eq!(global.operand_symbol, None);
+        let indexed = in_function("indexed")[0];
+        assert_eq!(indexed.operand_symbol.as_ref().unwrap().symbol, "array");
+        assert_eq!(indexed.operand.index.or(indexed.operand.base), Some(Register::Di));
+        assert!(in_function("percpu")[0].operand.per_cpu);
+        let bits = in_function("bits")[0];
+        assert_eq!(bits.operand.bit_index, Some(Register::Si));
+        assert!(in_function("frame").iter().all(|s| s.frame_size.is_some()));
+        assert!(in_function("user")[0].chain[0].file == "t.c");
+    }
+}
+
+/// One function of a hand-made analysis.
+fn function(name: &str, writes: Vec<(u32, u64, Target)>, calls: Vec<Call>) -> Function {
+    let write = |(line, size, target)| Write {
+        line,
+        column: 0,
+        kind: WriteKind::Store,
+        size,
+        target,
+    };
+    Function {
+        file: "t.c".into(),
+        name: name.into(),
+        line: 1,
+        writes: writes.into_iter().map(write).collect(),
+        calls,
+    }
+}
+
+#[test]
+fn the_ladder_climbs() {
+    let source = "typedef unsigned long u64;
+struct s { int a; int b; };
+static inline __attribute__((always_inline)) void put(int *p, int v) {
+	*p = v;
+}
+void through(struct s *s, int v) {
+	put(&s->b, v);
+}
+void both(int *p, int *q, int v) {
+	*p = v; *q = v;
+}
+void elsewhere(int *p, int v) {
+	*p = v;
+}
+void merged(struct s *s) {
+	s->a = 1;
+	s->b = 2;
+}
+void unknown(int *p) {
+	*p = 1;
+}
+";
+    let mut analysis = common::empty_analysis();
+    let sets: Vec<_> = (0..7)
+        .map(|_| common::distinct_set(&mut analysis))
+        .collect();
+    let set = |n: usize| Target::Set(sets[n]);
+    let parameter = Target::Parameter {
+        index: 0,
+        otherwise: sets[6],
+    };
+    analysis.functions = vec![
+        function("both", vec![(10, 4, set(1)), (10, 4, set(2))], vec![]),
+        // The line differs: only the function can be told.
+        function("elsewhere", vec![(99, 4, set(3))], vec![]),
+        function("merged", vec![(16, 4, set(4)), (17, 4, set(5))], vec![]),
+        function("put", vec![(4, 4, parameter)], vec![]),
+        function(
+            "through",
+            vec![],
+            vec![Call {
+                line: 7,
+                column: 0,
+                callee: "put".into(),
+                arguments: vec![Some(set(0)), None],
+            }],
+        ),
+    ];
+    for compiler in COMPILERS {
+        let sites = resolve_snippet(compiler, source, &analysis);
+        let legal = |name: &str| -> Vec<(Precision, Vec<u32>)> {
+            let inside = sites.sites.iter().filter(|s| s.location.symbol == name);
+            let globals = |s: &Site| {
+                let set = &sites.legal_sets[s.legal.index()];
+                set.globals.iter().map(|g| g.0).collect()
+            };
+            inside.map(|s| (s.precision, globals(s))).collect()
+        };
+        assert_eq!(legal("through"), [(Precision::Instruction, vec![0])], "{compiler}");
+        assert_eq!(
+            legal("both"),
+            [(Precision::Line, vec![1, 2]), (Precision::Line, vec![1, 2])]
+        );
+        assert_eq!(legal("elsewhere"), [(Precision::Function, vec![3])]);
+        // Two stores of four bytes became one of eight, in whichever line's name.
+        assert_eq!(legal("merged"), [(Precision::Function, vec![4, 5])]);
+        assert_eq!(legal("unknown"), [(Precision::Compartment, vec![])]);
+    }
+}
+
+#[test]
+fn locks_between_gate_and_site() {
+    let source = "
+void _raw_spin_lock(void *);
+int _raw_spin_trylock(void *);
+void _raw_spin_unlock(void *);
+__attribute__((noinline)) static void helper(int *p) {
+	*p = 1;
+	asm volatile(\"\" ::: \"memory\");
+}
+void holds(void *l, int *p) {
+	*p = 1;
+	_raw_spin_lock(l);
+	*p = 2;
+	helper(p);
+	_raw_spin_unlock(l);
+	*p = 3;
+}
+void plain(int *p) {
+	helper(p);
+	*p = 4;
+}
+void maybe(void *l, int *p) {
+	if (_raw_spin_trylock(l))
+		*p = 5;
+}
+";
+    let gate = |name: &str| otf_artifact::analysis::Gate {
+        file: "t.c".into(),
+        function: name.into(),
+        reached_by: vec!["test".into()],
+        instance_argument: None,
+        instance_type: None,
+        refusal: otf_artifact::analysis::Refusal {
+            value: 0,
+            name: "void".into(),
+        },
+    };
+    let mut analysis = common::empty_analysis();
+    analysis.gates = vec![gate("holds"), gate("maybe"), gate("plain")];
+    for compiler in COMPILERS {
+        let sites = resolve_snippet(compiler, source, &analysis);
+        assert_eq!(sites.gate_probes.len(), 3);
+        let at = |line: u32| {
+            let here = |s: &&Site| {
+                s.chain[0].line == line && s.coverage != Coverage::Proven("own frame".into())
+            };
+            let site = sites.sites.iter().find(here).unwrap();
+            let gates: Vec<u32> = site.unwind_gates.iter().map(|g| g.0).collect();
+            (site.unwind.clone(), gates)
+        };
+        let held = |function: &str| Unwind::Held(format!("{function} calls _raw_spin_lock"));
+        let maybe = Unwind::Held("maybe calls _raw_spin_trylock".into());
+        assert_eq!(at(23), (maybe, vec![]), "{compiler}");
+        assert_eq!(at(10), (Unwind::Safe, vec![]), "{compiler}");
+        assert_eq!(at(12), (held("holds"), vec![]), "{compiler}");
+        assert_eq!(at(15), (Unwind::Safe, vec![]), "{compiler}");
+        assert_eq!(at(19), (Unwind::Safe, vec![]), "{compiler}");
+        // Reached with the lock through one gate, without through another.
+        assert_eq!(at(6), (held("holds"), vec![2]), "{compiler}");
+    }
+}
