@@ -5,7 +5,9 @@ use std::{env, process::ExitCode};
 use otf_kernel::{Request, resolve};
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
     let mut arguments = env::args().skip(1);
     let mut next = |what: &str| arguments.next().ok_or(format!("missing {what}"));
     let mut request = || -> Result<Request, String> {

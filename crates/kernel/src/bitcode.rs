@@ -1,6 +1,7 @@
 //! Compiles kernel source to LLVM bitcode with types intact, one cached product per file.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -14,7 +15,7 @@ use tracing::info;
 
 use crate::{
     cache::{Cache, key},
-    command, kbuild,
+    command,
     profile::BitcodeRecipe,
     trees::Headers,
     units::Unit,
@@ -35,8 +36,19 @@ pub struct Compiler<'a> {
     pub headers: &'a Headers,
     /// Kernel source tree, and what names it.
     pub source: (PathBuf, String),
-    /// Tree of the overlay, and what names it; its files come before those of the source.
-    pub overlay: Option<(PathBuf, String)>,
+    /// The overlay, whose tree comes before the source for files of the modules that it builds.
+    pub overlay: Option<ChangedTree>,
+}
+
+/// Source that an overlay changed.
+#[derive(Clone, Debug)]
+pub struct ChangedTree {
+    /// Top of the tree.
+    pub tree: PathBuf,
+    /// What names it.
+    pub key: String,
+    /// Modules built from it; every other image is what it was.
+    pub modules: BTreeSet<String>,
 }
 
 impl Compiler<'_> {
@@ -70,7 +82,9 @@ impl Compiler<'_> {
 
     fn unit(&self, unit: &Unit, version: &[u8]) -> Result<Bitcode, Diagnostic> {
         let (tree, overlay_key) = match &self.overlay {
-            Some((tree, key)) if tree.join(&unit.source).is_file() => (tree, key.as_str()),
+            Some(o) if o.modules.contains(&unit.image) && o.tree.join(&unit.source).is_file() => {
+                (&o.tree, o.key.as_str())
+            }
             _ => (&self.source.0, ""),
         };
         let templates = self.templates(unit);
@@ -86,16 +100,12 @@ impl Compiler<'_> {
         let product = format!("bitcode/{}", key(parts));
         self.cache.product(&product, |work| {
             info!("compiling {} to bitcode", unit.source);
+            let trees = RelativeTrees::new(tree, &self.source.0, self.headers);
             let mut command = Command::new(&self.recipe.compiler);
             command
                 .current_dir(tree)
-                .args(templates.iter().map(|flag| self.expand(flag)))
-                .args(kbuild::prefix_maps(&[
-                    (&self.source.0, "/", ""),
-                    (tree, "/", ""),
-                    (&self.headers.common, "/", ""),
-                    (&self.headers.flavour, "/", ""),
-                ]))
+                .args(templates.iter().map(|flag| trees.expand(flag)))
+                .args(trees.prefix_maps())
                 .args(["-fdebug-compilation-dir=.", "-emit-llvm", "-c"])
                 .arg(&unit.source)
                 .arg("-o")
@@ -145,10 +155,68 @@ impl Compiler<'_> {
         }
         flags
     }
+}
+
+/// The trees as seen from the one that is compiled in. Clang numbers places in inline assembly by
+/// the lengths of all names it has read, so that only relative names give the same bitcode in
+/// every cache.
+struct RelativeTrees {
+    source: String,
+    headers: String,
+    common: String,
+}
+
+impl RelativeTrees {
+    fn new(from: &Path, source: &Path, headers: &Headers) -> Self {
+        Self {
+            source: relative(from, source),
+            headers: relative(from, &headers.flavour),
+            common: relative(from, &headers.common),
+        }
+    }
 
     fn expand(&self, flag: &str) -> String {
-        flag.replace("{source}", &self.source.0.to_string_lossy())
-            .replace("{headers}", &self.headers.flavour.to_string_lossy())
-            .replace("{common}", &self.headers.common.to_string_lossy())
+        flag.replace("{source}", &self.source)
+            .replace("{headers}", &self.headers)
+            .replace("{common}", &self.common)
+    }
+
+    /// Names in debug information are relative to the kernel tree, whichever tree a file is in.
+    fn prefix_maps(&self) -> [String; 3] {
+        [&self.source, &self.headers, &self.common]
+            .map(|tree| format!("-ffile-prefix-map={tree}/="))
+    }
+}
+
+/// The way from one absolute folder to another; `.` when they are the same.
+fn relative(from: &Path, to: &Path) -> String {
+    let common = from
+        .components()
+        .zip(to.components())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let up = from.components().skip(common).map(|_| "..".to_owned());
+    let down = to
+        .components()
+        .skip(common)
+        .map(|c| c.as_os_str().to_string_lossy().into_owned());
+    let steps: Vec<String> = up.chain(down).collect();
+    if steps.is_empty() {
+        ".".to_owned()
+    } else {
+        steps.join("/")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_between_folders() {
+        let way = |from: &str, to: &str| relative(Path::new(from), Path::new(to));
+        assert_eq!(way("/c/s/linux", "/c/s/linux"), ".");
+        assert_eq!(way("/c/s/linux", "/c/h/x"), "../../h/x");
+        assert_eq!(way("/c/o/tree", "/c"), "../..");
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
-    time::UNIX_EPOCH,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use otf_artifact::{
@@ -14,6 +14,9 @@ use otf_artifact::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+
+/// Age at which work in progress is nobody's any more.
+const ABANDONED: Duration = Duration::from_hours(24);
 
 /// `$OTF_CACHE`. Several commands may use it at once: work happens in `tmp/` and is moved into place.
 #[derive(Clone, Debug)]
@@ -47,7 +50,26 @@ impl Cache {
             )
             .help("set OTF_CACHE to another folder"));
         }
-        Ok(Self { root })
+        let cache = Self { root };
+        cache.remove_abandoned();
+        Ok(cache)
+    }
+
+    /// Removes work of commands that were killed. Failure does no harm: it is only space.
+    fn remove_abandoned(&self) {
+        for entry in fs::read_dir(self.path("tmp"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let age = entry.metadata().and_then(|m| m.modified()).ok();
+            if age
+                .and_then(|t| t.elapsed().ok())
+                .is_some_and(|age| age > ABANDONED)
+            {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// The absolute path of something in the cache.

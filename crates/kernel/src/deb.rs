@@ -4,9 +4,13 @@ use std::{
     fs::File,
     io::{self, BufReader, Read},
     path::{Path, PathBuf},
+    thread,
 };
 
-use liblzma::read::XzDecoder;
+use liblzma::{
+    read::XzDecoder,
+    stream::{MtStreamBuilder, Stream},
+};
 use otf_artifact::diagnostic::{Code, Diagnostic};
 use tar::Entry;
 
@@ -16,6 +20,8 @@ use crate::progress::{Meter, Metered};
 const MEMBER_HEADER: usize = 60;
 /// Buffer in front of the decoder.
 const BUFFER: usize = 1 << 18;
+/// Bytes that parallel decoding may take.
+const DECODER_MEMORY: u64 = 1 << 30;
 
 /// Whether [`walk`] goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +108,7 @@ fn entries(
 ) -> io::Result<()> {
     let decoder: Box<dyn Read + '_> = Box::new(BufReader::with_capacity(
         BUFFER,
-        XzDecoder::new_multi_decoder(BufReader::with_capacity(BUFFER, compressed)),
+        XzDecoder::new_stream(BufReader::with_capacity(BUFFER, compressed), decoder()?),
     ));
     let mut archive = tar::Archive::new(decoder);
     for entry in archive.entries()? {
@@ -127,6 +133,16 @@ fn entries(
     }
     // What follows the last entry carries the checksums.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map(|_| ())
+}
+
+/// Decodes independent blocks in parallel, as far as that needs no more memory than the limit.
+fn decoder() -> io::Result<Stream> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    Ok(MtStreamBuilder::new()
+        .threads(threads as u32)
+        .memlimit_threading(DECODER_MEMORY)
+        .memlimit_stop(u64::MAX)
+        .decoder()?)
 }
 
 /// Positions an `ar` archive at the content of `data.tar.xz`.

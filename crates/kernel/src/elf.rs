@@ -48,6 +48,12 @@ pub fn modinfo(bytes: &[u8], path: &Path, name: &str) -> Result<String, Diagnost
         .map_or_else(String::new, |(_, value)| value.to_owned()))
 }
 
+/// Whether the file has a section of that name with content.
+pub fn has_section(bytes: &[u8], path: &Path, name: &str) -> Result<bool, Diagnostic> {
+    let elf = parse(bytes, path)?;
+    Ok(elf.section_by_name(name).is_some_and(|s| s.size() > 0))
+}
+
 type Elf<'a> = ElfFile64<'a, object::LittleEndian>;
 
 fn parse<'a>(bytes: &'a [u8], path: &Path) -> Result<Elf<'a>, Diagnostic> {
@@ -92,18 +98,13 @@ fn units(elf: &Elf<'_>) -> Result<BTreeSet<String>, gimli::Error> {
         let Some(root) = entries.next_dfs()? else {
             continue;
         };
-        if let Some(gimli::AttributeValue::DebugLineStrRef(offset)) =
-            root.attr_value(gimli::DW_AT_name)
-        {
-            names.insert(dwarf.line_string(offset)?.to_string_lossy().into_owned());
-        } else if let Some(gimli::AttributeValue::DebugStrRef(offset)) =
-            root.attr_value(gimli::DW_AT_name)
-        {
-            names.insert(dwarf.string(offset)?.to_string_lossy().into_owned());
-        } else if let Some(gimli::AttributeValue::String(name)) = root.attr_value(gimli::DW_AT_name)
-        {
-            names.insert(name.to_string_lossy().into_owned());
-        }
+        let name = match root.attr_value(gimli::DW_AT_name) {
+            Some(gimli::AttributeValue::DebugLineStrRef(offset)) => dwarf.line_string(offset)?,
+            Some(gimli::AttributeValue::DebugStrRef(offset)) => dwarf.string(offset)?,
+            Some(gimli::AttributeValue::String(name)) => name,
+            _ => continue,
+        };
+        names.insert(name.to_string_lossy().into_owned());
     }
     Ok(names
         .into_iter()

@@ -196,3 +196,113 @@ fn inside(path: &Placed<String>, file: &str) -> Result<(), Diagnostic> {
             .help("write a relative path without `.` and `..`"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn repository() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    }
+
+    #[test]
+    fn shipped_files_are_valid() {
+        let root = repository();
+        let mut read = 0;
+        for kernel in entries(&root.join("kernels"), Path::is_dir) {
+            profile(&root, &kernel).unwrap();
+            let folder = root.join("kernels").join(&kernel);
+            for file in entries(&folder.join("compartments"), Path::is_file) {
+                compartment(&root, &kernel, file.strip_suffix(".yaml").unwrap()).unwrap();
+                read += 1;
+            }
+            for name in entries(&folder.join("overlays"), Path::is_dir) {
+                overlay(&root, &kernel, &name).unwrap();
+                read += 1;
+            }
+        }
+        assert!(read >= 2, "{read}");
+    }
+
+    #[test]
+    fn unknown_names_have_suggestions() {
+        let root = repository();
+        let error = profile(&root, "debian-6.21").unwrap_err();
+        assert_eq!(error.code, Code::UnknownKernel);
+        assert!(error.help.unwrap().contains("debian-6.12"));
+        let error = compartment(&root, "debian-6.12", "sch_qfk").unwrap_err();
+        assert_eq!(error.code, Code::UnknownCompartment);
+        assert!(error.help.unwrap().contains("did you mean `sch_qfq`?"));
+        let error = overlay(&root, "debian-6.12", "cve-2023-31435").unwrap_err();
+        assert_eq!(error.code, Code::UnknownOverlay);
+        assert!(error.help.unwrap().contains("cve-2023-31436"));
+    }
+
+    /// One profile's file `name` with this text, read as what it is.
+    fn reading<T>(
+        name: &str,
+        text: &str,
+        read: impl Fn(&Path) -> Result<T, Diagnostic>,
+    ) -> Diagnostic {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("kernels/k").join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+        read(dir.path()).err().unwrap()
+    }
+
+    #[test]
+    fn wrong_values_have_places() {
+        let text = "modules: [a]\nconfined:\n  - net/a.c\n  - ../secret.c\n";
+        let error = reading("compartments/c.yaml", text, |r| compartment(r, "k", "c"));
+        assert_eq!(
+            (error.code, error.line, error.column),
+            (Code::BadYaml, 4, 5)
+        );
+
+        let text = "modules: [a]\nconfined: []\n";
+        let error = reading("compartments/c.yaml", text, |r| compartment(r, "k", "c"));
+        assert!(error.message.contains("confines nothing"), "{error}");
+
+        let text = "modules: []\npatch: gone.patch\n";
+        let error = reading("overlays/o/overlay.yaml", text, |r| overlay(r, "k", "o"));
+        assert_eq!(
+            (error.code, error.line, error.column),
+            (Code::BadYaml, 2, 8)
+        );
+
+        let text =
+            fs::read_to_string(repository().join("kernels/debian-6.12/kernel.yaml")).unwrap();
+        let wild = text.replace("linux-image-6.12.*-amd64", "linux-image-6.12-amd64");
+        let error = reading("kernel.yaml", &wild, |r| profile(r, "k"));
+        assert!(error.message.contains("no pattern"), "{error}");
+        assert!(error.line > 0 && error.column > 0);
+        let unknown = text.replace("flavour:", "flavor:");
+        let error = reading("kernel.yaml", &unknown, |r| profile(r, "k"));
+        assert!(error.help.unwrap().starts_with("did you mean `flavour`?"));
+    }
+
+    #[test]
+    fn schemas_name_every_field() {
+        for (name, schema) in schemas() {
+            let text = schema.as_value().to_string();
+            assert!(text.contains("additionalProperties"), "{name}");
+            assert!(text.contains("description"), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_profiles_never_panic(at in 0usize..4000, with in "[-:{}\\[\\]&*!|>'\"#,? \n\ta-z]{0,4}") {
+            let text = include_str!("../../../kernels/debian-6.12/kernel.yaml");
+            let at = (0..=at % text.len()).rev().find(|i| text.is_char_boundary(*i)).unwrap();
+            let damaged = format!("{}{with}{}", &text[..at], &text[at..]);
+            let _ = yaml::parse::<Profile>(&damaged, "kernel.yaml");
+            let _ = yaml::parse::<Profile>(&text[..at], "kernel.yaml");
+            let _ = yaml::parse::<Compartment>(&damaged, "c.yaml");
+            let _ = yaml::parse::<Overlay>(&damaged, "overlay.yaml");
+        }
+    }
+}

@@ -23,17 +23,15 @@ pub fn build(
     tree: &Path,
     directories: &BTreeSet<String>,
 ) -> Result<(), Diagnostic> {
-    let top: String = directories
-        .iter()
-        .map(|dir| format!("obj-m += {dir}/\n"))
-        .collect();
+    let entries: Vec<String> = directories.iter().map(|dir| format!("{dir}/")).collect();
+    let top = format!("obj-m += {}\n", entries.join(" "));
     let kbuild = tree.join("Kbuild");
     fs::write(&kbuild, top).map_err(|e| io_error("write", &kbuild, &e))?;
-    let prefix_maps = prefix_maps(&[
-        (tree, "/", ""),
-        (&headers.common, "/", ""),
-        (&headers.flavour, "", "."),
-    ])
+    let prefix_maps = [
+        format!("-ffile-prefix-map={}/=", tree.display()),
+        format!("-ffile-prefix-map={}/=", headers.common.display()),
+        format!("-ffile-prefix-map={}=.", headers.flavour.display()),
+    ]
     .join(" ");
     let jobs = thread::available_parallelism().map_or(1, usize::from);
     let mut make = Command::new("make");
@@ -68,13 +66,6 @@ pub fn build(
         ),
     )
     .help("the build needs the packages gcc-12, make, binutils, dwarves, libelf1"))
-}
-
-/// Compiler flags that replace absolute folders (with what follows them) in names of files.
-pub fn prefix_maps(maps: &[(&Path, &str, &str)]) -> Vec<String> {
-    maps.iter()
-        .map(|(folder, tail, to)| format!("-ffile-prefix-map={}{tail}={to}", folder.display()))
-        .collect()
 }
 
 /// Copies an object without its DWARF; symbols, BTF and the build-id stay.

@@ -11,6 +11,7 @@ mod command;
 pub mod compartment;
 mod deb;
 mod elf;
+mod images;
 pub mod inputs;
 mod kbuild;
 mod modules;

@@ -12,14 +12,13 @@ use tracing::info;
 
 use crate::{
     cache::{Cache, io_error, key},
-    command, inputs, kbuild,
+    command, elf, inputs, kbuild,
     overlay::Overlay,
     trees::Headers,
 };
 
-/// Where the guard's source is, relative to the root, and the headers it shares with the policy.
+/// Where the guard's source and Kbuild file are, relative to the root.
 const GUARD: &str = "crates/runtime/guard";
-const SHARED_HEADERS: &str = "crates/policygen/bpf";
 /// Module name of the guard.
 pub const GUARD_MODULE: &str = "otf_guard";
 
@@ -134,43 +133,36 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Builds the guard: a product with `otf_guard.ko`.
+    /// Builds the guard: a product with `otf_guard.ko`, which has BTF, for its kfuncs.
     pub fn guard(&self) -> Result<String, Diagnostic> {
         let source = self.root.join(GUARD);
-        let shared = self.root.join(SHARED_HEADERS);
-        let headers: Vec<String> = kbuild::files_below(&shared)?
-            .into_iter()
-            .filter(|f| f.ends_with(".h"))
-            .collect();
         let mut parts = vec![self.headers.key.clone().into_bytes()];
         parts.extend(contents(&source)?);
-        for header in &headers {
-            parts.push(header.clone().into_bytes());
-            parts.push(read(&shared.join(header))?);
-        }
         let product = format!("guard/{}", key(parts));
         self.cache.product(&product, |work| {
             info!("building the guard");
             let scratch = self.cache.scratch()?;
-            let folder = scratch.path().join(GUARD);
+            let folder = scratch.path().join(GUARD_MODULE);
             for relative in kbuild::files_below(&source)? {
                 copy(&source.join(&relative), &folder.join(&relative))?;
             }
-            for header in &headers {
-                copy(
-                    &shared.join(header),
-                    &scratch.path().join(SHARED_HEADERS).join(header),
-                )?;
-            }
-            if !folder.join("Kbuild").is_file() && !folder.join("Makefile").is_file() {
-                write(
-                    &folder.join("Kbuild"),
-                    &format!("obj-m := {GUARD_MODULE}.o\n"),
-                )?;
-            }
-            kbuild::build(self.headers, scratch.path(), &[GUARD.to_owned()].into())?;
+            kbuild::build(
+                self.headers,
+                scratch.path(),
+                &[GUARD_MODULE.to_owned()].into(),
+            )?;
             let ko = format!("{GUARD_MODULE}.ko");
-            kbuild::strip(&folder.join(&ko), &work.join(&ko))
+            let target = work.join(&ko);
+            kbuild::strip(&folder.join(&ko), &target)?;
+            if elf::has_section(&read(&target)?, &target, ".BTF")? {
+                Ok(())
+            } else {
+                Err(Diagnostic::error(
+                    Code::BuildFailed,
+                    "the guard was built without BTF, so that no policy could call it",
+                )
+                .help("install the package dwarves"))
+            }
         })?;
         Ok(product)
     }
@@ -187,14 +179,14 @@ impl Builder<'_> {
             info!("building oracles");
             let scratch = self.cache.scratch()?;
             let folder = scratch.path().join("oracles");
-            let mut lines = String::new();
+            let objects: Vec<String> = names.iter().map(|name| format!("{name}.o")).collect();
             for name in names {
                 copy(
                     &inputs::oracle_source(self.root, self.kernel, name),
                     &folder.join(format!("{name}.c")),
                 )?;
-                lines += &format!("obj-m += {name}.o\n");
             }
+            let lines = format!("obj-m := {}\n", objects.join(" "));
             write(&folder.join("Kbuild"), &lines)?;
             kbuild::build(self.headers, scratch.path(), &["oracles".to_owned()].into())?;
             for name in names {

@@ -139,7 +139,7 @@ impl Packages<'_> {
         });
         let mut missing = None;
         for image in images {
-            match self.complete(wanted, image)? {
+            match self.complete(wanted, &image)? {
                 Ok(set) => return Ok(set),
                 Err(lacking) => missing = missing.or(Some(lacking)),
             }
@@ -154,7 +154,7 @@ impl Packages<'_> {
     fn complete(
         &self,
         wanted: &profile::Archive,
-        image: Record,
+        image: &Record,
     ) -> Result<Result<PackageSet, String>, Diagnostic> {
         let release = image
             .name

@@ -1,30 +1,25 @@
 //! The stage: a request to a lock, step by step, each step's product cached by what went into it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::PathBuf,
-};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use otf_artifact::{
     FORMAT_VERSION,
     diagnostic::{Code, Diagnostic},
-    kernel::{CachedFile, Image, KernelLock, Loadable},
+    kernel::{Image, KernelLock, Loadable},
 };
 use tracing::info;
 
 use crate::{
     apt::{Apt, Archive},
-    bitcode::Compiler,
-    cache::{Cache, io_error, key},
+    bitcode::{ChangedTree, Compiler},
+    cache::{Cache, io_error},
     compartment::Compartment,
-    elf::{self, ImageFacts},
     inputs,
-    modules::{Builder, BuiltOverlay, GUARD_MODULE},
+    modules::{Builder, GUARD_MODULE},
     overlay::Overlay,
-    packages::{Packages, identity},
+    packages::Packages,
     profile::Profile,
-    trees::{StockModules, Trees, read_module},
+    trees::{StockModules, Trees},
     units::{self, Listed},
 };
 
@@ -87,10 +82,10 @@ pub fn resolve_from(
 }
 
 /// The user's files of one request.
-struct Inputs {
-    profile: Profile,
-    compartment: Compartment,
-    overlay: Option<(String, Overlay)>,
+pub(crate) struct Inputs {
+    pub(crate) profile: Profile,
+    pub(crate) compartment: Compartment,
+    pub(crate) overlay: Option<(String, Overlay)>,
 }
 
 impl Inputs {
@@ -127,24 +122,20 @@ impl Inputs {
         })
     }
 
-    fn in_overlay(&self, module: &str) -> bool {
+    /// Whether the overlay builds this module.
+    pub(crate) fn in_overlay(&self, module: &str) -> bool {
         self.overlay
             .iter()
             .any(|(_, o)| o.modules.iter().any(|m| m.name.value == module))
     }
 }
 
-struct Resolver<'a> {
-    request: &'a Request,
-    inputs: &'a Inputs,
-    cache: &'a Cache,
-    trees: &'a Trees<'a>,
-}
-
-/// A module to load, and the file's content for what it depends on.
-struct Module {
-    loadable: Loadable,
-    bytes: Vec<u8>,
+/// One request while it is resolved.
+pub(crate) struct Resolver<'a> {
+    pub(crate) request: &'a Request,
+    pub(crate) inputs: &'a Inputs,
+    pub(crate) cache: &'a Cache,
+    pub(crate) trees: &'a Trees<'a>,
 }
 
 impl Resolver<'_> {
@@ -195,9 +186,11 @@ impl Resolver<'_> {
             confined_flags: &self.inputs.compartment.flags,
             headers: &headers,
             source: (self.cache.path(&source), set.source.sha256.clone()),
-            overlay: overlay
-                .as_ref()
-                .map(|o| (self.cache.path(&o.product).join("tree"), o.key.clone())),
+            overlay: overlay.as_ref().map(|built| ChangedTree {
+                tree: self.cache.path(&built.product).join("tree"),
+                key: built.key.clone(),
+                modules: self.overlay_modules(),
+            }),
         }
         .compile(&units)?;
 
@@ -230,6 +223,14 @@ impl Resolver<'_> {
                 .locked(&guard, &format!("{GUARD_MODULE}.ko"))
                 .map_err(one)?,
         })
+    }
+
+    /// Modules that the overlay builds.
+    pub(crate) fn overlay_modules(&self) -> BTreeSet<String> {
+        let overlays = self.inputs.overlay.iter();
+        overlays
+            .flat_map(|(_, o)| o.modules.iter().map(|m| m.name.value.clone()))
+            .collect()
     }
 
     /// Every module that is named is one of the kernel's or of the overlay's.
@@ -269,178 +270,6 @@ impl Resolver<'_> {
         }
     }
 
-    /// `vmlinux` and the compartment's modules with code and DWARF, and their compilation units.
-    #[expect(clippy::type_complexity, reason = "two tables about the same images")]
-    fn images(
-        &self,
-        overlay: Option<&BuiltOverlay>,
-    ) -> Result<(Vec<Image>, BTreeMap<String, BTreeSet<String>>), Diagnostic> {
-        let names: BTreeSet<String> = self
-            .inputs
-            .compartment
-            .modules
-            .iter()
-            .map(|m| m.value.clone())
-            .collect();
-        let mut from_package: BTreeSet<String> = names
-            .iter()
-            .filter(|name| !self.inputs.in_overlay(name))
-            .cloned()
-            .collect();
-        from_package.insert("vmlinux".to_owned());
-        let mut places = self.trees.debug(&from_package)?;
-        if let Some(overlay) = overlay {
-            for name in names.iter().filter(|name| self.inputs.in_overlay(name)) {
-                let place = (overlay.product.clone(), format!("modules/{name}.ko"));
-                places.insert(name.clone(), place);
-            }
-        }
-        let mut images = Vec::new();
-        let mut units = BTreeMap::new();
-        for (name, (product, file)) in places {
-            let file = self.cache.locked(&product, &file)?;
-            let facts = self.facts(&file)?;
-            images.push(Image {
-                name: name.clone(),
-                file,
-                build_id: facts.build_id,
-            });
-            units.insert(name, facts.units);
-        }
-        Ok((images, units))
-    }
-
-    /// Reading the DWARF of vmlinux takes a while, so what was read is kept by hash.
-    fn facts(&self, image: &CachedFile) -> Result<ImageFacts, Diagnostic> {
-        let path = self
-            .cache
-            .path(&format!("facts/{}.json", key([&image.sha256])));
-        if let Some(facts) = fs::read(&path)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        {
-            return Ok(facts);
-        }
-        let facts = elf::image_facts(&self.cache.path(&image.path))?;
-        self.cache.write_json(&path, &facts)?;
-        Ok(facts)
-    }
-
-    /// Loadable files of the compartment's and the overlay's modules. A stock module must be the
-    /// one that its debug file describes.
-    fn loadable(
-        &self,
-        stock: &StockModules,
-        overlay: Option<&BuiltOverlay>,
-        images: &[Image],
-    ) -> Result<Vec<Module>, Diagnostic> {
-        let mut names: BTreeSet<&str> = self
-            .inputs
-            .compartment
-            .modules
-            .iter()
-            .map(|m| m.value.as_str())
-            .collect();
-        if let Some((_, overlay)) = &self.inputs.overlay {
-            names.extend(overlay.modules.iter().map(|m| m.name.value.as_str()));
-        }
-        let mut loadable = Vec::new();
-        for name in names {
-            let module = match overlay {
-                Some(built) if self.inputs.in_overlay(name) => {
-                    self.module(name, &built.product, &format!("loadable/{name}.ko"))?
-                }
-                _ => match self.stock_module(stock, name)? {
-                    Some(module) => module,
-                    None => continue,
-                },
-            };
-            let path = self.cache.path(&module.loadable.file.path);
-            let build_id = elf::build_id(&module.bytes, &path)?;
-            if let Some(image) = images.iter().find(|i| i.name == name)
-                && image.build_id != build_id
-            {
-                return Err(Diagnostic::error(
-                    Code::BuildIdMismatch,
-                    format!(
-                        "module {name} has build-id {build_id}, its debug file {}",
-                        image.build_id
-                    ),
-                ));
-            }
-            loadable.push(module);
-        }
-        Ok(loadable)
-    }
-
-    fn module(&self, name: &str, product: &str, file: &str) -> Result<Module, Diagnostic> {
-        let file = self.cache.locked(product, file)?;
-        let path = self.cache.path(&file.path);
-        Ok(Module {
-            bytes: fs::read(&path).map_err(|e| io_error("read", &path, &e))?,
-            loadable: Loadable {
-                name: name.to_owned(),
-                file,
-            },
-        })
-    }
-
-    /// The decompressed stock module; `None` when it is part of `vmlinux`.
-    fn stock_module(&self, stock: &StockModules, name: &str) -> Result<Option<Module>, Diagnostic> {
-        let Some(path) = stock.find(name)? else {
-            return Ok(None);
-        };
-        let product = format!("stock/{}/{name}", identity(&self.trees.set.image));
-        let file = format!("{name}.ko");
-        self.cache.product(&product, |work| {
-            let target = work.join(&file);
-            fs::write(&target, read_module(path)?).map_err(|e| io_error("write", &target, &e))
-        })?;
-        self.module(name, &product, &file).map(Some)
-    }
-
-    /// Stock modules that must be loaded before: what the compartment's modules depend on and what
-    /// the overlay's scripts need, each after what it depends on itself.
-    fn support(
-        &self,
-        stock: &StockModules,
-        loadable: &[Module],
-    ) -> Result<Vec<Loadable>, Diagnostic> {
-        let mut order = Vec::new();
-        let mut seen: BTreeSet<String> = loadable.iter().map(|m| m.loadable.name.clone()).collect();
-        for module in loadable {
-            for name in dependencies(&module.bytes, &module.loadable)? {
-                self.add_support(stock, &name, &mut seen, &mut order)?;
-            }
-        }
-        if let Some((_, overlay)) = &self.inputs.overlay {
-            for name in &overlay.needs {
-                self.add_support(stock, &name.value, &mut seen, &mut order)?;
-            }
-        }
-        Ok(order)
-    }
-
-    fn add_support(
-        &self,
-        stock: &StockModules,
-        name: &str,
-        seen: &mut BTreeSet<String>,
-        order: &mut Vec<Loadable>,
-    ) -> Result<(), Diagnostic> {
-        if !seen.insert(name.to_owned()) {
-            return Ok(());
-        }
-        let Some(module) = self.stock_module(stock, name)? else {
-            return Ok(());
-        };
-        for dependency in dependencies(&module.bytes, &module.loadable)? {
-            self.add_support(stock, &dependency, seen, order)?;
-        }
-        order.push(module.loadable);
-        Ok(())
-    }
-
     fn oracles(&self, builder: &Builder<'_>) -> Result<Vec<Loadable>, Diagnostic> {
         let names: BTreeSet<String> = self
             .inputs
@@ -460,14 +289,4 @@ impl Resolver<'_> {
             })
             .collect()
     }
-}
-
-/// Names in the module's `depends`, sorted as they are written there.
-fn dependencies(bytes: &[u8], module: &Loadable) -> Result<Vec<String>, Diagnostic> {
-    let depends = elf::modinfo(bytes, module.file.path.as_ref(), "depends")?;
-    Ok(depends
-        .split(',')
-        .filter(|name| !name.is_empty())
-        .map(|name| name.replace('-', "_"))
-        .collect())
 }

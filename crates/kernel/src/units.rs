@@ -1,6 +1,9 @@
 //! Which source files become bitcode: those of the compartment and of the scope that the images really contain.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use otf_artifact::{
     diagnostic::{Code, Diagnostic},
@@ -65,7 +68,8 @@ fn units_at(images: &BTreeMap<String, BTreeSet<String>>, path: &str) -> Vec<(Str
     let mut found = Vec::new();
     for (image, units) in images {
         for unit in units {
-            let is_c = unit.ends_with(".c") && !unit.ends_with(".mod.c");
+            let is_c =
+                Path::new(unit).extension().is_some_and(|e| e == "c") && !unit.ends_with(".mod.c");
             if is_c && (unit == path || unit.starts_with(&below)) {
                 found.push((unit.clone(), image.clone()));
             }
