@@ -9,6 +9,7 @@ pub const MAX_GLOBALS: usize = 32;
 pub const MAX_FRAMES: usize = 8;
 pub const MAX_TEXTS: usize = 8;
 pub const ALLOC_WORDS: usize = 8;
+pub const GATE_WORDS: usize = 4;
 pub const NO_INSTANCE: u8 = 0xff;
 pub const CACHE_GENERAL: u32 = 0xffff;
 pub const CACHE_ANY: u32 = 0xfffe;
@@ -97,7 +98,15 @@ pub struct Site {
     pub flags: u8,
     pub insn_len: u8,
     pub action: u8,
-    pub pad: [u8; 6],
+    pub symbol: u16,
+    pub gates: u16,
+    pub pad: [u8; 2],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GateSet {
+    pub gates: [u64; GATE_WORDS],
 }
 
 #[repr(C)]

@@ -82,6 +82,18 @@ static __always_inline bool otf_quarantine_instance(const struct otf_state *st,
 	return true;
 }
 
+/* whether nothing that was acquired since the gate can be held */
+static __always_inline bool otf_may_unwind(const struct otf_site *site, __u32 gate)
+{
+	__u32 row = site->gates - 1;
+
+	if (site->flags & OTF_SITE_UNWIND)
+		return true;
+	if (!site->gates || row >= otf_ngate_sets || gate >= 64 * OTF_GATE_WORDS)
+		return false;
+	return otf_gate_sets[row].gates[gate / 64] >> (gate % 64) & 1;
+}
+
 static __always_inline __u8 otf_deny(struct pt_regs *ctx, const struct otf_state *st,
 				     const struct otf_site *site, __u32 row,
 				     struct otf_frame *live, __u64 length)
@@ -94,7 +106,7 @@ static __always_inline __u8 otf_deny(struct pt_regs *ctx, const struct otf_state
 		frame = *live;
 		quarantined = otf_quarantine_instance(st, &frame, row);
 		/* a lock taken with interrupts off would stay taken */
-		if (site->flags & OTF_SITE_UNWIND &&
+		if (otf_may_unwind(site, frame.gate) &&
 		    !((frame.flags ^ ctx->flags) & OTF_FLAGS_IF) &&
 		    !otf_guard_unwind(ctx, &frame, sizeof(frame)))
 			return OTF_DONE_UNWOUND;
@@ -159,6 +171,18 @@ static __always_inline __u64 otf_length_of(struct pt_regs *ctx, const struct otf
 	}
 }
 
+/* address of the symbol in an operand such as array(,%rax,8), bound at load */
+static __always_inline __u64 otf_symbol_of(const struct otf_site *site)
+{
+	__u32 row = site->symbol - 1;
+	struct otf_range *r;
+
+	if (!site->symbol)
+		return 0;
+	r = bpf_map_lookup_elem(&otf_globals, &row);
+	return r ? r->start : 0;
+}
+
 SEC("kprobe")
 int otf_site(struct pt_regs *ctx)
 {
@@ -190,7 +214,7 @@ int otf_site(struct pt_regs *ctx)
 	if (count)
 		__sync_fetch_and_add(&count->hits, 1);
 
-	addr = otf_effective_address(ctx, site->shape) + site->displacement;
+	addr = otf_effective_address(ctx, site->shape) + site->displacement + otf_symbol_of(site);
 	length = otf_length_of(ctx, site);
 	key = otf_find_stack(c.sp, &c.stack, &c.top, &c.task_stack);
 	live = otf_top(key, c.sp);

@@ -13,6 +13,7 @@
 #define OTF_MAX_FRAMES		8	/* nested gates on one stack */
 #define OTF_MAX_TEXTS		8	/* text sections of a compartment */
 #define OTF_ALLOC_WORDS		8	/* allocation sites per bundle: 64 times this */
+#define OTF_GATE_WORDS		4	/* gates that a set can name: 64 times this */
 #define OTF_NO_INSTANCE		0xff
 #define OTF_CACHE_GENERAL	0xffff	/* otf_place.cache: any kmalloc cache */
 #define OTF_CACHE_ANY		0xfffe	/* dedicated cache whose name is unknown */
@@ -24,7 +25,7 @@ enum otf_stack { OTF_STACK_NONE, OTF_STACK_OWN, OTF_STACK_COMPARTMENT, OTF_STACK
 enum otf_length { OTF_LENGTH_CONSTANT, OTF_LENGTH_CX, OTF_LENGTH_DX, OTF_LENGTH_SI };
 
 enum otf_site_flags {
-	OTF_SITE_UNWIND = 1,	/* nothing can be held since the gate */
+	OTF_SITE_UNWIND = 1,	/* nothing can be held since any gate */
 	OTF_SITE_PERCPU = 2,	/* operand goes through gs */
 	OTF_SITE_RETURNS_DI = 4,	/* skipped call would have returned its first argument */
 	OTF_SITE_RETURNS_LENGTH = 8,	/* skipped call would have returned what it did not copy */
@@ -48,7 +49,13 @@ struct otf_site {
 	__u8 flags;		/* enum otf_site_flags */
 	__u8 insn_len;
 	__u8 action;		/* most severe action that the policy allows here */
-	__u8 pad[6];
+	__u16 symbol;		/* 1 + row of otf_globals whose start is added to the operand, 0: none */
+	__u16 gates;		/* 1 + row of otf_gate_sets, 0: none */
+	__u8 pad[2];
+};
+
+struct otf_gate_set {		/* bit per gate; what can be held was acquired before these */
+	__u64 gates[OTF_GATE_WORDS];
 };
 
 struct otf_legal {

@@ -12,9 +12,11 @@ extern const struct otf_legal otf_legals[];
 extern const struct otf_place otf_places[];
 extern const __u32 otf_global_rows[];
 extern const struct otf_gate otf_gates[];
+extern const struct otf_gate_set otf_gate_sets[];
 extern const struct otf_alloc otf_allocs[];
 
-extern const __u32 otf_nsites, otf_nlegals, otf_nplaces, otf_nglobal_rows, otf_ngates, otf_nallocs;
+extern const __u32 otf_nsites, otf_nlegals, otf_nplaces, otf_nglobal_rows, otf_ngates, otf_ngate_sets,
+	otf_nallocs;
 
 /*
  * base + index * scale (+ bit index) of an operand shape, without the displacement.

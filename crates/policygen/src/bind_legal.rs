@@ -167,7 +167,7 @@ impl Binder<'_> {
             container: container?,
             offset: rule.offset.value,
             dimensions: rule.dimensions.clone(),
-            size: rule.size.value,
+            size: rule.size.value.bytes(),
             allocation_sites,
             object_min: rule.object_min,
             object_size: rule.object_size.as_ref().map(|size| size.value),
@@ -186,7 +186,7 @@ fn allows_nothing(rule: &LegalRule) -> bool {
 }
 
 fn check_place(rule: &HeapRule, errors: &mut Errors<'_>) {
-    if rule.size.value == 0 {
+    if rule.size.value.bytes() == 0 {
         errors.at(
             &rule.size,
             "a place of 0 bytes".into(),

@@ -61,6 +61,12 @@ fn check_sites(tables: &Tables, plan: &Plan, sites: &Sites, broken: &mut Broken)
         broken.unless(site.insn_len > 0 && site.size > 0, || {
             format!("site row {row} has no instruction or writes nothing")
         });
+        broken.unless(usize::from(site.symbol) <= plan.globals.len(), || {
+            format!("site row {row} names symbol {}", site.symbol)
+        });
+        broken.unless(usize::from(site.gates) <= tables.gate_sets.len(), || {
+            format!("site row {row} names gate set {}", site.gates)
+        });
         let known = abi::Action::from_raw(site.action.into()).is_some()
             && abi::LengthKind::from_raw(site.length.into()).is_some();
         broken.unless(known, || {

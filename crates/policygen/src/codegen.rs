@@ -1,6 +1,6 @@
 //! Links the check library's bitcode with the generated tables and code, and emits a BPF ELF object.
 
-use std::fmt::Display;
+use std::{fmt::Display, sync::Once};
 
 use inkwell::{
     OptimizationLevel,
@@ -71,6 +71,7 @@ fn generate<'ctx>(
     define.table("otf_places", "otf_nplaces", &tables.places);
     define.table("otf_global_rows", "otf_nglobal_rows", &tables.global_rows);
     define.table("otf_gates", "otf_ngates", &tables.gates);
+    define.table("otf_gate_sets", "otf_ngate_sets", &tables.gate_sets);
     define.table("otf_allocs", "otf_nallocs", &tables.allocs);
     let function = address::add(&module, &tables.shapes).map_err(failed)?;
     let inline = Attribute::get_named_enum_kind_id("alwaysinline");
@@ -112,8 +113,9 @@ fn constant(global: GlobalValue<'_>, alignment: u32) {
     global.set_section(Some(".rodata"));
 }
 
-/// Hides everything but programs, maps, the licence and what the loader sets, so that it can be inlined
-/// and folded.
+/// Hides everything but what has a section of its own (programs, maps, licence, tables) and what
+/// the loader sets, so that it can be inlined and folded. The tables stay visible: LLVM would move
+/// a hidden one into a second `.rodata`, for merging, and libbpf expects one.
 fn internalize(module: &Module<'_>) {
     for function in module.get_functions() {
         if function.count_basic_blocks() > 0 && function.get_section().is_none() {
@@ -122,19 +124,17 @@ fn internalize(module: &Module<'_>) {
     }
     for global in module.get_globals() {
         let name = global.get_name().to_string_lossy();
-        let section = global
-            .get_section()
-            .map(|s| s.to_string_lossy().into_owned());
-        let own_section = section.is_some_and(|s| s != ".rodata");
-        let keep = own_section || SET_BY_LOADER.contains(&name.as_ref());
-        if global.get_initializer().is_some() && !keep && !name.starts_with("llvm.") {
+        let keep = global.get_section().is_some()
+            || name.starts_with("llvm.")
+            || SET_BY_LOADER.contains(&name.as_ref());
+        if global.get_initializer().is_some() && !keep {
             global.set_linkage(Linkage::Internal);
         }
     }
 }
 
 fn target_machine(module: &Module<'_>) -> Result<TargetMachine, Diagnostic> {
-    Target::initialize_bpf(&InitializationConfig::default());
+    initialize_bpf();
     let triple = module.get_triple();
     Target::from_triple(&triple)
         .map_err(failed)?
@@ -147,6 +147,16 @@ fn target_machine(module: &Module<'_>) -> Result<TargetMachine, Diagnostic> {
             CodeModel::Default,
         )
         .ok_or_else(|| failed("this LLVM has no BPF back end"))
+}
+
+fn initialize_bpf() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        Target::initialize_bpf(&InitializationConfig::default());
+        // inkwell leaves the assembler out, and LLVM ends the process at inline assembly without it.
+        // SAFETY: adds an entry to LLVM's list of targets; no other thread is in here.
+        unsafe { inkwell::llvm_sys::target::LLVMInitializeBPFAsmParser() };
+    });
 }
 
 fn failed(why: impl Display) -> Diagnostic {

@@ -11,6 +11,7 @@ use otf_artifact::{
 };
 
 use crate::{
+    extent::Extent,
     names::{self, Names},
     policy::{
         AllocationRule, FunctionRule, GateRule, HeapRule, Instance, LegalRule, Policy, RefusalRule,
@@ -189,7 +190,7 @@ fn heap_rule(place: &HeapPlace, names: &AllNames) -> HeapRule {
         container: (place.container != place.target).then(|| name(place.container)),
         offset: place.offset.into(),
         dimensions: place.dimensions.clone(),
-        size: place.size.into(),
+        size: Extent::from(place.size).into(),
         object_min: place.object_min,
         object_size: place.object_size.map(Placed::from),
         allocated_at: place

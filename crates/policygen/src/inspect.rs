@@ -36,7 +36,9 @@ pub fn coverage(sites: &Sites) -> CoverageSummary {
         proven: count(&|s| matches!(s.coverage, Coverage::Proven(_))),
         unprobable: count(&|s| matches!(s.coverage, Coverage::Unprobable(_))),
         by_precision,
-        unwindable: count(&|s| probed(s) && s.unwind == Unwind::Safe),
+        unwindable: count(&|s| {
+            probed(s) && (s.unwind == Unwind::Safe || !s.unwind_gates.is_empty())
+        }),
         wide: count(&|s| probed(s) && is_wide(s, sites)),
     }
 }

@@ -9,6 +9,8 @@ use otf_artifact::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::extent::Extent;
+
 /// A whole policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -142,8 +144,8 @@ pub struct HeapRule {
     /// At most two, outermost first; `count: 0` for as many as the object holds.
     #[serde(default)]
     pub dimensions: Vec<Dimension>,
-    /// Bytes that may be written from the element's start.
-    pub size: Placed<u64>,
+    /// Bytes that may be written from the element's start, or `end`: up to the object's end.
+    pub size: Placed<Extent>,
     /// Least number of bytes that the object is requested with.
     #[serde(default)]
     pub object_min: u64,

@@ -1,26 +1,30 @@
 //! Rows of allocation sites and the probes that record provenance.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use otf_artifact::{
     abi,
-    analysis::{AllocationSite, Family},
     bundle::{Probe, Program},
     diagnostic::{Code, Diagnostic},
     ids::AllocationSiteId,
-    sites::{Location, Sites},
+    sites::{AllocationProbe, Location, Sites},
 };
 
 /// Rows that the bitmap of a place can name.
 pub const MAX_ROWS: usize = 64 * abi::ALLOC_WORDS;
+/// Registers that pass arguments.
+const ARGUMENT_REGISTERS: u8 = 6;
 /// No argument register.
 const NO_ARGUMENT: u8 = 0xff;
 
 /// What is recorded about allocations.
 #[derive(Clone, Debug, Default)]
 pub struct Provenance {
-    /// Rows. One machine call can stand for several allocation sites of the source, which were
-    /// merged: a row is one set of them.
+    /// Rows, sorted. One machine call can stand for several allocation sites of the source, which
+    /// were merged: a row is one set of them with one size.
     pub rows: Vec<AllocationRow>,
     /// Probes at the calls, then after them; cookies are rows.
     pub probes: Vec<Probe>,
@@ -29,12 +33,37 @@ pub struct Provenance {
 }
 
 /// A row of `otf_allocs`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllocationRow {
     /// Allocation sites that the call may be.
     pub members: BTreeSet<AllocationSiteId>,
     /// The row.
     pub row: abi::Alloc,
+}
+
+impl AllocationRow {
+    fn key(&self) -> (&BTreeSet<AllocationSiteId>, (u64, u8, u8, u8)) {
+        let abi::Alloc {
+            size,
+            size_arg,
+            count_arg,
+            is_order,
+            ..
+        } = self.row;
+        (&self.members, (size, size_arg, count_arg, is_order))
+    }
+}
+
+impl Ord for AllocationRow {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl PartialOrd for AllocationRow {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl Provenance {
@@ -45,71 +74,38 @@ impl Provenance {
         sites: &Sites,
         warnings: &mut Vec<Diagnostic>,
     ) -> Self {
-        let mut calls: BTreeMap<&Location, (&Location, BTreeSet<AllocationSiteId>)> =
-            BTreeMap::new();
-        for probe in &sites.allocation_probes {
-            let call = calls
-                .entry(&probe.after)
-                .or_insert((&probe.call, BTreeSet::new()));
-            call.1.insert(probe.allocation);
-        }
-        calls.retain(|_, (_, members)| !members.is_disjoint(wanted));
-        let sets: BTreeSet<_> = calls.values().map(|(_, members)| members.clone()).collect();
-        if sets.len() > MAX_ROWS {
-            warnings.push(Diagnostic::warning(
-                Code::PolicyTooLarge,
-                format!("{} allocation calls, of which {MAX_ROWS} can be told apart: objects of the others are judged by layout alone", sets.len()),
-            ).help("split the compartment"));
-        }
-        let rows: BTreeMap<_, usize> = sets
-            .iter()
-            .take(MAX_ROWS)
-            .enumerate()
-            .map(|(row, members)| (members, row))
+        let calls: Vec<Call<'_>> = calls(sites)
+            .into_iter()
+            .filter(|call| !call.row.members.is_disjoint(wanted))
             .collect();
-        let mut this = Self {
-            rows: sets
-                .iter()
-                .take(MAX_ROWS)
-                .map(|members| allocation_row(members, sites))
-                .collect(),
-            probes: Vec::new(),
-            tracked: sets.iter().flatten().copied().collect(),
-        };
+        let distinct: BTreeSet<&AllocationRow> = calls.iter().map(|call| &call.row).collect();
+        if distinct.len() > MAX_ROWS {
+            let message = format!(
+                "{} kinds of allocation calls, of which {MAX_ROWS} can be told apart: objects of \
+                 the others are judged by layout alone",
+                distinct.len()
+            );
+            warnings.push(
+                Diagnostic::warning(Code::PolicyTooLarge, message).help("split the compartment"),
+            );
+        }
+        let mut tracked: BTreeSet<_> = distinct
+            .iter()
+            .flat_map(|row| &row.members)
+            .copied()
+            .collect();
         for untracked in &sites.untracked_allocations {
-            this.tracked.remove(&untracked.allocation);
+            tracked.remove(&untracked.allocation);
         }
-        for dropped in sets.iter().skip(MAX_ROWS).flatten() {
-            this.tracked.remove(dropped);
+        for dropped in distinct.iter().skip(MAX_ROWS).flat_map(|row| &row.members) {
+            tracked.remove(dropped);
         }
-        this.add_probes(&calls, &rows);
-        this
-    }
-
-    fn add_probes(
-        &mut self,
-        calls: &BTreeMap<&Location, (&Location, BTreeSet<AllocationSiteId>)>,
-        rows: &BTreeMap<&BTreeSet<AllocationSiteId>, usize>,
-    ) {
-        let mut returns = Vec::new();
-        for (after, (call, members)) in calls {
-            let Some(row) = rows.get(members).copied() else {
-                continue;
-            };
-            let cookie = row as u64;
-            let probe = |program, location: &Location| Probe {
-                program,
-                location: location.clone(),
-                cookie,
-            };
-            returns.push(probe(Program::AllocationReturn, after));
-            let alloc = self.rows[row].row;
-            if alloc.size == 0 && alloc.size_arg != NO_ARGUMENT {
-                self.probes.push(probe(Program::AllocationCall, call));
-            }
+        let rows: Vec<AllocationRow> = distinct.into_iter().take(MAX_ROWS).cloned().collect();
+        Self {
+            probes: probes(&calls, &rows),
+            rows,
+            tracked,
         }
-        // Calls are attached before returns, so that no return waits for a size that was not noted.
-        self.probes.append(&mut returns);
     }
 
     /// Bits of the rows that may produce an object of these allocation sites. All zero, which
@@ -135,30 +131,74 @@ impl Provenance {
     }
 }
 
-fn allocation_row(members: &BTreeSet<AllocationSiteId>, sites: &Sites) -> AllocationRow {
-    let members_of: Vec<&AllocationSite> = members
-        .iter()
-        .filter_map(|id| sites.analysis.allocation_sites.get(id.index()))
-        .collect();
-    let size_arg = argument(common(members_of.iter().map(|a| a.size_argument)).flatten());
-    let count_arg = common(members_of.iter().map(|a| a.count_argument));
-    let row = abi::Alloc {
-        size: common(members_of.iter().map(|a| a.size))
-            .flatten()
-            .unwrap_or(0),
-        // A count that is not known cannot be left out: the size would be too small.
-        size_arg: match count_arg {
-            Some(None) => size_arg,
-            Some(count) if argument(count) != NO_ARGUMENT => size_arg,
-            _ => NO_ARGUMENT,
-        },
-        count_arg: argument(count_arg.flatten()),
-        is_order: u8::from(members_of.iter().any(|a| a.family == Family::Pages)),
+/// A machine call and what it allocates.
+struct Call<'a> {
+    call: &'a Location,
+    after: &'a Location,
+    row: AllocationRow,
+}
+
+/// The calls by place, each with all allocation sites that were merged into it.
+fn calls(sites: &Sites) -> Vec<Call<'_>> {
+    let mut places: BTreeMap<&Location, Vec<&AllocationProbe>> = BTreeMap::new();
+    for probe in &sites.allocation_probes {
+        places.entry(&probe.after).or_default().push(probe);
+    }
+    places
+        .into_iter()
+        .filter_map(|(after, probes)| {
+            let call = &probes.first()?.call;
+            let members = probes.iter().map(|p| p.allocation).collect();
+            let row = alloc_row(&probes);
+            Some(Call {
+                call,
+                after,
+                row: AllocationRow { members, row },
+            })
+        })
+        .collect()
+}
+
+/// Calls are attached before returns, so that no return waits for a size that was not noted.
+fn probes(calls: &[Call<'_>], rows: &[AllocationRow]) -> Vec<Probe> {
+    let mut probes = Vec::new();
+    let mut returns = Vec::new();
+    for call in calls {
+        let Ok(row) = rows.binary_search(&call.row) else {
+            continue;
+        };
+        let probe = |program, location: &Location| Probe {
+            program,
+            location: location.clone(),
+            cookie: row as u64,
+        };
+        returns.push(probe(Program::AllocationReturn, call.after));
+        let alloc = call.row.row;
+        if alloc.size == 0 && alloc.size_arg != NO_ARGUMENT {
+            probes.push(probe(Program::AllocationCall, call.call));
+        }
+    }
+    probes.append(&mut returns);
+    probes
+}
+
+fn alloc_row(probes: &[&AllocationProbe]) -> abi::Alloc {
+    let size_arg = argument(common(probes.iter().map(|p| p.size_argument)).flatten());
+    let count = common(probes.iter().map(|p| p.count_argument));
+    let is_order = common(probes.iter().map(|p| p.is_order));
+    // What is not known of the factors cannot be left out: the size would be too small.
+    let computable = is_order.is_some()
+        && match count {
+            Some(None) => true,
+            Some(count) => argument(count) != NO_ARGUMENT,
+            None => false,
+        };
+    abi::Alloc {
+        size: common(probes.iter().map(|p| p.size)).flatten().unwrap_or(0),
+        size_arg: if computable { size_arg } else { NO_ARGUMENT },
+        count_arg: argument(count.flatten()),
+        is_order: u8::from(is_order == Some(true)),
         pad: [0; 5],
-    };
-    AllocationRow {
-        members: members.clone(),
-        row,
     }
 }
 
@@ -169,5 +209,7 @@ fn common<T: PartialEq>(mut values: impl Iterator<Item = T>) -> Option<T> {
 }
 
 fn argument(index: Option<u8>) -> u8 {
-    index.filter(|index| *index < 6).unwrap_or(NO_ARGUMENT)
+    index
+        .filter(|index| *index < ARGUMENT_REGISTERS)
+        .unwrap_or(NO_ARGUMENT)
 }

@@ -50,7 +50,8 @@ macro_rules! rows {
 }
 
 rows! {
-    Site { displacement, legal, size, frame_size, shape, length, flags, insn_len, action, pad }
+    Site { displacement, legal, size, frame_size, shape, length, flags, insn_len, action, symbol, gates, pad }
+    GateSet { gates }
     Legal { first_place, places, first_global, globals, stack, flags, pad }
     Place { offset, stride, count, size, object_min, object_max, allocations, cache, pad }
     Gate { refusal, instance, pad }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
     FORMAT_VERSION, abi,
-    bundle::{Plan, PlanGate, PlanSite, Probe, Program},
+    bundle::{GlobalBinding, Plan, PlanGate, PlanSite, Probe, Program},
     diagnostic::{Code, Diagnostic},
     ids::AllocationSiteId,
-    sites::{Length, Register, Site, Sites, Unwind},
+    sites::{Length, Location, Register, Site, Sites, Unwind},
 };
 
 use crate::{
@@ -31,6 +31,8 @@ pub struct Tables {
     pub global_rows: Vec<u32>,
     /// `otf_gates`.
     pub gates: Vec<abi::Gate>,
+    /// `otf_gate_sets`, sorted.
+    pub gate_sets: Vec<abi::GateSet>,
     /// `otf_allocs`.
     pub allocs: Vec<abi::Alloc>,
     /// Cases of `otf_effective_address`, sorted.
@@ -63,8 +65,11 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
         .copied()
         .collect();
     let provenance = Provenance::new(&wanted, sites, &mut warnings);
-    let legal = legal_rows(&bound.legal_sets, sites, &provenance, &mut warnings);
-    let (site_rows, shapes) = site_rows(bound, sites)?;
+    let mut legal = legal_rows(&bound.legal_sets, sites, &provenance, &mut warnings);
+    let symbols = operand_symbols(bound, sites, &mut legal.globals)?;
+    let gate_sets = gate_sets(bound, sites);
+    let refers = References { symbols, gate_sets };
+    let (site_rows, shapes) = site_rows(bound, sites, &refers)?;
     let plan = Plan {
         version: FORMAT_VERSION,
         images: sites.images.clone(),
@@ -90,6 +95,7 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
         places: legal.places,
         global_rows: legal.global_rows,
         gates: bound.gates.iter().map(gate_row).collect(),
+        gate_sets: refers.gate_sets,
         allocs: provenance.rows.iter().map(|row| row.row).collect(),
         shapes,
     };
@@ -100,15 +106,94 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
     })
 }
 
+/// What site rows refer to besides legal sets and shapes.
+struct References {
+    symbols: BTreeMap<Location, u16>,
+    gate_sets: Vec<abi::GateSet>,
+}
+
+impl References {
+    fn symbol(&self, site: &Site) -> u16 {
+        let row = site
+            .operand_symbol
+            .as_ref()
+            .and_then(|symbol| self.symbols.get(symbol));
+        row.copied().unwrap_or(0)
+    }
+
+    /// A set beyond the last row that fits is left out: such a site does not unwind.
+    fn gate_set(&self, site: &Site) -> u16 {
+        let row = self.gate_sets.binary_search(&gate_set(site)).ok();
+        row.and_then(|row| u16::try_from(row + 1).ok()).unwrap_or(0)
+    }
+}
+
+/// The distinct sets of gates from which a site may be unwound to.
+fn gate_sets(bound: &Bound, sites: &Sites) -> Vec<abi::GateSet> {
+    let sets = bound
+        .sites
+        .iter()
+        .map(|entry| gate_set(sites.site(entry.site)));
+    let distinct: BTreeSet<_> = sets.filter(|set| *set != abi::GateSet::default()).collect();
+    distinct.into_iter().collect()
+}
+
+/// Gates beyond those that a set can name are left out: from them a site does not unwind.
+fn gate_set(site: &Site) -> abi::GateSet {
+    let mut set = abi::GateSet::default();
+    for gate in &site.unwind_gates {
+        if let Some(word) = set.gates.get_mut(gate.index() / 64) {
+            *word |= 1 << (gate.index() % 64);
+        }
+    }
+    set
+}
+
+/// Rows of the globals for symbols that operands are relative to, plus one. No legal set names
+/// these rows: they only give an address.
+fn operand_symbols(
+    bound: &Bound,
+    sites: &Sites,
+    globals: &mut Vec<GlobalBinding>,
+) -> Result<BTreeMap<Location, u16>, Vec<Diagnostic>> {
+    let used: BTreeSet<&Location> = bound
+        .sites
+        .iter()
+        .filter_map(|entry| sites.site(entry.site).operand_symbol.as_ref())
+        .collect();
+    let mut rows = BTreeMap::new();
+    for location in used {
+        // The loader compares a name with the kernel's symbols: only one that starts here has one.
+        let symbol = if location.symbol_offset == 0 {
+            location.symbol.clone()
+        } else {
+            String::new()
+        };
+        globals.push(GlobalBinding {
+            image: location.image,
+            symbol,
+            location: location.clone(),
+            size: 0,
+        });
+        let Ok(row) = u16::try_from(globals.len()) else {
+            let message = "more than 65,535 globals and operand symbols";
+            return Err(vec![Diagnostic::error(Code::PolicyTooLarge, message)]);
+        };
+        rows.insert(location.clone(), row);
+    }
+    Ok(rows)
+}
+
 fn site_rows(
     bound: &Bound,
     sites: &Sites,
+    refers: &References,
 ) -> Result<(Vec<abi::Site>, Vec<Shape>), Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let mut rows = Vec::new();
     for entry in &bound.sites {
         let site = sites.site(entry.site);
-        let row = Shape::of(site).and_then(|shape| Ok((shape, site_row(site, entry)?)));
+        let row = Shape::of(site).and_then(|shape| Ok((shape, site_row(site, entry, refers)?)));
         match row {
             Ok(row) => rows.push(row),
             Err(why) => errors.push(impossible(site, why)),
@@ -150,7 +235,11 @@ fn impossible(site: &Site, why: &str) -> Diagnostic {
     }
 }
 
-fn site_row(site: &Site, entry: &BoundSite) -> Result<abi::Site, &'static str> {
+fn site_row(
+    site: &Site,
+    entry: &BoundSite,
+    refers: &References,
+) -> Result<abi::Site, &'static str> {
     let (length, size) = match site.length {
         Length::Constant(bytes) => (abi::LengthKind::Constant, bytes),
         Length::Register(Register::Cx, factor) => (abi::LengthKind::Cx, factor),
@@ -168,7 +257,9 @@ fn site_row(site: &Site, entry: &BoundSite) -> Result<abi::Site, &'static str> {
         flags: site_flags(site),
         insn_len: site.instruction_length,
         action: entry.action as u8,
-        pad: [0; 6],
+        symbol: refers.symbol(site),
+        gates: refers.gate_set(site),
+        pad: [0; 2],
     })
 }
 

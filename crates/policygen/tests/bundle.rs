@@ -3,15 +3,26 @@
 
 mod common;
 
-use std::{fs, process::Command};
+use std::{collections::BTreeMap, fs, process::Command};
 
 use otf_artifact::diagnostic::Code;
 use otf_bundle::{pack, unpack, verify};
-use otf_policygen::{compile, generate, inspect, inspect_bundle, new_key, parse, sign, to_yaml};
+use otf_policygen::{
+    Inputs, compile, generate, inspect, inspect_bundle, new_key, parse, sign, to_yaml,
+};
+
+fn inputs() -> Inputs {
+    Inputs {
+        release: "6.12.1-amd64".into(),
+        guard: b"\x7fELF guard".to_vec(),
+        hashes: BTreeMap::from([("sites".to_owned(), "ab".repeat(32))]),
+        policy_text: None,
+    }
+}
 
 fn packed() -> Vec<u8> {
     let sites = common::sites();
-    let (bundle, warnings) = compile(&generate(&sites), &sites, common::inputs()).unwrap();
+    let (bundle, warnings) = compile(&generate(&sites), &sites, inputs()).unwrap();
     assert_eq!(warnings, []);
     pack(&bundle).unwrap()
 }
@@ -77,12 +88,12 @@ fn the_bundle_keeps_the_policy_as_it_was_written() {
     let sites = common::sites();
     let text = format!("# mine\n{}", to_yaml(&generate(&sites)));
     let policy = parse(&text, "policy.yaml").unwrap();
-    let inputs = otf_policygen::Inputs {
+    let written = Inputs {
         policy_text: Some(text.clone()),
-        ..common::inputs()
+        ..inputs()
     };
-    let (edited, _) = compile(&policy, &sites, inputs).unwrap();
-    let (generated, _) = compile(&generate(&sites), &sites, common::inputs()).unwrap();
+    let (edited, _) = compile(&policy, &sites, written).unwrap();
+    let (generated, _) = compile(&generate(&sites), &sites, inputs()).unwrap();
     assert_eq!(edited.policy, text);
     assert_eq!(edited.object, generated.object);
 }
@@ -91,7 +102,7 @@ fn the_bundle_keeps_the_policy_as_it_was_written() {
 fn an_image_without_a_build_id_is_refused() {
     let mut sites = common::sites();
     sites.images[0].build_id.clear();
-    let errors = compile(&generate(&sites), &sites, common::inputs()).unwrap_err();
+    let errors = compile(&generate(&sites), &sites, inputs()).unwrap_err();
     assert_eq!(errors[0].code, Code::BadImage);
 }
 
@@ -112,7 +123,7 @@ fn figures() {
         "bulk_writes": 2,
         "probed": 6,
         "proven": 1,
-        "unwindable": 5,
+        "unwindable": 6,
         "wide": 2,
         "by_precision": {"instruction": 5, "line": 1, "function": 1, "compartment": 1},
         "allocation_sites": 6,
@@ -126,7 +137,7 @@ fn figures() {
     }
     assert_eq!(value["unprobable"][0]["reason"], "jump label");
     assert_eq!(value["unprobable"][0]["symbol"], "qfq_dequeue+0x40");
-    let (bundle, _) = compile(&generate(&sites), &sites, common::inputs()).unwrap();
+    let (bundle, _) = compile(&generate(&sites), &sites, inputs()).unwrap();
     let value = inspect_bundle(&bundle, 99);
     assert_eq!((&value["probed"], &value["wide"]), (&6.into(), &2.into()));
     assert_eq!(value["bundle_bytes"], 99);

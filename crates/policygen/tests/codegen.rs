@@ -50,7 +50,15 @@ fn library() -> Vec<u8> {
     let out = folder.path().join("tables.bc");
     let status = Command::new("clang-19")
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
-        .args(["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-Ibpf"])
+        .args([
+            "-target",
+            "bpf",
+            "-mcpu=v3",
+            "-O2",
+            "-g",
+            "-Ibpf",
+            "-ffile-compilation-dir=.",
+        ])
         .args([
             "-I/usr/include/x86_64-linux-gnu",
             "-emit-llvm",
@@ -136,7 +144,9 @@ fn tables() -> Tables {
         flags: 0x1f,
         insn_len: 7,
         action: 2,
-        pad: [0; 6],
+        symbol: (n % 7) as u16,
+        gates: (n % 3) as u16,
+        pad: [0; 2],
     };
     let place = |n: u64| abi::Place {
         offset: n,
@@ -170,6 +180,12 @@ fn tables() -> Tables {
                 pad: [0; 7]
             };
             4
+        ],
+        gate_sets: vec![
+            abi::GateSet {
+                gates: [6, 0, 1, 0]
+            };
+            2
         ],
         allocs: vec![abi::Alloc {
             size: 96,
@@ -279,7 +295,8 @@ fn rows_read_back() {
     for (n, row) in tables.global_rows.iter().enumerate() {
         assert_eq!(read(3, n).1[0], u64::from(*row));
     }
-    assert_eq!(read(6, 0).1[..6], [500, 3, 9, 3, 4, 1]);
+    same(&tables.gate_sets, 7, &read);
+    assert_eq!(read(6, 0).1[..7], [500, 3, 9, 3, 4, 1, 2]);
 }
 
 /// libbpf binds type information to one `.rodata`; the loader finds its constant by it.

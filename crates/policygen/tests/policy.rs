@@ -5,6 +5,7 @@ mod common;
 
 use otf_artifact::{
     abi::Action,
+    analysis::HeapPlace,
     diagnostic::{Code, Diagnostic},
 };
 use otf_policygen::{Policy, bind::bind, generate, parse, schema, to_yaml};
@@ -201,7 +202,7 @@ fn contradictions() {
             "L0",
             "allows nothing",
         ),
-        ("- id: L1", "- id: L0", "L0", "defined twice"),
+        ("- id: L1", "- id: L0", "", "defined twice"),
     ] {
         let found = errors(from, to);
         let error = found
@@ -288,6 +289,21 @@ fn a_person_overrides() {
     let limited = bound.sites.iter().filter(|s| s.action == Action::Audit);
     assert_eq!(limited.count(), 1);
     assert!(site.is_some());
+}
+
+#[test]
+fn a_place_to_the_end() {
+    let mut sites = common::sites();
+    sites.legal_sets[1].heap[0].size = HeapPlace::TO_END;
+    let text = to_yaml(&generate(&sites));
+    assert!(
+        text.contains("{type: struct qfq_class, size: end, object_min: 96,"),
+        "{text}"
+    );
+    let bound = bind(&parse(&text, "policy.yaml").unwrap(), &sites).unwrap();
+    assert_eq!(bound.legal_sets[1].set, sites.legal_sets[1]);
+    let error = one_error("size: 296, object_min", "size: ends, object_min", "size");
+    assert_eq!(error.code, Code::BadYaml);
 }
 
 #[test]

@@ -80,6 +80,14 @@ fn rows_of_sites() {
     assert_eq!(plain.action, abi::Action::Deny as u8);
     let held = row("qfq_schedule_agg", 0x30);
     assert_eq!(held.flags, abi::SITE_FRAME);
+    // It may unwind to gates 1 and 2 only.
+    assert_eq!((held.gates, plain.gates), (1, 0));
+    assert_eq!(
+        built.tables.gate_sets,
+        [abi::GateSet {
+            gates: [0b110, 0, 0, 0]
+        }]
+    );
     let rep = row("qfq_dequeue", 0x10);
     assert_eq!((rep.length, rep.size), (abi::LengthKind::Cx as u8, 8));
     let call = row("qfq_dequeue", 0x20);
@@ -91,6 +99,23 @@ fn rows_of_sites() {
     // the bit string and the per-CPU operand without a base are others.
     assert_eq!(built.tables.shapes.len(), 5);
     assert_eq!(rep.shape, call.shape);
+}
+
+#[test]
+fn a_symbol_in_an_operand_is_a_range_that_no_set_names() {
+    let mut sites = common::sites();
+    let symbol = common::location("table", 8);
+    sites.sites[0].operand_symbol = Some(symbol.clone());
+    sites.sites[1].operand_symbol = Some(symbol.clone());
+    let built = built(&sites);
+    let rows: Vec<_> = built.tables.sites.iter().map(|s| s.symbol).collect();
+    assert_eq!(rows, [2, 2, 0, 0, 0, 0]);
+    let global = &built.plan.globals[1];
+    assert_eq!(
+        (&global.location, global.symbol.as_str(), global.size),
+        (&symbol, "", 0)
+    );
+    assert_eq!(built.tables.global_rows, [0]);
 }
 
 #[test]
@@ -269,6 +294,7 @@ fn more_allocation_calls_than_bits_lose_provenance_not_permission() {
         sites.analysis.allocation_sites.push(site);
         let mut probe = sites.allocation_probes[0].clone();
         probe.allocation = ids[n as usize];
+        probe.size = Some(96);
         probe.after.offset = 0x10_0000 + u64::from(n);
         probe.call.offset = 0x10_0000 + u64::from(n);
         sites.allocation_probes.push(probe);
@@ -313,7 +339,7 @@ fn the_checker_sees_broken_tables() {
         &|b| b.tables.sites[0].legal = 99,
         &|b| b.tables.sites[0].shape = 99,
         &|b| b.tables.sites[0].insn_len = 0,
-        &|b| drop(b.tables.sites.pop()),
+        &|b| b.tables.sites.truncate(1),
         &|b| b.tables.legals[0].places = 99,
         &|b| b.tables.legals[0] = abi::Legal::default(),
         &|b| b.tables.places[0].cache = 7,

@@ -29,7 +29,7 @@ static __always_inline struct result *result(void)
 	return bpf_map_lookup_elem(&results, &zero);
 }
 
-enum { SITE, LEGAL, PLACE, GLOBAL, GATE, ALLOC, COUNTS };
+enum { SITE, LEGAL, PLACE, GLOBAL, GATE, ALLOC, COUNTS, GATE_SET };
 
 SEC("syscall")
 int address(struct request *r)
@@ -64,6 +64,7 @@ int row(struct request *r)
 	case PLACE: READ(otf_places, otf_nplaces); break;
 	case GATE: READ(otf_gates, otf_ngates); break;
 	case ALLOC: READ(otf_allocs, otf_nallocs); break;
+	case GATE_SET: READ(otf_gate_sets, otf_ngate_sets); break;
 	case GLOBAL:
 		if (row >= otf_nglobal_rows)
 			return -1;
@@ -76,6 +77,7 @@ int row(struct request *r)
 		out->word[3] = otf_nglobal_rows;
 		out->word[4] = otf_ngates;
 		out->word[5] = otf_nallocs;
+		out->word[6] = otf_ngate_sets;
 		break;
 	default:
 		return -2;

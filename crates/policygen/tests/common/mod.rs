@@ -1,7 +1,4 @@
 //! A small compartment with one thing of each kind.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
-use std::collections::BTreeMap;
 
 use otf_artifact::{
     FORMAT_VERSION,
@@ -16,7 +13,6 @@ use otf_artifact::{
         Register, Site, SiteImage, SiteKind, Sites, TextSection, Untracked, Unwind,
     },
 };
-use otf_policygen::Inputs;
 
 pub const FILE: &str = "net/sched/sch_qfq.c";
 const MODULE: ImageId = ImageId(0);
@@ -151,6 +147,7 @@ pub fn site(symbol: &str, offset: u64, legal: u32) -> Site {
             per_cpu: false,
             bit_index: None,
         },
+        operand_symbol: None,
         length: Length::Constant(8),
         callee: None,
         chain: vec![Frame {
@@ -164,6 +161,7 @@ pub fn site(symbol: &str, offset: u64, legal: u32) -> Site {
         coverage: Coverage::Probe,
         frame_size: Some(64),
         unwind: Unwind::Safe,
+        unwind_gates: vec![],
     }
 }
 
@@ -202,6 +200,7 @@ fn machine_sites() -> Vec<Site> {
             kind: SiteKind::BitString,
             operand: bits,
             unwind: Unwind::Held("spin_lock".into()),
+            unwind_gates: vec![GateId(1), GateId(2)],
             ..site("qfq_schedule_agg", 0x30, 1)
         },
         Site {
@@ -289,10 +288,19 @@ fn analysis() -> Analysis {
 }
 
 pub fn sites() -> Sites {
-    let probe = |id: u32, symbol: &str, offset: u64| AllocationProbe {
-        allocation: AllocationSiteId(id),
-        call: location(symbol, offset),
-        after: location(symbol, offset + 5),
+    let probe = |id: u32, symbol: &str, offset: u64| {
+        let allocation = &analysis().allocation_sites[id as usize];
+        AllocationProbe {
+            allocation: AllocationSiteId(id),
+            call: location(symbol, offset),
+            after: location(symbol, offset + 5),
+            callee: allocation.callee.clone(),
+            size: allocation.size,
+            size_argument: allocation.size_argument,
+            count_argument: allocation.count_argument,
+            is_order: allocation.family == Family::Pages,
+            returns_page: allocation.family == Family::Pages,
+        }
     };
     let image = |name: &str, text: bool| SiteImage {
         name: name.into(),
@@ -349,15 +357,5 @@ pub fn sites() -> Sites {
         global_symbols: vec![global],
         diagnostics: vec![],
         analysis: analysis(),
-    }
-}
-
-#[expect(dead_code, reason = "not every test makes a bundle")]
-pub fn inputs() -> Inputs {
-    Inputs {
-        release: "6.12.1-amd64".into(),
-        guard: b"\x7fELF guard".to_vec(),
-        hashes: BTreeMap::from([("sites".to_owned(), "ab".repeat(32))]),
-        policy_text: None,
     }
 }
