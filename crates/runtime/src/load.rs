@@ -11,7 +11,11 @@ use crate::ability;
 use crate::attach;
 use crate::bind::{self, Binding};
 use crate::guard;
-use crate::host::{Host, sysctl};
+use crate::host::{
+    Host,
+    expedite::{self, Expedited},
+    sysctl,
+};
 use crate::meta::{Changes, Meta};
 use crate::object;
 use crate::pins::{Folder, Pins};
@@ -132,7 +136,7 @@ impl Prepared<'_> {
         staging.create()?;
         let changes = self.changes(pins, host)?;
         // First of all, so that whoever cleans up after a killed load knows what to restore.
-        self.meta(changes).pin(staging)?;
+        self.meta(changes, expedite::current(host)).pin(staging)?;
         if self.action == Action::Deny {
             if sysctl::get(host, sysctl::OPTIMIZATION).is_some() {
                 sysctl::set(host, sysctl::OPTIMIZATION, "0")?;
@@ -143,6 +147,7 @@ impl Prepared<'_> {
         object::fill(&object, &bundle.plan, &self.binding, host)?;
         object::pin(&object, &staging.maps(), &staging.programs())?;
         let links = staging.links();
+        let _expedited = Expedited::new(host);
         attach::attach(&object, &self.binding.probes, self.pmu, &links, progress)?;
         object::arm(&object, self.action)
     }
@@ -164,7 +169,7 @@ impl Prepared<'_> {
         })
     }
 
-    fn meta(&self, changes: Changes) -> Meta {
+    fn meta(&self, changes: Changes, expedited_before: Option<String>) -> Meta {
         let bundle = &self.verified.bundle;
         Meta {
             version: FORMAT_VERSION,
@@ -173,6 +178,7 @@ impl Prepared<'_> {
             action: self.action,
             loaded: sys::clocks().0 / 1_000_000_000,
             changes,
+            expedited_before,
             bases: self.binding.bases.clone(),
             manifest: bundle.manifest.clone(),
             plan: bundle.plan.clone(),

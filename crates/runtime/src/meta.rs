@@ -34,6 +34,8 @@ pub struct Meta {
     pub loaded: u64,
     /// What the load has changed outside its own folder.
     pub changes: Changes,
+    /// `/sys/kernel/rcu_expedited` before the load, for whoever cleans up after it was killed.
+    pub expedited_before: Option<String>,
     /// Section bases at load, by `IMAGE SECTION`.
     pub bases: BTreeMap<String, u64>,
     /// Of the bundle.

@@ -196,6 +196,7 @@ pub fn meta() -> Meta {
         action: Action::Deny,
         loaded: 1,
         changes: Changes::default(),
+        expedited_before: None,
         bases: BTreeMap::from([("sch_qfq .text".into(), MODULE_TEXT)]),
         manifest: bundle.manifest,
         plan: bundle.plan,

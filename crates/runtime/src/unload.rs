@@ -3,7 +3,11 @@
 use otf_artifact::{abi::Action, diagnostic::Diagnostic};
 
 use crate::guard;
-use crate::host::{Host, sysctl};
+use crate::host::{
+    Host,
+    expedite::{self, Expedited},
+    sysctl,
+};
 use crate::meta::{Changes, Meta};
 use crate::pins::{Folder, Pins};
 
@@ -24,6 +28,11 @@ pub fn unload(
 pub fn clean(pins: &Pins, host: &Host) -> Result<usize, Diagnostic> {
     let leftovers = pins.leftovers()?;
     for folder in &leftovers {
+        if folder.meta().exists()
+            && let Some(before) = Meta::read(folder)?.expedited_before
+        {
+            expedite::restore(host, &before);
+        }
         discard(folder, pins, host, &mut |_, _| ())?;
     }
     Ok(leftovers.len())
@@ -42,7 +51,10 @@ pub fn discard(
     } else {
         None
     };
-    folder.detach(progress)?;
+    {
+        let _expedited = Expedited::new(host);
+        folder.detach(progress)?;
+    }
     if let Some(meta) = changes
         && !another_denies(pins)?
     {

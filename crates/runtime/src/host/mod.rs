@@ -1,5 +1,6 @@
 //! Facts about the machine, read below two roots so that tests (and snapshots of other machines) can stand in.
 
+pub mod expedite;
 pub mod kallsyms;
 pub mod kprobes;
 pub mod notes;
