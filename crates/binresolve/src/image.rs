@@ -180,7 +180,7 @@ impl<'d> Image<'d> {
         // Few symbols overlap: a short look back finds the one that covers the address.
         let near = self.symbols[..end].iter().rev().take(64);
         near.filter(|s| s.function || s.variable)
-            .find(|s| address < s.address + s.size.max(1))
+            .find(|s| address - s.address < s.size.max(1))
     }
 
     /// The place of an address as artifacts name it.

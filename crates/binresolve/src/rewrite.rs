@@ -70,7 +70,8 @@ impl<'i> Rewrites<'i> {
         let mut template = None;
         for alternative in &self.tables.alternatives {
             if inside(alternative.replacement) {
-                let home = alternative.original.0 + (address - alternative.replacement.0);
+                let distance = address - alternative.replacement.0;
+                let home = alternative.original.0.wrapping_add(distance);
                 let checked = self
                     .code
                     .row(home)
@@ -107,7 +108,8 @@ impl<'i> Rewrites<'i> {
         let mut length = instruction.len() as u64;
         for alternative in alternatives {
             let (start, end) = alternative.original;
-            let twin = self.code.row(alternative.replacement.0 + (address - start));
+            let twin = alternative.replacement.0.wrapping_add(address - start);
+            let twin = self.code.row(twin);
             let twin = twin.filter(|twin| {
                 self.code.all[*twin].ip() < alternative.replacement.1
                     && self.effects(*twin) == self.effects(row)

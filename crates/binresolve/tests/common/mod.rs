@@ -161,7 +161,7 @@ pub fn att_writes_memory(instruction: &str) -> bool {
     let reads_only = [
         "nop", "lea", "test", "push", "call", "jmp", "prefetch", "clflush", "clwb", "cldemote", "mul",
         "imul", "div", "idiv", "lgdt", "lidt", "lldt", "ltr", "lmsw", "ver", "invl", "invp", "ldmxcsr",
-        "fxrstor", "xrstor", "fld", "fild", "fadd", "fsub", "fmul", "fdiv", "fcom", "vmptrld", "out",
+        "fxrstor", "xrstor", "fld", "fild", "fadd", "fsub", "fmul", "fdiv", "fcom", "vmptrld", "vmclear", "vmxon", "out",
         "ptwrite", "scas", "lods", "cmps", "mulx", "ret", "ud", "j",
     ];
     let compares = mnemonic.starts_with("cmp") && !mnemonic.starts_with("cmpxchg");
