@@ -23,6 +23,8 @@ use crate::{
 
 /// File name inside a product.
 const FILE: &str = "unit.bc";
+/// Raised when a change of this file changes the bitcode, so that cached products are not taken.
+const RECIPE: &[u8] = b"bitcode 1";
 
 /// Everything that decides what bitcode looks like, but for the file itself.
 pub struct Compiler<'a> {
@@ -89,6 +91,7 @@ impl Compiler<'_> {
         };
         let templates = self.templates(unit);
         let mut parts: Vec<&[u8]> = vec![
+            RECIPE,
             version,
             unit.source.as_bytes(),
             unit.image.as_bytes(),

@@ -19,6 +19,8 @@ use crate::{
 
 /// Where the guard's source and Kbuild file are, relative to the root.
 const GUARD: &str = "crates/runtime/guard";
+/// Raised when a change of this file or of `kbuild` changes the products, so that cached ones are not taken.
+const RECIPE: &[u8] = b"modules 1";
 /// Module name of the guard.
 pub const GUARD_MODULE: &str = "otf_guard";
 
@@ -67,6 +69,7 @@ impl Builder<'_> {
             .transpose()?;
         let files = overlay.files.as_ref().map(|f| folder.join(&f.value));
         let mut parts = vec![
+            RECIPE.to_owned(),
             self.headers.key.clone().into_bytes(),
             source_key.to_owned().into_bytes(),
             patch.clone().unwrap_or_default().into_bytes(),
@@ -136,7 +139,7 @@ impl Builder<'_> {
     /// Builds the guard: a product with `otf_guard.ko`, which has BTF, for its kfuncs.
     pub fn guard(&self) -> Result<String, Diagnostic> {
         let source = self.root.join(GUARD);
-        let mut parts = vec![self.headers.key.clone().into_bytes()];
+        let mut parts = vec![RECIPE.to_owned(), self.headers.key.clone().into_bytes()];
         parts.extend(contents(&source)?);
         let product = format!("guard/{}", key(parts));
         self.cache.product(&product, |work| {
@@ -169,7 +172,7 @@ impl Builder<'_> {
 
     /// Builds the oracles of an overlay: a product with one `.ko` each.
     pub fn oracles(&self, names: &BTreeSet<String>) -> Result<String, Diagnostic> {
-        let mut parts = vec![self.headers.key.clone().into_bytes()];
+        let mut parts = vec![RECIPE.to_owned(), self.headers.key.clone().into_bytes()];
         for name in names {
             parts.push(name.clone().into_bytes());
             parts.push(read(&inputs::oracle_source(self.root, self.kernel, name))?);

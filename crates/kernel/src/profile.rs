@@ -24,6 +24,10 @@ pub struct Profile {
     /// What a gate returns when it refuses, by `OPS_TYPE.FIELD`, where the return type does not say it.
     #[serde(default)]
     pub refusals: BTreeMap<String, Refusal>,
+    /// Types of headers (`struct Qdisc`) of which `scope` holds every allocation and every variable:
+    /// writes through them are confined to these. A wrong entry breaks a healthy kernel.
+    #[serde(default)]
+    pub complete: Vec<String>,
 }
 
 /// Packages of a distribution. In names, `{release}` stands for `uname -r` and `{base}` for that

@@ -3,7 +3,10 @@
 //! Uses the cache that the commands use (`$OTF_CACHE`, by default `~/.cache/otf`): on a fresh machine
 //! this fetches about 1.3 GB. `OTF_TEST_PACKAGES=0` leaves it out, for machines without an archive.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it must be"
+)]
 
 use std::{
     env, fs,
