@@ -119,7 +119,7 @@ fn check_places(tables: &Tables, plan: &Plan, broken: &mut Broken) {
         let bits = (0..64 * abi::ALLOC_WORDS)
             .filter(|bit| place.allocations[bit / 64] >> (bit % 64) & 1 == 1);
         broken.unless(
-            bits.last().is_none_or(|last| last < tables.allocs.len()),
+            bits.max().is_none_or(|last| last < tables.allocs.len()),
             || format!("place row {row} names an allocation row beyond the last"),
         );
     }

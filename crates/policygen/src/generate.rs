@@ -85,7 +85,7 @@ fn unchecked(sites: &Sites, names: &AllNames) -> Vec<String> {
 }
 
 fn allocation_note(site: &AllocationSite, sites: &Sites, id: AllocationSiteId) -> String {
-    let size = site
+    let bytes = site
         .size
         .map_or("variable size".to_owned(), |size| format!("{size} bytes"));
     let types = site
@@ -103,7 +103,7 @@ fn allocation_note(site: &AllocationSite, sites: &Sites, id: AllocationSiteId) -
     } else {
         types.join(", ")
     };
-    format!("{size}, {types}{untracked}")
+    format!("{bytes}, {types}{untracked}")
 }
 
 #[derive(Default)]

@@ -17,9 +17,9 @@ pub struct Names {
 impl Names {
     /// Takes for each row the first candidate that no other row has in the same position; the
     /// last candidates get a number where even they collide.
-    fn new<const N: usize>(candidates: Vec<[String; N]>) -> Self {
+    fn new<const N: usize>(candidates: &[[String; N]]) -> Self {
         let mut uses: [BTreeMap<&str, usize>; N] = std::array::from_fn(|_| BTreeMap::new());
-        for row in &candidates {
+        for row in candidates {
             for (count, name) in uses.iter_mut().zip(row) {
                 *count.entry(name).or_default() += 1;
             }
@@ -63,7 +63,7 @@ pub fn types(analysis: &Analysis) -> Names {
     let candidates = |t: &otf_artifact::analysis::ObjectType| {
         [t.name.clone(), format!("{} of {}", t.name, t.file)]
     };
-    Names::new(analysis.types.iter().map(candidates).collect())
+    Names::new(&analysis.types.iter().map(candidates).collect::<Vec<_>>())
 }
 
 /// `IMAGE:SYMBOL`, with ` of FILE` where an image has two such symbols.
@@ -72,7 +72,7 @@ pub fn globals(analysis: &Analysis) -> Names {
         let short = format!("{}:{}", g.image, g.symbol);
         [short.clone(), format!("{short} of {}", g.file)]
     };
-    Names::new(analysis.globals.iter().map(candidates).collect())
+    Names::new(&analysis.globals.iter().map(candidates).collect::<Vec<_>>())
 }
 
 /// `FILE:LINE:COLUMN`, with function and callee where several calls stand there.
@@ -83,7 +83,13 @@ pub fn allocations(analysis: &Analysis) -> Names {
         let full = format!("{in_function} of {} by {}", a.image, a.callee);
         [place, in_function, full]
     };
-    Names::new(analysis.allocation_sites.iter().map(candidates).collect())
+    Names::new(
+        &analysis
+            .allocation_sites
+            .iter()
+            .map(candidates)
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// `IMAGE SYMBOL+0xOFFSET`, or `IMAGE SECTION+0xOFFSET` where two functions have the same name.
@@ -101,7 +107,7 @@ pub fn sites(sites: &Sites) -> Names {
             format!("{image} {}+{:#x}", s.location.section, s.location.offset),
         ]
     };
-    Names::new(sites.sites.iter().map(candidates).collect())
+    Names::new(&sites.sites.iter().map(candidates).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -111,7 +117,7 @@ mod tests {
     #[test]
     fn names_are_short_where_unique_and_always_distinct() {
         let row = |a: &str, b: &str| [a.to_owned(), b.to_owned()];
-        let names = Names::new(vec![
+        let names = Names::new(&[
             row("a", "a of x"),
             row("b", "b of x"),
             row("a", "a of y"),

@@ -133,7 +133,7 @@ impl Provenance {
 
 /// A machine call and what it allocates.
 struct Call<'a> {
-    call: &'a Location,
+    at: &'a Location,
     after: &'a Location,
     row: AllocationRow,
 }
@@ -147,11 +147,11 @@ fn calls(sites: &Sites) -> Vec<Call<'_>> {
     places
         .into_iter()
         .filter_map(|(after, probes)| {
-            let call = &probes.first()?.call;
+            let at = &probes.first()?.call;
             let members = probes.iter().map(|p| p.allocation).collect();
             let row = alloc_row(&probes);
             Some(Call {
-                call,
+                at,
                 after,
                 row: AllocationRow { members, row },
             })
@@ -175,7 +175,7 @@ fn probes(calls: &[Call<'_>], rows: &[AllocationRow]) -> Vec<Probe> {
         returns.push(probe(Program::AllocationReturn, call.after));
         let alloc = call.row.row;
         if alloc.size == 0 && alloc.size_arg != NO_ARGUMENT {
-            probes.push(probe(Program::AllocationCall, call.call));
+            probes.push(probe(Program::AllocationCall, call.at));
         }
     }
     probes.append(&mut returns);

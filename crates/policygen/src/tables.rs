@@ -240,7 +240,7 @@ fn site_row(
     entry: &BoundSite,
     refers: &References,
 ) -> Result<abi::Site, &'static str> {
-    let (length, size) = match site.length {
+    let (length, factor) = match site.length {
         Length::Constant(bytes) => (abi::LengthKind::Constant, bytes),
         Length::Register(Register::Cx, factor) => (abi::LengthKind::Cx, factor),
         Length::Register(Register::Dx, factor) => (abi::LengthKind::Dx, factor),
@@ -250,7 +250,7 @@ fn site_row(
     Ok(abi::Site {
         displacement: site.operand.displacement,
         legal: entry.legal as u32,
-        size,
+        size: factor,
         frame_size: site.frame_size.unwrap_or(0),
         shape: 0,
         length: length as u8,

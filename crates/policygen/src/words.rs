@@ -1,5 +1,7 @@
 //! A legal set in words, for events and reports.
 
+use std::fmt::Write as _;
+
 use otf_artifact::{
     analysis::{Analysis, HeapPlace, LegalSet, StackRule},
     ids::ObjectTypeId,
@@ -60,9 +62,10 @@ fn place(place: &HeapPlace, analysis: &Analysis) -> String {
         place.offset
     );
     for (dimension, variable) in place.dimensions.iter().zip(["i", "j"]) {
-        text.push_str(&format!(" + {} {variable}", dimension.stride));
+        // Writing to a String cannot fail.
+        let _ = write!(text, " + {} {variable}", dimension.stride);
         if dimension.count > 0 {
-            text.push_str(&format!(" ({variable} < {})", dimension.count));
+            let _ = write!(text, " ({variable} < {})", dimension.count);
         }
     }
     text

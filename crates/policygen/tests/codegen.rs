@@ -115,7 +115,7 @@ fn shapes() -> Vec<Shape> {
 }
 
 /// The manual's words, in 128 bits.
-fn expected(shape: &Shape, regs: &[u64; REGS]) -> u64 {
+fn expected(shape: Shape, regs: &[u64; REGS]) -> u64 {
     let value = |r: Register| regs[slot(r)];
     let mut address = i128::from(shape.base.map_or(0, value));
     if let Some((index, scale)) = shape.index {
@@ -255,12 +255,28 @@ fn effective_addresses_of_every_shape() {
         .run(&registers, |values| {
             let regs: [u64; REGS] = values.try_into().unwrap();
             for (row, shape) in tables.shapes.iter().enumerate() {
-                prop_assert_eq!(address(row, &regs), expected(shape, &regs), "{:?}", shape);
+                prop_assert_eq!(address(row, &regs), expected(*shape, &regs), "{:?}", shape);
             }
             Ok(())
         })
         .unwrap();
     assert_eq!(address(tables.shapes.len(), &[1; REGS]), 0);
+}
+
+/// Each row reads back word by word, and the one after the last is refused.
+fn same<R: Row + Copy>(rows: &[R], kind: u64, read: &dyn Fn(u64, usize) -> (i32, Vec<u64>)) {
+    for (n, row) in rows.iter().enumerate() {
+        let bytes = encode(&[*row]);
+        let words = bytes
+            .chunks_exact(8)
+            .map(|w| u64::from_le_bytes(w.try_into().unwrap()));
+        let (code, found) = read(kind, n);
+        assert_eq!(
+            (code, &found[..bytes.len() / 8]),
+            (0, &words.collect::<Vec<_>>()[..])
+        );
+    }
+    assert_eq!(read(kind, rows.len()).0, -1);
 }
 
 #[test]
@@ -273,20 +289,6 @@ fn rows_read_back() {
         context[REGS + 2] = kind;
         loaded.run("row", context)
     };
-    fn same<R: Row + Copy>(rows: &[R], kind: u64, read: &dyn Fn(u64, usize) -> (i32, Vec<u64>)) {
-        for (n, row) in rows.iter().enumerate() {
-            let bytes = encode(&[*row]);
-            let words = bytes
-                .chunks_exact(8)
-                .map(|w| u64::from_le_bytes(w.try_into().unwrap()));
-            let (code, found) = read(kind, n);
-            assert_eq!(
-                (code, &found[..bytes.len() / 8]),
-                (0, &words.collect::<Vec<_>>()[..])
-            );
-        }
-        assert_eq!(read(kind, rows.len()).0, -1);
-    }
     same(&tables.sites, 0, &read);
     same(&tables.legals, 1, &read);
     same(&tables.places, 2, &read);

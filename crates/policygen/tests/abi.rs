@@ -1,0 +1,166 @@
+//! `artifact::abi` and `otf_abi.h` say the same: clang checks what Rust asserts.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::{fmt::Write as _, mem::offset_of, process::Command};
+
+use otf_artifact::{
+    abi::{self, Action, Class, Counter, Done, LengthKind, Phase, Reason},
+    analysis::StackRule,
+};
+
+macro_rules! layouts {
+    ($out:ident; $($rust:ident = $c:literal { $($field:ident $(as $other:literal)?),* })*) => {$(
+        writeln!(
+            $out,
+            "_Static_assert(sizeof(struct {}) == {}, \"{}\");",
+            $c, size_of::<abi::$rust>(), $c,
+        ).unwrap();
+        $(
+            let name = [stringify!($field) $(, $other)?];
+            let name = name[name.len() - 1];
+            writeln!(
+                $out,
+                "_Static_assert(__builtin_offsetof(struct {}, {name}) == {}, \"{} {name}\");",
+                $c, offset_of!(abi::$rust, $field), $c,
+            ).unwrap();
+        )*
+    )*};
+}
+
+fn structs(out: &mut String) {
+    layouts! { out;
+        Site = "otf_site" {
+            displacement, legal, size, frame_size, shape, length, flags, insn_len, action, symbol,
+            gates, pad
+        }
+        GateSet = "otf_gate_set" { gates }
+        Legal = "otf_legal" { first_place, places, first_global, globals, stack, flags, pad }
+        Place = "otf_place" {
+            offset, stride, count, size, object_min, object_max, allocations, cache, pad
+        }
+        Gate = "otf_gate" { refusal, instance, pad }
+        Alloc = "otf_alloc" { size, size_arg, count_arg, is_order, pad }
+        Range = "otf_range" { start, end }
+        State = "otf_state" {
+            phase, action, page_offset, vmemmap, vmalloc_start, vmalloc_end, kernel_map, texts, pad,
+            text
+        }
+        Quarantine = "otf_quarantine" { object, time, refused, site, gate }
+        Event = "otf_event" {
+            time, address, length, object, object_size, instance, ip, site, gate, alloc, pid, tid,
+            cpu, class, reason, done, phase, in_interrupt, pad, comm, cache
+        }
+        SiteCount = "otf_site_count" { hits, violations, unknown }
+        Cache = "otf_cache" { address, size, object_size, name, unique }
+    }
+}
+
+/// Rust's `FooBar` is C's `OTF_<prefix>FOO_BAR`.
+fn constants(out: &mut String) {
+    let mut same = |name: String, value: u64| {
+        writeln!(out, "_Static_assert({name} == {value}ULL, \"{name}\");").unwrap();
+    };
+    for (name, value) in [
+        ("MAX_PLACES", abi::MAX_PLACES as u64),
+        ("MAX_GLOBALS", abi::MAX_GLOBALS as u64),
+        ("MAX_FRAMES", abi::MAX_FRAMES as u64),
+        ("MAX_TEXTS", abi::MAX_TEXTS as u64),
+        ("ALLOC_WORDS", abi::ALLOC_WORDS as u64),
+        ("GATE_WORDS", abi::GATE_WORDS as u64),
+        ("NO_INSTANCE", abi::NO_INSTANCE.into()),
+        ("CACHE_GENERAL", abi::CACHE_GENERAL.into()),
+        ("CACHE_ANY", abi::CACHE_ANY.into()),
+        ("CACHE_NONE", abi::CACHE_NONE.into()),
+        ("SITE_UNWIND", abi::SITE_UNWIND.into()),
+        ("SITE_PERCPU", abi::SITE_PERCPU.into()),
+        ("SITE_RETURNS_DI", abi::SITE_RETURNS_DI.into()),
+        ("SITE_RETURNS_LENGTH", abi::SITE_RETURNS_LENGTH.into()),
+        ("SITE_FRAME", abi::SITE_FRAME.into()),
+        ("LEGAL_ANY_HEAP", abi::LEGAL_ANY_HEAP.into()),
+        ("LEGAL_ANY_GLOBAL", abi::LEGAL_ANY_GLOBAL.into()),
+        ("LEGAL_PERCPU", abi::LEGAL_PERCPU.into()),
+        ("LEGAL_USER", abi::LEGAL_USER.into()),
+        ("COUNT_MAX", Counter::ALL.len() as u64),
+    ] {
+        same(format!("OTF_{name}"), value);
+    }
+    let mut words = |prefix: &str, names: Vec<String>| {
+        for (value, name) in names.iter().enumerate() {
+            same(format!("OTF_{prefix}{}", snake(name)), value as u64);
+        }
+    };
+    words("", Action::ALL.iter().map(|v| format!("{v:?}")).collect());
+    words("", Phase::ALL.iter().map(|v| format!("{v:?}")).collect());
+    words(
+        "LENGTH_",
+        LengthKind::ALL.iter().map(|v| format!("{v:?}")).collect(),
+    );
+    words(
+        "CLASS_",
+        Class::ALL.iter().map(|v| format!("{v:?}")).collect(),
+    );
+    words("", Reason::ALL.iter().map(|v| format!("{v:?}")).collect());
+    words(
+        "DONE_",
+        Done::ALL.iter().map(|v| format!("{v:?}")).collect(),
+    );
+    words(
+        "COUNT_",
+        Counter::ALL.iter().map(|v| format!("{v:?}")).collect(),
+    );
+    let stacks = [
+        StackRule::None,
+        StackRule::Own,
+        StackRule::Compartment,
+        StackRule::Any,
+    ];
+    for (value, rule) in stacks.iter().enumerate() {
+        assert_eq!(*rule as usize, value);
+    }
+    words("STACK_", stacks.iter().map(|v| format!("{v:?}")).collect());
+}
+
+fn snake(name: &str) -> String {
+    let mut text = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !text.is_empty() {
+            text.push('_');
+        }
+        text.push(c.to_ascii_uppercase());
+    }
+    text.replace("PER_CPU", "PERCPU")
+}
+
+fn compiles(source: &str) -> (bool, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("abi.c");
+    std::fs::write(&file, source).unwrap();
+    let output = Command::new("clang-19")
+        .args([
+            "-target",
+            "bpf",
+            "-fsyntax-only",
+            "-I/usr/include/x86_64-linux-gnu",
+            "-Ibpf",
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .arg(&file)
+        .output()
+        .unwrap();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+#[test]
+fn layouts_and_constants_are_those_of_the_header() {
+    let mut source = String::from("#include <linux/types.h>\n#include \"otf_abi.h\"\n");
+    structs(&mut source);
+    constants(&mut source);
+    let (ok, words) = compiles(&source);
+    assert!(ok, "{words}");
+    // The test can fail: one wrong number is refused.
+    source.push_str("_Static_assert(sizeof(struct otf_site) == 1, \"\");\n");
+    assert!(!compiles(&source).0);
+}
