@@ -63,7 +63,11 @@ impl Allocations {
                     .iter()
                     .any(|site| site.image == image.name && site.file == file)
             };
-            if !analysis.allocation_sites.iter().any(|s| s.image == image.name) {
+            if !analysis
+                .allocation_sites
+                .iter()
+                .any(|s| s.image == image.name)
+            {
                 continue;
             }
             // Of a large image only the files that hold the calls are read.
@@ -88,7 +92,12 @@ impl Allocations {
         }
         let key = |probe: &AllocationProbe| {
             let call = &probe.call;
-            (call.image, call.section.clone(), call.offset, probe.allocation)
+            (
+                call.image,
+                call.section.clone(),
+                call.offset,
+                probe.allocation,
+            )
         };
         result.probes.sort_by_key(key);
         result.untracked.sort_by_key(|u| u.allocation);
@@ -146,20 +155,17 @@ impl Allocations {
         }
     }
 
-    fn probe(
-        &mut self,
-        row: usize,
-        site: &AllocationSite,
-        image: &Image<'_>,
-        call: &MachineCall,
-    ) {
+    fn probe(&mut self, row: usize, site: &AllocationSite, image: &Image<'_>, call: &MachineCall) {
         let call_at = image.location(call.address);
         let place = format!("{}+{:#x}", call_at.symbol, call_at.symbol_offset);
         if call.tail {
             return self.give_up(row, format!("tail call at {place}: nothing follows it"));
         }
         if let Some(refusal) = &call.refusal {
-            return self.give_up(row, format!("the call at {place} cannot be probed: {refusal}"));
+            return self.give_up(
+                row,
+                format!("the call at {place} cannot be probed: {refusal}"),
+            );
         }
         let machine = call.allocator;
         let from_site = machine.is_none();

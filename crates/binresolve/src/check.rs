@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 
 use otf_artifact::{
     diagnostic::{Code, Diagnostic},
+    ids::AllocationSiteId,
     sites::{Coverage, Length, Location, Site, SiteKind, Sites},
 };
 
@@ -37,7 +38,8 @@ struct Broken(Vec<Diagnostic>);
 impl Broken {
     fn unless(&mut self, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
-            self.0.push(Diagnostic::error(Code::InvariantBroken, what()));
+            self.0
+                .push(Diagnostic::error(Code::InvariantBroken, what()));
         }
     }
 }
@@ -81,16 +83,21 @@ fn legal_sets(sites: &Sites, broken: &mut Broken) {
                 .iter()
                 .flat_map(|p| &p.allocation_sites)
                 .all(|a| a.index() < analysis.allocation_sites.len());
-        broken.unless(holds, || format!("legal set {row} names a row that does not exist"));
+        broken.unless(holds, || {
+            format!("legal set {row} names a row that does not exist")
+        });
     }
 }
 
 fn check_site(sites: &Sites, row: usize, site: &Site, broken: &mut Broken) {
     let place = || format!("site {row} ({})", site.text);
-    broken.unless(in_text(sites, &site.location, site.instruction_length), || {
-        format!("{} lies outside the text of its image", place())
+    broken.unless(
+        in_text(sites, &site.location, site.instruction_length),
+        || format!("{} lies outside the text of its image", place()),
+    );
+    broken.unless(!site.chain.is_empty(), || {
+        format!("{} has no frame", place())
     });
-    broken.unless(!site.chain.is_empty(), || format!("{} has no frame", place()));
     let legal = sites.legal_sets.get(site.legal.index());
     broken.unless(legal.is_some_and(|set| !is_empty(set)), || {
         format!("{} has no legal set, or an empty one", place())
@@ -109,7 +116,12 @@ fn check_site(sites: &Sites, row: usize, site: &Site, broken: &mut Broken) {
     broken.unless(
         site.operand.bit_index.is_some() == (site.kind == SiteKind::BitString)
             || matches!(site.coverage, Coverage::Unprobable(_)),
-        || format!("{}: a bit string has an index, nothing else has one", place()),
+        || {
+            format!(
+                "{}: a bit string has an index, nothing else has one",
+                place()
+            )
+        },
     );
 }
 
@@ -124,7 +136,13 @@ fn in_text(sites: &Sites, location: &Location, length: u8) -> bool {
 }
 
 fn order(sites: &Sites, broken: &mut Broken) {
-    let key = |s: &Site| (s.location.image, s.location.section.clone(), s.location.offset);
+    let key = |s: &Site| {
+        (
+            s.location.image,
+            s.location.section.clone(),
+            s.location.offset,
+        )
+    };
     for pair in sites.sites.windows(2) {
         let sorted = key(&pair[0]) <= key(&pair[1]);
         let repeated = key(&pair[0]) == key(&pair[1]) && pair[0].operand == pair[1].operand;
@@ -138,7 +156,10 @@ fn rest(sites: &Sites, broken: &mut Broken) {
     let allocations = sites.analysis.allocation_sites.len();
     let probed = sites.allocation_probes.iter().map(|p| p.allocation);
     let untracked = sites.untracked_allocations.iter().map(|u| u.allocation);
-    let covered: BTreeSet<usize> = probed.chain(untracked).map(|a| a.index()).collect();
+    let covered: BTreeSet<usize> = probed
+        .chain(untracked)
+        .map(AllocationSiteId::index)
+        .collect();
     broken.unless(covered.iter().copied().eq(0..allocations), || {
         "an allocation site has neither a probe nor a reason, or does not exist".into()
     });

@@ -48,8 +48,11 @@ pub fn bind(
                 "the gate {} has no machine code of its own: calls through it are not noted",
                 gate.function
             );
-            diagnostics
-                .push(Diagnostic::warning(Code::Unbound, message).at(gate.file.clone(), 0, 0));
+            diagnostics.push(Diagnostic::warning(Code::Unbound, message).at(
+                gate.file.clone(),
+                0,
+                0,
+            ));
         }
     }
     probes

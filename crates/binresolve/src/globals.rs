@@ -98,7 +98,10 @@ fn in_compartment<'d>(confined: &Confined<'d>, global: &Global) -> Option<Symbol
         return Some(*symbol);
     }
     let variables = confined.debug.variables();
-    let (function, name) = global.symbol.split_once('.').unwrap_or(("", &global.symbol));
+    let (function, name) = global
+        .symbol
+        .split_once('.')
+        .unwrap_or(("", &global.symbol));
     // clang numbers further variables of one name: `function.name.5`.
     let name = name.split('.').next().unwrap_or(name);
     let address = variables.get(&(function, name))?;

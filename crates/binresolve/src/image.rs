@@ -212,7 +212,9 @@ impl<'d> Image<'d> {
             return None;
         }
         let start = usize::try_from(offset).ok()?;
-        let field = section.data.get(start..start.checked_add(width as usize)?)?;
+        let field = section
+            .data
+            .get(start..start.checked_add(width as usize)?)?;
         match *field {
             [a, b, c, d] => {
                 let distance = i32::from_le_bytes([a, b, c, d]);
@@ -232,7 +234,11 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-type Loaded<'d> = (Vec<Section<'d>>, BTreeMap<usize, usize>, BTreeMap<usize, u64>);
+type Loaded<'d> = (
+    Vec<Section<'d>>,
+    BTreeMap<usize, usize>,
+    BTreeMap<usize, u64>,
+);
 
 fn load_sections<'d>(file: &object::File<'d>, relocatable: bool) -> Result<Loaded<'d>, Problem> {
     let mut sections = Vec::new();

@@ -1,20 +1,22 @@
 //! Sites of one image: each write of the machine code with its place, legal set and coverage.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use iced_x86::{Formatter, Instruction, IntelFormatter};
 use otf_artifact::{
     analysis::{Analysis, LegalSet, StackRule},
     diagnostic::{Code, Diagnostic},
-    ids::{GateId, GlobalId, ImageId, LegalSetId},
+    ids::{GateId, LegalSetId},
     places::Frame,
-    sites::{
-        Coverage, GateProbe, Length, Location, Precision, Register, Site, SiteKind, Unwind,
-    },
+    sites::{Coverage, GateProbe, Length, Location, Precision, Register, Site, SiteKind, Unwind},
 };
 
 use crate::{
     confined::Confined,
+    coverage::{StaticTarget, coverage, is_own_frame},
     decode::destination,
     dwarf::{Origin, Step},
     globals::Globals,
@@ -44,20 +46,11 @@ pub struct Join<'j, 'd> {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// A symbol in an operand without registers.
-struct StaticTarget {
-    name: String,
-    global: Option<GlobalId>,
-    /// Bytes of the symbol, and how far into it the write starts.
-    size: Option<u64>,
-    offset: i64,
-}
-
 impl Join<'_, '_> {
     /// All sites of an image.
     pub fn sites(&mut self, confined: &Confined<'_>) -> Vec<Site> {
         let rewrites = Rewrites::new(&confined.code, &confined.tables, &confined.writes);
-        let gates = self.from_gates(confined);
+        let gates = self.gates_of(confined);
         let mut sites = Vec::new();
         for (row, writes) in &confined.writes {
             let rewriting = rewrites.of(*row);
@@ -73,7 +66,7 @@ impl Join<'_, '_> {
     }
 
     /// What is held after entering through each gate of this image, by gate.
-    fn from_gates(&self, confined: &Confined<'_>) -> Vec<(GateId, FromGate)> {
+    fn gates_of(&self, confined: &Confined<'_>) -> Vec<(GateId, FromGate)> {
         let mut gates: Vec<(GateId, FromGate)> = self
             .gates
             .iter()
@@ -107,7 +100,7 @@ impl Join<'_, '_> {
             _ => instruction.len() as u8,
         };
         let frame_size = confined.frames.size(home);
-        let target = static_target(self, image, write);
+        let target = StaticTarget::find(image, self.others, self.globals, write);
         let own_frame = is_own_frame(write, frame_size);
         let origin = confined.debug.origin(home);
         let (legal, precision) = if own_frame {
@@ -118,7 +111,13 @@ impl Join<'_, '_> {
             };
             (self.legal.intern(own), Precision::Instruction)
         } else {
-            self.legal_set(confined, instruction, write, origin.as_ref(), target.as_ref())
+            self.legal_set(
+                confined,
+                instruction,
+                write,
+                origin.as_ref(),
+                target.as_ref(),
+            )
         };
         let callee = (write.kind == SiteKind::BulkCall)
             .then(|| destination(image, instruction).map(|d| d.symbol.to_owned()))
@@ -183,8 +182,7 @@ impl Join<'_, '_> {
         });
         let (mut legal, precision) =
             bound.unwrap_or((self.analysis.compartment_set, Precision::Compartment));
-        if write.operand.base == Some(Register::Sp)
-            && self.legal.get(legal).stack < StackRule::Own
+        if write.operand.base == Some(Register::Sp) && self.legal.get(legal).stack < StackRule::Own
         {
             legal = self.legal.with(legal, |set| set.stack = StackRule::Own);
         }
@@ -234,7 +232,7 @@ impl Join<'_, '_> {
             Referent::Here(address) => {
                 let mut location = image.location(*address);
                 if location.section.is_empty() {
-                    location = self.nearest(image, *address)?;
+                    location = Self::nearest(image, *address)?;
                 }
                 Some(location)
             }
@@ -246,11 +244,12 @@ impl Join<'_, '_> {
     }
 
     /// An address just outside a section (`array - 8`): the section's start and a distance.
-    fn nearest(&self, image: &Image<'_>, address: u64) -> Option<Location> {
-        let section = image
-            .sections
-            .iter()
-            .min_by_key(|s| s.base.abs_diff(address).min((s.base + s.size).abs_diff(address)))?;
+    fn nearest(image: &Image<'_>, address: u64) -> Option<Location> {
+        let section = image.sections.iter().min_by_key(|s| {
+            s.base
+                .abs_diff(address)
+                .min((s.base + s.size).abs_diff(address))
+        })?;
         Some(Location {
             image: image.id,
             section: section.name.to_owned(),
@@ -266,116 +265,13 @@ fn free_gates(held: &HeldAnalysis, gates: &[(GateId, FromGate)], row: usize) -> 
     let mut free = BTreeMap::new();
     for (gate, from) in gates {
         if let Some(now) = held.is_free(from, row) {
-            free.entry(*gate).and_modify(|all| *all &= now).or_insert(now);
+            free.entry(*gate)
+                .and_modify(|all| *all &= now)
+                .or_insert(now);
         }
     }
     let gates = free.into_iter().filter(|(_, free)| *free);
     gates.map(|(gate, _)| gate).collect()
-}
-
-fn static_target(
-    join: &Join<'_, '_>,
-    image: &Image<'_>,
-    write: &MemoryWrite,
-) -> Option<StaticTarget> {
-    if !write.is_static() {
-        return None;
-    }
-    match write.referent.as_ref() {
-        Some(Referent::Here(address)) => {
-            let symbol = image.symbol_at(*address).filter(|s| !s.function)?;
-            Some(StaticTarget {
-                name: symbol.name.to_owned(),
-                global: join.globals.at(image.id, symbol.address),
-                size: Some(symbol.size),
-                offset: (*address - symbol.address) as i64,
-            })
-        }
-        Some(Referent::Elsewhere(name, offset)) => {
-            let defined = join
-                .others
-                .iter()
-                .find_map(|other| other.symbol(name).map(|s| (other.id, s)));
-            let by_address = |(id, symbol): (ImageId, &crate::image::Symbol<'_>)| {
-                join.globals.at(id, symbol.address)
-            };
-            Some(StaticTarget {
-                name: name.clone(),
-                global: defined.and_then(by_address).or_else(|| join.globals.named(name)),
-                size: defined.map(|(_, s)| s.size).filter(|size| *size > 0),
-                offset: *offset,
-            })
-        }
-        None if write.operand.per_cpu => Some(StaticTarget {
-            name: format!("per-CPU offset {:#x}", write.operand.displacement),
-            global: None,
-            size: None,
-            offset: 0,
-        }),
-        None => None,
-    }
-}
-
-fn is_own_frame(write: &MemoryWrite, frame_size: Option<u32>) -> bool {
-    let operand = &write.operand;
-    let (Some(frame), Length::Constant(bytes)) = (frame_size, write.length) else {
-        return false;
-    };
-    write.kind == SiteKind::Store
-        && operand.base == Some(Register::Sp)
-        && operand.index.is_none()
-        && !operand.per_cpu
-        && write.inexpressible.is_none()
-        && operand.displacement >= 0
-        && operand.displacement + i64::from(bytes) <= i64::from(frame)
-}
-
-fn coverage(
-    confined: &Confined<'_>,
-    instruction: &Instruction,
-    write: &MemoryWrite,
-    rewriting: Rewriting,
-    own_frame: bool,
-    target: Option<StaticTarget>,
-) -> Coverage {
-    if own_frame {
-        return Coverage::Proven("own frame".into());
-    }
-    if let Some(target) = target.filter(|t| t.contains(write)) {
-        let what = if write.operand.per_cpu { "per-CPU" } else { "global" };
-        return Coverage::Proven(format!("{what} {}", target.name));
-    }
-    if let Some(reason) = write.inexpressible {
-        return Coverage::Unprobable(reason.into());
-    }
-    let image = &confined.image;
-    match rewriting {
-        Rewriting::Differs => Coverage::Unprobable("code is rewritten at boot".into()),
-        Rewriting::Template { home, checked } => {
-            let home = image.location(home);
-            let home = format!("{}+{:#x}", home.section, home.offset);
-            if checked {
-                Coverage::Proven(format!("template: only its copy at {home} runs, it is probed"))
-            } else {
-                Coverage::Unprobable(format!("template that is copied to {home} at boot"))
-            }
-        }
-        Rewriting::None | Rewriting::Agreed(_) => confined
-            .tables
-            .refusal(image, instruction.ip(), instruction.next_ip())
-            .map_or(Coverage::Probe, Coverage::Unprobable),
-    }
-}
-
-impl StaticTarget {
-    /// The write stays within the symbol, as far as its size is known.
-    fn contains(&self, write: &MemoryWrite) -> bool {
-        let Length::Constant(bytes) = write.length else {
-            return false;
-        };
-        let end = self.offset.saturating_add(i64::from(bytes));
-        self.offset >= 0 && self.size.is_none_or(|size| end as u64 <= size)
-    }
 }
 
 fn frames(image: &Image<'_>, address: u64, origin: Option<Origin>) -> Vec<Frame> {
@@ -398,7 +294,7 @@ fn frames(image: &Image<'_>, address: u64, origin: Option<Origin>) -> Vec<Frame>
     }
 }
 
-fn text(instruction: &Instruction, callee: Option<&str>, write: &MemoryWrite) -> String {
+fn text(instruction: &Instruction, callee: Option<&str>, written: &MemoryWrite) -> String {
     if let Some(callee) = callee {
         let verb = if instruction.is_jmp_short_or_near() {
             "jmp"
@@ -416,23 +312,16 @@ fn text(instruction: &Instruction, callee: Option<&str>, write: &MemoryWrite) ->
     options.set_hex_suffix("");
     options.set_uppercase_hex(false);
     formatter.format(instruction, &mut text);
-    if let Some(Referent::Elsewhere(name, offset)) = &write.referent {
-        text.push_str(&format!("  # {name}{offset:+#x}"));
+    if let Some(Referent::Elsewhere(name, offset)) = &written.referent {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "  # {name}{offset:+#x}");
     }
     text
 }
 
 /// Sorts and removes repeated findings.
 pub fn tidy(diagnostics: &mut Vec<Diagnostic>) {
-    let key = |d: &Diagnostic| {
-        (
-            d.code,
-            d.file.clone(),
-            d.line,
-            d.column,
-            d.message.clone(),
-        )
-    };
+    let key = |d: &Diagnostic| (d.code, d.file.clone(), d.line, d.column, d.message.clone());
     diagnostics.sort_by_key(key);
     let mut seen = BTreeSet::new();
     diagnostics.retain(|d| seen.insert(key(d)));

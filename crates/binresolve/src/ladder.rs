@@ -93,7 +93,10 @@ impl Found {
     }
 
     fn explains(&self, size: Option<u64>) -> bool {
-        self.writes > 0 && size.zip(self.largest).is_none_or(|(size, most)| size <= most)
+        self.writes > 0
+            && size
+                .zip(self.largest)
+                .is_none_or(|(size, most)| size <= most)
     }
 }
 
@@ -135,7 +138,7 @@ impl<'a> Ladder<'a> {
                 };
                 if found.writes > 0 {
                     // A larger access merges this write with others that may be anywhere in it.
-                    return found.explains(access.size).then(|| Binding {
+                    return found.explains(access.size).then_some(Binding {
                         precision: if narrow && found.writes == 1 && found.sets.len() == 1 {
                             Precision::Instruction
                         } else {
@@ -161,7 +164,13 @@ impl<'a> Ladder<'a> {
                 for call in &function.calls {
                     if access.inlined.contains(&call.callee) || call.line == step.place.line {
                         let caller = Caller::Step(level);
-                        self.descend(call, &caller, access, Follow::Inlined(CALL_DEPTH), &mut found);
+                        self.descend(
+                            call,
+                            &caller,
+                            access,
+                            Follow::Inlined(CALL_DEPTH),
+                            &mut found,
+                        );
                     }
                 }
             }
@@ -263,14 +272,10 @@ impl<'a> Ladder<'a> {
         };
         let otherwise = BTreeSet::from([otherwise]);
         match caller {
-            Caller::Arguments(arguments) => arguments
-                .get(index)
-                .cloned()
-                .flatten()
-                .unwrap_or(otherwise),
-            Caller::Step(level) => {
-                self.argument(access, *level, index).unwrap_or(otherwise)
+            Caller::Arguments(arguments) => {
+                arguments.get(index).cloned().flatten().unwrap_or(otherwise)
             }
+            Caller::Step(level) => self.argument(access, *level, index).unwrap_or(otherwise),
         }
     }
 
@@ -290,12 +295,7 @@ impl<'a> Ladder<'a> {
                 .iter()
                 .filter(|call| call.callee == *callee)
                 .collect();
-            let mut here = at_place(
-                &calls,
-                |c| (c.line, c.column),
-                &outer.place,
-                access.columns,
-            );
+            let mut here = at_place(&calls, |c| (c.line, c.column), &outer.place, access.columns);
             if here.is_empty() {
                 // The two compilers disagree about the line: it was one of these calls.
                 here = calls.iter().collect();

@@ -10,6 +10,7 @@
 pub mod allocation;
 pub mod check;
 pub mod confined;
+pub mod coverage;
 pub mod decode;
 pub mod dwarf;
 pub mod gates;
@@ -110,9 +111,8 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
         join.diagnostics.extend(weaknesses(image));
     }
     sites.sort_by(|a, b| {
-        let key = |s: &otf_artifact::sites::Site| (s.location.image, s.location.offset);
-        (&a.location.image, &a.location.section, key(a))
-            .cmp(&(&b.location.image, &b.location.section, key(b)))
+        let (a, b) = (&a.location, &b.location);
+        (a.image, &a.section, a.offset).cmp(&(b.image, &b.section, b.offset))
     });
     let mut diagnostics = join.diagnostics;
     tidy(&mut diagnostics);
@@ -228,4 +228,3 @@ fn weaknesses(confined: &Confined<'_>) -> Vec<Diagnostic> {
     }
     found
 }
-

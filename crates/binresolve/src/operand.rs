@@ -121,10 +121,7 @@ fn string_operand(instruction: &Instruction) -> MemoryWrite {
     let element = element_size(instruction);
     let repeated = instruction.has_rep_prefix() || instruction.has_repne_prefix();
     let (kind, length) = if repeated {
-        (
-            SiteKind::RepString,
-            Length::Register(Register::Cx, element),
-        )
+        (SiteKind::RepString, Length::Register(Register::Cx, element))
     } else {
         (SiteKind::Store, Length::Constant(element))
     };
@@ -238,12 +235,8 @@ fn section_bytes<'s>(section: &'s Section<'_>, start: u64, len: usize) -> Option
 
 /// Where the four displacement bytes lie in the instruction.
 fn displacement_offset(bytes: &[u8], instruction: &Instruction) -> Option<usize> {
-    let mut decoder = iced_x86::Decoder::with_ip(
-        64,
-        bytes,
-        instruction.ip(),
-        iced_x86::DecoderOptions::NONE,
-    );
+    let mut decoder =
+        iced_x86::Decoder::with_ip(64, bytes, instruction.ip(), iced_x86::DecoderOptions::NONE);
     let again = decoder.decode();
     let offsets = decoder.get_constant_offsets(&again);
     (offsets.has_displacement() && offsets.displacement_size() >= 4)
@@ -267,9 +260,9 @@ fn implied_operand(memory: &UsedMemory) -> MemoryWrite {
         },
         length: Length::Constant(if size == 0 { 64 } else { size }),
         referent: None,
-        inexpressible: segment_problem(memory.segment()).or((base.is_none()
-            && memory.base() != Machine::None)
-            .then_some("32-bit or vector address")),
+        inexpressible: segment_problem(memory.segment())
+            .or((base.is_none() && memory.base() != Machine::None)
+                .then_some("32-bit or vector address")),
     }
 }
 

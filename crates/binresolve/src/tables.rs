@@ -112,7 +112,11 @@ impl Tables {
         ) {
             tables.blacklist.extend(t.pointers(8, 0, 8).flatten());
         }
-        if let Some(t) = table("__jump_table", "__start___jump_table", "__stop___jump_table") {
+        if let Some(t) = table(
+            "__jump_table",
+            "__start___jump_table",
+            "__stop___jump_table",
+        ) {
             tables.jump_labels.extend(t.pairs(JUMP_ENTRY));
         }
         if let Some(t) = table("__ex_table", "__start___ex_table", "__stop___ex_table") {
@@ -168,10 +172,13 @@ impl Tables {
         let entry = [14, 12].into_iter().find(|entry| {
             table.size.is_multiple_of(*entry)
                 && table.pointers(*entry, 0, 4).all(code)
-                && table.pointers(*entry, 4, 4).zip(0..).all(|(replacement, row)| {
-                    // An empty replacement may point to the end of its section.
-                    code(replacement) || table.byte(row * entry + entry - 1) == Some(0)
-                })
+                && table
+                    .pointers(*entry, 4, 4)
+                    .zip(0..)
+                    .all(|(replacement, row)| {
+                        // An empty replacement may point to the end of its section.
+                        code(replacement) || table.byte(row * entry + entry - 1) == Some(0)
+                    })
         });
         let Some(entry) = entry else {
             return Err("the entries of .altinstructions have an unknown layout".into());
@@ -199,7 +206,14 @@ impl Tables {
         if section.starts_with(".init.text") {
             return Some("runs only before the policy can be loaded".into());
         }
-        if [".noinstr.text", ".entry.text", ".kprobes.text", ".cpuidle.text"].contains(&section) {
+        if [
+            ".noinstr.text",
+            ".entry.text",
+            ".kprobes.text",
+            ".cpuidle.text",
+        ]
+        .contains(&section)
+        {
             return Some(format!("code in {section} must not be probed"));
         }
         let reserved = self
@@ -218,7 +232,7 @@ impl Tables {
         self.notrace(image, address)
     }
 
-    /// trace_kprobe refuses functions that ftrace cannot see (`within_notrace_func`).
+    /// `trace_kprobe` refuses functions that ftrace cannot see (`within_notrace_func`).
     fn notrace(&self, image: &Image<'_>, address: u64) -> Option<String> {
         let (name, start, end) = kallsyms_range(image, address)?;
         if self.traced(start, end) {

@@ -24,7 +24,10 @@ pub fn analysis(analysis: &Analysis) -> Result<(), Vec<Diagnostic>> {
             Target::Set(id) => exists(id),
             Target::Parameter { otherwise, .. } => exists(otherwise),
         }) {
-            let message = format!("{} refers to a legal set that does not exist", function.name);
+            let message = format!(
+                "{} refers to a legal set that does not exist",
+                function.name
+            );
             found.push(bad(message).at(function.file.clone(), function.line, 0));
         }
     }
@@ -38,7 +41,10 @@ pub fn analysis(analysis: &Analysis) -> Result<(), Vec<Diagnostic>> {
     let types = analysis.types.len();
     for (row, set) in analysis.legal_sets.iter().enumerate() {
         let holds = set.types.iter().all(|t| t.index() < types)
-            && set.globals.iter().all(|g| g.index() < analysis.globals.len())
+            && set
+                .globals
+                .iter()
+                .all(|g| g.index() < analysis.globals.len())
             && set.heap.iter().all(|place| {
                 place.target.index() < types
                     && place.container.index() < types
@@ -48,7 +54,9 @@ pub fn analysis(analysis: &Analysis) -> Result<(), Vec<Diagnostic>> {
                         .all(|a| a.index() < analysis.allocation_sites.len())
             });
         if !holds {
-            found.push(bad(format!("legal set {row} names a row that does not exist")));
+            found.push(bad(format!(
+                "legal set {row} names a row that does not exist"
+            )));
         }
     }
     if found.is_empty() { Ok(()) } else { Err(found) }

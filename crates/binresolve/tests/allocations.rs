@@ -40,7 +40,8 @@ fn probes(sites: &Sites, row: u32) -> Vec<&otf_artifact::sites::AllocationProbe>
 
 fn reason(sites: &Sites, row: u32) -> Option<&str> {
     let mut of = sites.untracked_allocations.iter();
-    of.find(|u| u.allocation.0 == row).map(|u| u.reason.as_str())
+    of.find(|u| u.allocation.0 == row)
+        .map(|u| u.reason.as_str())
 }
 
 #[test]
@@ -106,7 +107,7 @@ void moved(void **out, u64 n) {
     }
 }
 
-/// `OTF_TEST_VMLINUX` is the `vmlinux` of Debian's 6.12 with DWARF, `OTF_TEST_QFQ` its sch_qfq.ko.
+/// `OTF_TEST_VMLINUX` is the `vmlinux` of Debian's 6.12 with DWARF, `OTF_TEST_QFQ` its `sch_qfq.ko`.
 #[test]
 fn calls_in_a_real_kernel() {
     let (Ok(vmlinux), Ok(module)) = (
@@ -116,13 +117,28 @@ fn calls_in_a_real_kernel() {
         eprintln!("OTF_TEST_VMLINUX and OTF_TEST_QFQ are not set: no real kernel was read");
         return;
     };
-    let (vmlinux, module) = (std::fs::read(vmlinux).unwrap(), std::fs::read(module).unwrap());
+    let (vmlinux, module) = (
+        std::fs::read(vmlinux).unwrap(),
+        std::fs::read(module).unwrap(),
+    );
     let start = std::time::Instant::now();
     let file = "net/sched/sch_generic.c";
     let mut analysis = with_sites(vec![
         site("vmlinux", file, "qdisc_alloc", 982, Family::Kmalloc),
-        site("sch_qfq", "net/sched/sch_qfq.c", "qfq_change_class", 482, Family::Kmalloc),
-        site("sch_qfq", "net/sched/sch_qfq.c", "qfq_change_class", 514, Family::Kmalloc),
+        site(
+            "sch_qfq",
+            "net/sched/sch_qfq.c",
+            "qfq_change_class",
+            482,
+            Family::Kmalloc,
+        ),
+        site(
+            "sch_qfq",
+            "net/sched/sch_qfq.c",
+            "qfq_change_class",
+            514,
+            Family::Kmalloc,
+        ),
     ]);
     let global = |symbol: &str, per_cpu| Global {
         image: "vmlinux".into(),
@@ -132,19 +148,24 @@ fn calls_in_a_real_kernel() {
         per_cpu,
     };
     analysis.globals = vec![global("noop_qdisc", false), global("pcpu_hot", true)];
-    analysis.gates = ["qfq_change_class", "qfq_dequeue", "qfq_enqueue", "qfq_init_qdisc"]
-        .map(|function| Gate {
-            file: "net/sched/sch_qfq.c".into(),
-            function: function.into(),
-            reached_by: vec!["Qdisc_ops".into()],
-            instance_argument: Some(0),
-            instance_type: None,
-            refusal: Refusal {
-                value: 0,
-                name: "0".into(),
-            },
-        })
-        .to_vec();
+    analysis.gates = [
+        "qfq_change_class",
+        "qfq_dequeue",
+        "qfq_enqueue",
+        "qfq_init_qdisc",
+    ]
+    .map(|function| Gate {
+        file: "net/sched/sch_qfq.c".into(),
+        function: function.into(),
+        reached_by: vec!["Qdisc_ops".into()],
+        instance_argument: Some(0),
+        instance_type: None,
+        refusal: Refusal {
+            value: 0,
+            name: "0".into(),
+        },
+    })
+    .to_vec();
     let input = |name, bytes, confined| ImageInput {
         name,
         file: name,
@@ -173,6 +194,11 @@ fn calls_in_a_real_kernel() {
     assert_eq!(scheduling.len(), 15);
     for site in scheduling {
         let gates: Vec<u32> = site.unwind_gates.iter().map(|g| g.0).collect();
-        assert!(gates.contains(&2), "{} {:?} {gates:?}", site.text, site.unwind);
+        assert!(
+            gates.contains(&2),
+            "{} {:?} {gates:?}",
+            site.text,
+            site.unwind
+        );
     }
 }

@@ -1,4 +1,8 @@
 //! Instructions one by one: what each writes, and code that the kernel rewrites.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests are not marked as tests"
+)]
 
 mod common;
 
@@ -18,7 +22,11 @@ fn operand_text(operand: &Operand) -> String {
     let name = |r: Register| format!("{r:?}").to_lowercase();
     let mut parts = Vec::new();
     parts.extend(operand.base.map(name));
-    parts.extend(operand.index.map(|r| format!("{}*{}", name(r), operand.scale)));
+    parts.extend(
+        operand
+            .index
+            .map(|r| format!("{}*{}", name(r), operand.scale)),
+    );
     if operand.displacement != 0 || parts.is_empty() {
         parts.push(format!("{:#x}", operand.displacement));
     }
@@ -68,7 +76,10 @@ const INSTRUCTIONS: &[(&str, &str)] = &[
     ("movq (%rax), %rcx", ""),
     ("btq %rcx, (%rax)", ""),
     ("btsq %rcx, (%rax)", "BitString bit(cx):ax 8"),
-    ("lock btrl %r9d, 4(%rax,%rdx,8)", "BitString bit(r9):ax+dx*8+0x4 4"),
+    (
+        "lock btrl %r9d, 4(%rax,%rdx,8)",
+        "BitString bit(r9):ax+dx*8+0x4 4",
+    ),
     ("btcw %cx, (%rax)", "BitString bit(cx):ax 2"),
     ("btsq $7, (%rax)", "Store ax 8"),
     ("rep stosq", "RepString di cx*8"),
@@ -99,7 +110,9 @@ const INSTRUCTIONS: &[(&str, &str)] = &[
 #[test]
 fn every_instruction() {
     for (instruction, expected) in INSTRUCTIONS {
-        let sites = assemble(&format!(".text\n.globl f\n.type f,@function\nf:\n\t{instruction}\n"));
+        let sites = assemble(&format!(
+            ".text\n.globl f\n.type f,@function\nf:\n\t{instruction}\n"
+        ));
         let found: Vec<String> = sites
             .sites
             .iter()
@@ -118,7 +131,10 @@ fn what_no_row_can_express_is_said() {
         ("movl $1, %fs:(%rax)", "operand relative to fs"),
         ("movl $1, (%eax)", "32-bit or vector address"),
         ("addr32 stosb", "32-bit address"),
-        ("vpscatterdd %zmm0, (%rax,%zmm1){%k1}", "32-bit or vector address"),
+        (
+            "vpscatterdd %zmm0, (%rax,%zmm1){%k1}",
+            "32-bit or vector address",
+        ),
         ("call strcpy", "length known only after the call"),
     ] {
         let sites = assemble(&format!(".text\nf:\n\t{instruction}\n"));
@@ -173,9 +189,8 @@ fn rewritten_code() {
     assert_eq!(text[0].coverage, Coverage::Probe);
     assert_eq!(text[0].instruction_length, 5);
     assert_eq!(templates[0].kind, SiteKind::BulkCall);
-    let template = |offset: u32| {
-        format!("template: only its copy at .text+{offset:#x} runs, it is probed")
-    };
+    let template =
+        |offset: u32| format!("template: only its copy at .text+{offset:#x} runs, it is probed");
     assert_eq!(templates[0].coverage, Coverage::Proven(template(0)));
     // The variants differ: neither can be checked, both are listed.
     let rewritten = Coverage::Unprobable("code is rewritten at boot".into());
@@ -236,8 +251,14 @@ listed:
     assert_eq!(
         found,
         [
-            (".init.text", &refused("runs only before the policy can be loaded")),
-            (".noinstr.text", &refused("code in .noinstr.text must not be probed")),
+            (
+                ".init.text",
+                &refused("runs only before the policy can be loaded")
+            ),
+            (
+                ".noinstr.text",
+                &refused("code in .noinstr.text must not be probed")
+            ),
             (".text", &refused("notrace has no ftrace site (notrace)")),
             (".text", &refused("a jump label is patched here")),
             // The label's five bytes reach into it.

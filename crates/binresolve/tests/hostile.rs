@@ -1,4 +1,8 @@
 //! Damaged images: an error or a result, never a panic.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests are not marked as tests"
+)]
 
 mod common;
 
@@ -42,7 +46,10 @@ fn try_resolve(bytes: &[u8]) {
     // A result has passed the checker; an error blames the input.
     if let Err(problems) = resolve(&common::empty_analysis(), &[input]) {
         assert!(!problems.is_empty());
-        assert!(problems.iter().all(|p| p.code == Code::BadImage), "{problems:?}");
+        assert!(
+            problems.iter().all(|p| p.code == Code::BadImage),
+            "{problems:?}"
+        );
     }
 }
 

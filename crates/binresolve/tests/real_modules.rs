@@ -18,7 +18,11 @@ fn every_write_of_real_modules_is_a_site() {
     for file in files.split(':') {
         let start = Instant::now();
         let sites = common::resolve_file(&common::empty_analysis(), Path::new(file));
-        eprintln!("{file}: {} sites in {:?}", sites.sites.len(), start.elapsed());
+        eprintln!(
+            "{file}: {} sites in {:?}",
+            sites.sites.len(),
+            start.elapsed()
+        );
         common::assert_same_writes(&sites, Path::new(file));
         let count = |f: &dyn Fn(&Site) -> bool| sites.sites.iter().filter(|s| f(s)).count();
         let probed = count(&|s| s.coverage == Coverage::Probe);

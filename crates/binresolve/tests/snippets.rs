@@ -1,5 +1,9 @@
 //! C snippets, compiled by GCC and clang: a line that says `//~ KIND` has sites of that kind and no
 //! line without has any (of a kind that is not proven to stay in the frame).
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests are not marked as tests"
+)]
 
 mod common;
 
@@ -44,7 +48,11 @@ fn expected_by_line(source: &str) -> BTreeMap<u32, BTreeSet<&str>> {
         .collect()
 }
 
-fn resolve_snippet(compiler: &str, source: &str, analysis: &otf_artifact::analysis::Analysis) -> Sites {
+fn resolve_snippet(
+    compiler: &str,
+    source: &str,
+    analysis: &otf_artifact::analysis::Analysis,
+) -> Sites {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("t.c"), source).unwrap();
     let object = common::compile(compiler, directory.path(), "t.c", &[]);
@@ -126,7 +134,10 @@ int reads(struct s *s) {
         assert_eq!(global.operand_symbol, None);
         let indexed = in_function("indexed")[0];
         assert_eq!(indexed.operand_symbol.as_ref().unwrap().symbol, "array");
-        assert_eq!(indexed.operand.index.or(indexed.operand.base), Some(Register::Di));
+        assert_eq!(
+            indexed.operand.index.or(indexed.operand.base),
+            Some(Register::Di)
+        );
         assert!(in_function("percpu")[0].operand.per_cpu);
         let bits = in_function("bits")[0];
         assert_eq!(bits.operand.bit_index, Some(Register::Si));
@@ -213,7 +224,11 @@ void unknown(int *p) {
             };
             inside.map(|s| (s.precision, globals(s))).collect()
         };
-        assert_eq!(legal("through"), [(Precision::Instruction, vec![0])], "{compiler}");
+        assert_eq!(
+            legal("through"),
+            [(Precision::Instruction, vec![0])],
+            "{compiler}"
+        );
         assert_eq!(
             legal("both"),
             [(Precision::Line, vec![1, 2]), (Precision::Line, vec![1, 2])]

@@ -84,7 +84,10 @@ fn file_names(
     paths: &Paths,
 ) -> Result<Vec<String>, gimli::Error> {
     let text = |value| -> Result<String, gimli::Error> {
-        Ok(dwarf.attr_string(unit, value)?.to_string_lossy().into_owned())
+        Ok(dwarf
+            .attr_string(unit, value)?
+            .to_string_lossy()
+            .into_owned())
     };
     // Before version 5 files are counted from 1.
     let first = usize::from(header.version() < 5);

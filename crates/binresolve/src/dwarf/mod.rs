@@ -88,7 +88,7 @@ fn unit_name(
             gimli::AttributeValue::DebugLineStrRef(offset) => dwarf.line_string(offset)?,
             // Indexed forms need the unit's bases.
             _ => {
-                let unit = dwarf.unit(header.clone())?;
+                let unit = dwarf.unit(*header)?;
                 match unit.name {
                     Some(name) => name,
                     None => return Ok(None),

@@ -242,9 +242,7 @@ fn variable<'a>(
     entry: &Entry<'a>,
     function: &str,
 ) -> Option<Variable> {
-    let expression = entry
-        .attr_value(gimli::DW_AT_location)?
-        .exprloc_value()?;
+    let expression = entry.attr_value(gimli::DW_AT_location)?.exprloc_value()?;
     let mut operations = expression.operations(unit.encoding());
     let address = match operations.next().ok()?? {
         Operation::Address { address } => address,

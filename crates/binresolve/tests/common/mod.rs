@@ -1,8 +1,8 @@
 //! Helpers of the tests: compiling snippets, a small analysis, an independent disassembler.
 #![allow(
     dead_code,
-    unreachable_pub,
-    reason = "each test binary uses a part of this module"
+    clippy::unwrap_used,
+    reason = "each test binary uses a part of this module, which is not marked as a test"
 )]
 
 use std::{
@@ -133,7 +133,7 @@ pub fn disassembled_writes(object: &Path) -> BTreeMap<(String, u64), String> {
     let mut writes = BTreeMap::new();
     for line in text.lines() {
         if let Some(name) = line.strip_prefix("Disassembly of section ") {
-            section = name.trim_end_matches(':').to_owned();
+            name.trim_end_matches(':').clone_into(&mut section);
         } else if let Some((address, instruction)) = line.split_once(':')
             && let Ok(offset) = u64::from_str_radix(address.trim(), 16)
         {
@@ -159,10 +159,11 @@ pub fn att_writes_memory(instruction: &str) -> bool {
     };
     let operands = split_operands(&words.collect::<Vec<_>>().join(" "));
     let reads_only = [
-        "nop", "lea", "test", "push", "call", "jmp", "prefetch", "clflush", "clwb", "cldemote", "mul",
-        "imul", "div", "idiv", "lgdt", "lidt", "lldt", "ltr", "lmsw", "ver", "invl", "invp", "ldmxcsr",
-        "fxrstor", "xrstor", "fld", "fild", "fadd", "fsub", "fmul", "fdiv", "fcom", "vmptrld", "vmclear", "vmxon", "out",
-        "ptwrite", "scas", "lods", "cmps", "mulx", "ret", "ud", "j",
+        "nop", "lea", "test", "push", "call", "jmp", "prefetch", "clflush", "clwb", "cldemote",
+        "mul", "imul", "div", "idiv", "lgdt", "lidt", "lldt", "ltr", "lmsw", "ver", "invl", "invp",
+        "ldmxcsr", "fxrstor", "xrstor", "fld", "fild", "fadd", "fsub", "fmul", "fdiv", "fcom",
+        "vmptrld", "vmclear", "vmxon", "out", "ptwrite", "scas", "lods", "cmps", "mulx", "ret",
+        "ud", "j",
     ];
     let compares = mnemonic.starts_with("cmp") && !mnemonic.starts_with("cmpxchg");
     let bit_test = ["bt", "btw", "btl", "btq"].contains(&mnemonic);
@@ -179,7 +180,9 @@ pub fn att_writes_memory(instruction: &str) -> bool {
 }
 
 fn is_memory(operand: &str) -> bool {
-    let segment = ["%gs:", "%fs:", "%es:", "%ds:"].iter().any(|s| operand.starts_with(s));
+    let segment = ["%gs:", "%fs:", "%es:", "%ds:"]
+        .iter()
+        .any(|s| operand.starts_with(s));
     segment || operand.contains('(') || !operand.starts_with(['%', '$', '*'])
 }
 
@@ -216,8 +219,14 @@ pub fn assert_same_writes(sites: &Sites, object: &Path) {
             (place, s.text.clone())
         })
         .collect();
-    let missing: Vec<_> = expected.iter().filter(|(k, _)| !found.contains_key(*k)).collect();
-    let surplus: Vec<_> = found.iter().filter(|(k, _)| !expected.contains_key(*k)).collect();
+    let missing: Vec<_> = expected
+        .iter()
+        .filter(|(k, _)| !found.contains_key(*k))
+        .collect();
+    let surplus: Vec<_> = found
+        .iter()
+        .filter(|(k, _)| !expected.contains_key(*k))
+        .collect();
     assert!(
         missing.is_empty() && surplus.is_empty(),
         "missing: {missing:#?}\nsurplus: {surplus:#?}"

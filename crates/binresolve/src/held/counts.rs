@@ -1,0 +1,63 @@
+//! How many things of each kind may be held: intervals.
+
+use crate::locks::{Effect, Held, KINDS};
+
+/// Beyond this many the count is given up: it stays unknown.
+const MOST: i8 = 4;
+
+/// Least and greatest number of things held, per kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts(pub [(i8, i8); KINDS]);
+
+impl Counts {
+    pub fn join(&mut self, other: &Self) -> bool {
+        let before = *self;
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            *mine = (mine.0.min(theirs.0), mine.1.max(theirs.1));
+        }
+        *self != before
+    }
+
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut sum = *self;
+        for (mine, theirs) in sum.0.iter_mut().zip(&other.0) {
+            *mine = (add(mine.0, theirs.0, -MOST), add(mine.1, theirs.1, MOST));
+        }
+        sum
+    }
+
+    pub fn apply(&self, effect: Effect) -> Self {
+        let mut change = Self::default();
+        match effect {
+            Effect::Acquire(kind) => change.0[kind as usize] = (1, 1),
+            Effect::TryAcquire(kind) => change.0[kind as usize] = (0, 1),
+            Effect::Release(kind) => change.0[kind as usize] = (-1, -1),
+        }
+        self.plus(&change)
+    }
+
+    pub fn first_held(&self) -> Option<Held> {
+        Held::ALL
+            .into_iter()
+            .find(|kind| self.0[*kind as usize] != (0, 0))
+    }
+}
+
+/// Adds one end of two intervals; `limit` stands for "unknown" on that side and is never left.
+fn add(a: i8, b: i8, limit: i8) -> i8 {
+    if a == limit || b == limit {
+        limit
+    } else {
+        (a + b).clamp(-MOST, MOST)
+    }
+}
+
+/// Joins into what may be unreached yet; says whether it changed.
+pub fn merge(into: &mut Option<Counts>, from: &Counts) -> bool {
+    if let Some(counts) = into {
+        counts.join(from)
+    } else {
+        *into = Some(*from);
+        true
+    }
+}

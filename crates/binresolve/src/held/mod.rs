@@ -1,0 +1,231 @@
+//! What may be held at each instruction since the gate: decides whether deny may unwind there.
+//!
+//! A forward analysis over the machine code of an image counts, per kind of thing, how many were
+//! acquired and not released since the function was entered: an interval, because paths differ.
+//! Direct calls inside the compartment add what the callee leaves behind; a function's entry joins
+//! what its callers hold, up to the gates. A place is safe when the interval is exactly zero for
+//! every kind: nothing acquired, and nothing of the caller's given away.
+
+mod counts;
+mod effects;
+mod flow;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use otf_artifact::sites::Unwind;
+
+use self::{
+    counts::{Counts, merge},
+    effects::{Step, steps},
+    flow::{Flow, bodies},
+};
+use crate::{
+    decode::Instructions,
+    image::Image,
+    locks::{Effect, Held},
+    operand::MemoryWrite,
+    tables::Tables,
+};
+
+/// A machine function: its instructions and what it does to others.
+#[derive(Default)]
+struct Body {
+    name: String,
+    entry: Option<usize>,
+    /// Rows of its instructions, sorted.
+    rows: Vec<usize>,
+    /// Left behind at its ends, with nothing held at its entry; `None`: it does not return.
+    leaves: Option<Counts>,
+    /// Held by callers at its entry.
+    inherited: Counts,
+    /// Who holds it, per kind.
+    witness: BTreeMap<Held, String>,
+}
+
+/// Result of the analysis for one image.
+pub struct HeldAnalysis {
+    bodies: Vec<Body>,
+    /// Body of each instruction row.
+    owner: Vec<usize>,
+    /// Held before each instruction, with nothing held at the function's entry.
+    before: Vec<Option<Counts>>,
+    steps: BTreeMap<usize, Step>,
+    /// Calls and tail calls: (row, called function).
+    passes: BTreeSet<(usize, usize)>,
+}
+
+/// What is held at the entry of each function on the paths from one gate; `None`: no path.
+pub struct FromGate(Vec<Option<Counts>>);
+
+/// The parts of an image that the analysis reads.
+pub struct Input<'i, 'd> {
+    /// The image.
+    pub image: &'i Image<'d>,
+    /// Its code.
+    pub code: &'i Instructions,
+    /// Its tables.
+    pub tables: &'i Tables,
+    /// Its writes, by instruction row.
+    pub writes: &'i BTreeMap<usize, Vec<MemoryWrite>>,
+}
+
+impl HeldAnalysis {
+    /// Runs the analysis.
+    pub fn run(input: &Input<'_, '_>) -> Self {
+        let (bodies, owner) = bodies(input);
+        let mut analysis = Self {
+            before: vec![None; owner.len()],
+            steps: steps(input),
+            bodies,
+            owner,
+            passes: BTreeSet::new(),
+        };
+        let flow = Flow::of(input, &analysis.owner);
+        // What functions leave behind depends on what their callees leave behind. Counts are
+        // bounded and only widen, so this ends.
+        loop {
+            let mut changed = false;
+            for body in 0..analysis.bodies.len() {
+                changed |= analysis.propagate(body, &flow);
+            }
+            if !changed {
+                break;
+            }
+        }
+        analysis.passes = flow.passes;
+        analysis.inherit();
+        analysis
+    }
+
+    /// Follows the direct calls from the function that starts in this row.
+    pub fn from_gate(&self, row: usize) -> FromGate {
+        let mut entry = vec![None; self.bodies.len()];
+        entry[self.owner[row]] = Some(Counts::default());
+        loop {
+            let mut changed = false;
+            for (row, callee) in &self.passes {
+                let caller = entry[self.owner[*row]];
+                if let (Some(held), Some(own)) = (caller, self.before[*row]) {
+                    changed |= merge(&mut entry[*callee], &held.plus(&own));
+                }
+            }
+            if !changed {
+                return FromGate(entry);
+            }
+        }
+    }
+
+    /// Whether nothing is held at the instruction in this row on any path from the gate; `None`
+    /// when there is no path.
+    pub fn is_free(&self, from: &FromGate, row: usize) -> Option<bool> {
+        let (entry, own) = from.0[self.owner[row]].zip(self.before[row])?;
+        Some(entry.plus(&own).first_held().is_none())
+    }
+
+    /// Whether a call may be unwound from the instruction in this row.
+    pub fn unwind(&self, row: usize) -> Unwind {
+        let body = &self.bodies[self.owner[row]];
+        let Some(own) = self.before[row] else {
+            return Unwind::Held(format!("no known path through {} leads here", body.name));
+        };
+        let Some(kind) = body.inherited.plus(&own).first_held() else {
+            return Unwind::Safe;
+        };
+        if own.0[kind as usize] == (0, 0) {
+            let witness = body.witness.get(&kind).cloned();
+            return Unwind::Held(witness.unwrap_or_else(|| format!("a caller of {}", body.name)));
+        }
+        Unwind::Held(self.local_witness(self.owner[row], kind))
+    }
+
+    /// The first instruction of a function that changes this kind.
+    fn local_witness(&self, body: usize, kind: Held) -> String {
+        let body = &self.bodies[body];
+        let step = body.rows.iter().find_map(|row| {
+            let step = self.steps.get(row)?;
+            let (Effect::Acquire(k) | Effect::TryAcquire(k) | Effect::Release(k)) = step.effect;
+            (k == kind).then(|| format!("{} {}", body.name, step.what))
+        });
+        step.unwrap_or_else(|| format!("{} calls a function that keeps something held", body.name))
+    }
+
+    /// Flows through one function; says whether what it leaves behind changed.
+    fn propagate(&mut self, body: usize, flow: &Flow) -> bool {
+        let Some(entry) = self.bodies[body].entry else {
+            return false;
+        };
+        for row in &self.bodies[body].rows {
+            self.before[*row] = None;
+        }
+        self.before[entry] = Some(Counts::default());
+        let mut leaves: Option<Counts> = None;
+        let mut work = vec![entry];
+        while let Some(row) = work.pop() {
+            let Some(before) = self.before[row] else {
+                continue;
+            };
+            let Some(after) = self.after(row, &before, flow) else {
+                continue;
+            };
+            if flow.leaves[row] {
+                merge(&mut leaves, &after);
+            }
+            for next in flow.next[row].iter().copied() {
+                if self.owner[next] != body {
+                    // A tail call: what the target leaves behind comes on top.
+                    if let Some(more) = self.bodies[self.owner[next]].leaves {
+                        merge(&mut leaves, &after.plus(&more));
+                    }
+                } else if merge(&mut self.before[next], &after) {
+                    work.push(next);
+                }
+            }
+        }
+        let changed = self.bodies[body].leaves != leaves;
+        self.bodies[body].leaves = leaves;
+        changed
+    }
+
+    /// Held after an instruction; `None` when it does not come back.
+    fn after(&self, row: usize, before: &Counts, flow: &Flow) -> Option<Counts> {
+        if let Some(step) = self.steps.get(&row) {
+            return Some(before.apply(step.effect));
+        }
+        match flow.calls.get(&row) {
+            Some(callee) => Some(before.plus(&self.bodies[*callee].leaves?)),
+            None => Some(*before),
+        }
+    }
+
+    /// Passes what callers hold down to the functions that they call.
+    fn inherit(&mut self) {
+        loop {
+            let mut changed = false;
+            for (row, callee) in &self.passes {
+                let Some(own) = self.before[*row] else {
+                    continue;
+                };
+                let caller = self.owner[*row];
+                let held = self.bodies[caller].inherited.plus(&own);
+                for kind in Held::ALL {
+                    let index = kind as usize;
+                    if held.0[index] == (0, 0) || self.bodies[*callee].witness.contains_key(&kind) {
+                        continue;
+                    }
+                    let witness = if own.0[index] == (0, 0) {
+                        self.bodies[caller].witness.get(&kind).cloned()
+                    } else {
+                        Some(self.local_witness(caller, kind))
+                    };
+                    if let Some(witness) = witness {
+                        self.bodies[*callee].witness.insert(kind, witness);
+                    }
+                }
+                changed |= self.bodies[*callee].inherited.join(&held);
+            }
+            if !changed {
+                break;
+            }
+        }
+    }
+}
