@@ -18,6 +18,10 @@ use crate::{
     words,
 };
 
+/// Most operand shapes: they become code, and LLVM ends the process when a branch of a BPF program
+/// does not reach over it.
+pub const MAX_SHAPES: usize = 2048;
+
 /// The rows of every table. A row's number is the cookie of its probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
@@ -200,11 +204,10 @@ fn site_rows(
         }
     }
     let distinct: BTreeSet<Shape> = rows.iter().map(|(shape, _)| *shape).collect();
-    if distinct.len() > usize::from(u16::MAX) {
-        errors.push(Diagnostic::error(
-            Code::PolicyTooLarge,
-            "more than 65,535 operand shapes",
-        ));
+    if distinct.len() > MAX_SHAPES {
+        let message = format!("{} operand shapes, more than {MAX_SHAPES}", distinct.len());
+        let error = Diagnostic::error(Code::PolicyTooLarge, message);
+        errors.push(error.help("split the compartment"));
     }
     if !errors.is_empty() {
         return Err(errors);

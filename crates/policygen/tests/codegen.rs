@@ -10,7 +10,7 @@ use otf_policygen::{
     Shape,
     codegen::{CHECK_LIBRARY, emit},
     rows::{Row, encode},
-    tables::Tables,
+    tables::{MAX_SHAPES, Tables},
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 
@@ -261,6 +261,35 @@ fn effective_addresses_of_every_shape() {
         })
         .unwrap();
     assert_eq!(address(tables.shapes.len(), &[1; REGS]), 0);
+}
+
+/// The longest code that the limit lets through is emitted, and passes the verifier.
+#[test]
+fn as_many_shapes_as_there_may_be() {
+    let pick = |n: usize| REGISTERS[n % REGISTERS.len()];
+    let shape = |n: usize| Shape {
+        base: Some(pick(n)),
+        index: Some((pick(n / 16), 4)),
+        bit: Some((pick(n / 256), [2, 4, 8][n % 3])),
+    };
+    let mut shapes: Vec<_> = (0..16 * 16 * 16).map(shape).collect();
+    shapes.sort();
+    shapes.dedup();
+    shapes.truncate(MAX_SHAPES);
+    assert_eq!(shapes.len(), MAX_SHAPES);
+    let tables = Tables { shapes, ..tables() };
+    let loaded = Loaded::new(&emit(&library(), &tables).unwrap());
+    let regs: [u64; REGS] = std::array::from_fn(|n| (n as u64 + 3) * 0x1234_5678_9abc);
+    for row in [0, 1, 1000, MAX_SHAPES - 1] {
+        let mut context = [0; WORDS];
+        context[..REGS].copy_from_slice(&regs);
+        context[REGS] = row as u64;
+        let wanted = expected(tables.shapes[row], &regs);
+        assert_eq!(loaded.run("address", context).1[0], wanted);
+    }
+    let library = emit(CHECK_LIBRARY, &tables).unwrap();
+    let open = ObjectBuilder::default().open_memory(&library).unwrap();
+    assert!(open.load().unwrap().progs().any(|p| p.name() == "otf_site"));
 }
 
 /// Each row reads back word by word, and the one after the last is refused.

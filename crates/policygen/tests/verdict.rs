@@ -1,9 +1,9 @@
-//! The verdict on made-up objects, stacks and addresses, by BPF_PROG_TEST_RUN on this machine's kernel.
+//! The verdict on made-up objects, stacks and addresses, by `BPF_PROG_TEST_RUN` on this machine's kernel.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::{path::Path, process::Command};
 
-use libbpf_rs::{Object, ObjectBuilder, ProgramInput};
+use libbpf_rs::{MapCore as _, Object, ObjectBuilder, ProgramInput};
 use otf_artifact::abi::{self, Class, Reason};
 use otf_policygen::{codegen::emit, tables::Tables};
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -158,6 +158,7 @@ fn verdict(object: &Object, w: Write) -> (Reason, bool) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn objects() {
     let object = load();
     let w = IN_GROUP;
@@ -344,7 +345,6 @@ fn a_freed_object_is_a_violation_in_any_phase() {
         ..IN_GROUP
     };
     let freed = object.maps().find(|m| m.name() == "otf_freed").unwrap();
-    use libbpf_rs::MapCore as _;
     freed
         .update(
             &w.object.to_le_bytes(),
