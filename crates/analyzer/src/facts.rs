@@ -119,13 +119,22 @@ pub enum Root {
     Unknown,
 }
 
+/// A pointer variable with static storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Variable {
+    /// Row of [`Facts::globals`].
+    pub global: u32,
+    /// Bytes from the global's start.
+    pub offset: u32,
+}
+
 /// Where a pointer was loaded from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Source {
     /// Somewhere.
     Somewhere,
-    /// The global variable in this row.
-    Global(u32),
+    /// This variable.
+    Global(Variable),
 }
 
 /// One way a pointer may have been made.
@@ -187,8 +196,19 @@ pub struct WriteFacts {
     pub size: u64,
     /// Where.
     pub pointer: Pointer,
-    /// Through the user-access functions: the address may be the user's.
-    pub user: bool,
+    /// Whether the address may be the user's.
+    pub user: UserAccess,
+}
+
+/// Whether a write goes through the functions that access user memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum UserAccess {
+    /// A write of kernel memory.
+    No,
+    /// Assembly that serves both directions.
+    Possible,
+    /// A write of user memory and nothing else.
+    Only,
 }
 
 /// A call of the source; inline assembly and intrinsics are left out.
@@ -231,11 +251,15 @@ pub struct FunctionFacts {
     pub returns: Pointer,
     /// Casts, sorted.
     pub flows: Vec<Flow>,
-    /// Pointers stored in globals, as (row of [`Facts::globals`], pointer), sorted.
-    pub stored: Vec<(u32, Path)>,
+    /// Pointers stored in variables with static storage, sorted.
+    pub stored: Vec<(Variable, Path)>,
 }
 
 /// A global variable.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent properties of a symbol"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GlobalFacts {
     /// Symbol.
@@ -280,7 +304,29 @@ pub struct Reference {
     pub by: Use,
 }
 
+impl Type {
+    /// Mark in the name of a structure that the source does not name.
+    pub(crate) const ANONYMOUS: &'static str = " at line ";
+
+    /// Whether the source does not name the type.
+    pub fn is_anonymous(&self) -> bool {
+        self.name.contains(Self::ANONYMOUS)
+    }
+}
+
 impl Types {
+    /// Row of `void`, for places in memory without a type.
+    pub const VOID: TypeId = TypeId(0);
+
+    /// A table that holds `void` only.
+    pub(crate) fn new() -> Self {
+        Self(vec![Type {
+            name: "void".into(),
+            size: 1,
+            shape: Shape::Scalar,
+        }])
+    }
+
     /// The type in a row.
     pub fn get(&self, id: TypeId) -> &Type {
         &self.0[id.0 as usize]

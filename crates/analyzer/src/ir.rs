@@ -11,6 +11,13 @@ use std::{
 };
 
 pub(crate) use inkwell::llvm_sys::LLVMOpcode as Opcode;
+#[cfg_attr(
+    not(test),
+    expect(
+        clippy::wildcard_imports,
+        reason = "some eighty functions, each named LLVM-something"
+    )
+)]
 use inkwell::llvm_sys::{
     LLVMTypeKind, LLVMValueKind,
     bit_reader::LLVMParseBitcodeInContext2,
@@ -55,7 +62,7 @@ extern "C" fn note_diagnostic(info: LLVMDiagnosticInfoRef, sink: *mut c_void) {
 /// A module with the context that it lives in.
 pub(crate) struct Module {
     context: LLVMContextRef,
-    module: LLVMModuleRef,
+    raw: LLVMModuleRef,
     layout: LLVMTargetDataRef,
     element_type: c_uint,
     by_value: [c_uint; 2],
@@ -90,14 +97,14 @@ impl Module {
         };
         let mut parsed = Self {
             context,
-            module,
+            raw: module,
             layout: ptr::null_mut(),
             element_type: kind(c"elementtype"),
             by_value: [kind(c"byval"), kind(c"sret")],
             message,
         };
         if failed != 0 || module.is_null() {
-            parsed.module = ptr::null_mut();
+            parsed.raw = ptr::null_mut();
             // SAFETY: `message` came from Box::into_raw above and is freed only in drop.
             return Err(unsafe { (*message).clone() });
         }
@@ -106,32 +113,28 @@ impl Module {
         Ok(parsed)
     }
 
-    fn list(
-        &self,
+    fn list<'m>(
         first: LLVMValueRef,
         next: unsafe extern "C" fn(LLVMValueRef) -> LLVMValueRef,
-    ) -> impl Iterator<Item = Value<'_>> {
-        let step = move |v: &Value<'_>| Value::some(llvm!(next(v.raw)));
+    ) -> impl Iterator<Item = Value<'m>> {
+        let step = move |v: &Value<'m>| Value::some(llvm!(next(v.raw)));
         std::iter::successors(Value::some(first), step)
     }
 
     /// Functions, declarations included.
     pub(crate) fn functions(&self) -> impl Iterator<Item = Value<'_>> {
-        self.list(
-            llvm!(LLVMGetFirstFunction(self.module)),
-            LLVMGetNextFunction,
-        )
+        Self::list(llvm!(LLVMGetFirstFunction(self.raw)), LLVMGetNextFunction)
     }
 
     /// Global variables, declarations included.
     pub(crate) fn globals(&self) -> impl Iterator<Item = Value<'_>> {
-        self.list(llvm!(LLVMGetFirstGlobal(self.module)), LLVMGetNextGlobal)
+        Self::list(llvm!(LLVMGetFirstGlobal(self.raw)), LLVMGetNextGlobal)
     }
 
     /// Aliases.
     pub(crate) fn aliases(&self) -> impl Iterator<Item = Value<'_>> {
-        self.list(
-            llvm!(LLVMGetFirstGlobalAlias(self.module)),
+        Self::list(
+            llvm!(LLVMGetFirstGlobalAlias(self.raw)),
             LLVMGetNextGlobalAlias,
         )
     }
@@ -139,18 +142,18 @@ impl Module {
     /// Module-level assembly.
     pub(crate) fn assembly(&self) -> String {
         let mut length = 0;
-        let pointer = llvm!(LLVMGetModuleInlineAsm(self.module, &raw mut length));
+        let pointer = llvm!(LLVMGetModuleInlineAsm(self.raw, &raw mut length));
         text(pointer, length)
     }
 
     /// Compile units named in `llvm.dbg.cu`.
     pub(crate) fn compile_units(&self) -> Vec<Meta<'_>> {
         let name = c"llvm.dbg.cu".as_ptr();
-        let count = llvm!(LLVMGetNamedMetadataNumOperands(self.module, name));
+        let count = llvm!(LLVMGetNamedMetadataNumOperands(self.raw, name));
         let mut values = vec![ptr::null_mut(); count as usize];
         if count > 0 {
             llvm!(LLVMGetNamedMetadataOperands(
-                self.module,
+                self.raw,
                 name,
                 values.as_mut_ptr()
             ));
@@ -219,8 +222,8 @@ impl Drop for Module {
         // SAFETY: module, context and message are owned by this value and dropped once, the
         // module before its context; no handle can outlive `self`.
         unsafe {
-            if !self.module.is_null() {
-                LLVMDisposeModule(self.module);
+            if !self.raw.is_null() {
+                LLVMDisposeModule(self.raw);
             }
             LLVMContextDispose(self.context);
             drop(Box::from_raw(self.message));

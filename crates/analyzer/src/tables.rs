@@ -105,6 +105,8 @@ pub const ALLOCATORS: &[Allocator] = &[
     row("kmemdup", Kmalloc, Some(1)),
     row("kmemdup_noprof", Kmalloc, Some(1)),
     row("kmemdup_nul", Kmalloc, None),
+    row("krealloc", Kmalloc, Some(1)),
+    row("krealloc_noprof", Kmalloc, Some(1)),
     row("kstrdup", Kmalloc, None),
     row("kstrdup_noprof", Kmalloc, None),
     row("kstrndup", Kmalloc, None),
@@ -120,6 +122,8 @@ pub const ALLOCATORS: &[Allocator] = &[
     row("kvmalloc_node", Kvmalloc, Some(0)),
     row("kvmalloc_node_noprof", Kvmalloc, Some(0)),
     row("kvmemdup", Kvmalloc, Some(1)),
+    row("kvrealloc", Kvmalloc, Some(1)),
+    row("kvrealloc_noprof", Kvmalloc, Some(1)),
     row("mempool_alloc", Slab, None),
     row("mempool_alloc_noprof", Slab, None),
     row("page_frag_alloc_align", Pages, None),
@@ -144,6 +148,13 @@ pub const ALLOCATORS: &[Allocator] = &[
 /// The allocator with this symbol.
 pub fn allocator(symbol: &str) -> Option<&'static Allocator> {
     ALLOCATORS.iter().find(|a| a.symbol == symbol)
+}
+
+/// Whether a function that nothing else is known about makes objects, by its name.
+pub fn sounds_like_allocator(symbol: &str) -> bool {
+    ["alloc", "dup", "remap"]
+        .iter()
+        .any(|word| symbol.contains(word))
 }
 
 /// A function without a body in what was read that writes a range which an argument begins.

@@ -7,11 +7,11 @@ use otf_artifact::analysis::WriteKind;
 use crate::{
     extract::{
         module::{is_declare, member},
-        paths::{Resolver, Unit},
+        paths::{Resolver, Unit, variable},
     },
     facts::{
         Argument, CallFacts, FunctionFacts, Integer, Path, Pointer, Reference, Root, Shape, TypeId,
-        Types, Use, WriteFacts,
+        Types, Use, UserAccess, Variable, WriteFacts,
     },
     ir::{Kind, Opcode, Value},
     tables::range_writer,
@@ -33,7 +33,11 @@ pub(crate) fn function<'m>(
     references: &mut BTreeSet<Reference>,
 ) -> FunctionFacts {
     let instructions = function.instructions();
-    let calls: Vec<Value<'m>> = instructions.iter().copied().filter(is_call).collect();
+    let calls: Vec<Value<'m>> = instructions
+        .iter()
+        .copied()
+        .filter(|i| is_call(*i))
+        .collect();
     let rows = calls
         .iter()
         .enumerate()
@@ -74,7 +78,7 @@ pub(crate) fn function<'m>(
 }
 
 /// A call that is neither an intrinsic nor inline assembly.
-fn is_call(instruction: &Value<'_>) -> bool {
+fn is_call(instruction: Value<'_>) -> bool {
     instruction.kind() == Kind::Instruction(Opcode::LLVMCall)
         && instruction.callee().is_some_and(|callee| {
             callee.kind() != Kind::Assembly && !callee.name().starts_with("llvm.")
@@ -118,7 +122,7 @@ struct Body<'u, 'm> {
     scalars: HashMap<usize, Option<u16>>,
     writes: Vec<WriteFacts>,
     returns: Pointer,
-    stored: BTreeSet<(u32, Path)>,
+    stored: BTreeSet<(Variable, Path)>,
     locals: BTreeSet<TypeId>,
 }
 
@@ -134,7 +138,7 @@ impl<'m> Body<'_, 'm> {
                     .operand(1)
                     .map_or(0, |v| self.unit.module.size_of(v.ty()));
                 if let Some(to) = instruction.operand(0) {
-                    self.write(instruction, to, WriteKind::Atomic, size, false);
+                    self.write(instruction, to, WriteKind::Atomic, size, UserAccess::No);
                 }
             }
             Opcode::LLVMCall | Opcode::LLVMCallBr => self.effect(instruction),
@@ -158,20 +162,24 @@ impl<'m> Body<'_, 'm> {
             return;
         }
         let size = self.unit.module.size_of(value.ty());
-        self.write(store, to, WriteKind::Store, size, false);
+        self.write(store, to, WriteKind::Store, size, UserAccess::No);
         if !value.ty().is_pointer() {
             return;
         }
         let values = self.resolver.resolve(value);
         for target in self.resolver.resolve(to) {
-            for kind in self.resolver.pointers_at(target.view).into_iter().flatten() {
-                for value in &values {
-                    self.resolver.note(*value, kind);
+            let kinds = self.resolver.pointers_at(target.view);
+            for value in &values {
+                // In a union one member that fits is enough.
+                if !kinds.iter().any(|kind| self.resolver.fits(*value, *kind)) {
+                    for kind in kinds.iter().flatten() {
+                        self.resolver.note(*value, *kind);
+                    }
                 }
             }
-            if let Root::Global(row) = target.root {
+            if let Some(variable) = variable(target) {
                 let calls = values.iter().filter(|v| matches!(v.root, Root::Call(_)));
-                self.stored.extend(calls.map(|v| (row, *v)));
+                self.stored.extend(calls.map(|v| (variable, *v)));
             }
         }
     }
@@ -207,7 +215,13 @@ impl<'m> Body<'_, 'm> {
                 {
                     let size = call.operand(2).and_then(Value::integer).unwrap_or(0);
                     if let Some(to) = call.operand(0) {
-                        self.write(call, to, WriteKind::Bulk, size.max(0) as u64, false);
+                        self.write(
+                            call,
+                            to,
+                            WriteKind::Bulk,
+                            size.max(0) as u64,
+                            UserAccess::No,
+                        );
                     }
                 } else if callee.is_declaration()
                     && let Some(writer) = range_writer(&name)
@@ -217,7 +231,12 @@ impl<'m> Body<'_, 'm> {
                         .length
                         .and_then(|i| call.operand(u32::from(i))?.integer())
                         .unwrap_or(0);
-                    self.write(call, to, WriteKind::Bulk, size.max(0) as u64, writer.user);
+                    let user = if writer.user {
+                        UserAccess::Only
+                    } else {
+                        UserAccess::No
+                    };
+                    self.write(call, to, WriteKind::Bulk, size.max(0) as u64, user);
                 }
             }
             _ => {}
@@ -227,7 +246,11 @@ impl<'m> Body<'_, 'm> {
     fn assembly(&mut self, call: Value<'m>, callee: Value<'m>) {
         let (constraints, body) = callee.assembly();
         let clobbers = constraints.contains("~{memory}");
-        let user = USER_MARKS.iter().any(|mark| body.contains(mark));
+        let user = if USER_MARKS.iter().any(|mark| body.contains(mark)) {
+            UserAccess::Possible
+        } else {
+            UserAccess::No
+        };
         let mut seen = BTreeSet::new();
         for index in 0..call.argument_count() {
             let Some(to) = call.operand(index) else {
@@ -241,7 +264,14 @@ impl<'m> Body<'_, 'm> {
         }
     }
 
-    fn write(&mut self, at: Value<'m>, to: Value<'m>, kind: WriteKind, size: u64, user: bool) {
+    fn write(
+        &mut self,
+        at: Value<'m>,
+        to: Value<'m>,
+        kind: WriteKind,
+        size: u64,
+        user: UserAccess,
+    ) {
         let (line, column) = at.place();
         let segment = to.ty().is_segment();
         let mut pointer = Pointer::new();

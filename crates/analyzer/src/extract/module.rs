@@ -286,33 +286,35 @@ impl Walk<'_> {
     }
 }
 
-/// The innermost named structure with a function-pointer member at an offset, and that member.
+/// The function-pointer member at an offset: the innermost structure with a name of its own, and
+/// the way from there, `nested.member` through structures without one.
 pub(crate) fn member(types: &Types, whole: TypeId, offset: u64) -> Option<(TypeId, String)> {
-    let mut at = (whole, offset);
-    let mut found = None;
+    let (mut ty, mut offset) = (whole, offset);
+    let mut named = whole;
+    let mut way: Vec<&str> = Vec::new();
     for _ in 0..24 {
-        match &types.get(at.0).shape {
+        match &types.get(ty).shape {
             Shape::Array {
                 element, stride, ..
-            } if *stride > 0 => at = (*element, at.1 % stride),
+            } if *stride > 0 => (ty, offset) = (*element, offset % stride),
             Shape::Record { members, .. } => {
-                let size = |m: &crate::facts::Member| types.get(m.ty).size.max(1);
-                let inside =
-                    |m: &&crate::facts::Member| at.1 >= m.offset && at.1 < m.offset + size(m);
-                let Some(member) = members.iter().find(inside) else {
-                    break;
-                };
-                if !member.name.is_empty()
-                    && matches!(types.get(member.ty).shape, Shape::Pointer(_))
-                {
-                    found = Some((at.0, member.name.clone()));
+                if !types.get(ty).is_anonymous() {
+                    named = ty;
+                    way.clear();
                 }
-                at = (member.ty, at.1 - member.offset);
+                let member = members.iter().find(|m| {
+                    offset >= m.offset && offset < m.offset + types.get(m.ty).size.max(1)
+                })?;
+                if !member.name.is_empty() {
+                    way.push(&member.name);
+                }
+                (ty, offset) = (member.ty, offset - member.offset);
             }
-            _ => break,
+            Shape::Pointer(_) if !way.is_empty() => return Some((named, way.join("."))),
+            _ => return None,
         }
     }
-    found
+    None
 }
 
 /// Names after a mark in the module's assembly, up to the first character that is in no symbol.

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     extract::{module::Signature, types::TypeReader},
-    facts::{Flow, GlobalFacts, Path, Pointer, Root, Shape, Source, TypeId, Types, View},
+    facts::{Flow, GlobalFacts, Path, Pointer, Root, Shape, Source, TypeId, Types, Variable, View},
     ir::{Kind, Module, Opcode, Passing, Value},
 };
 
@@ -256,16 +256,7 @@ impl<'u, 'm> Resolver<'u, 'm> {
     fn loaded(&self, from: &Pointer, is_pointer: bool) -> Pointer {
         let mut paths = Pointer::new();
         for path in from {
-            let source = match (path.root, path.view) {
-                (
-                    Root::Global(row),
-                    Some(View {
-                        offset: Some(0), ..
-                    })
-                    | None,
-                ) => Source::Global(row),
-                _ => Source::Somewhere,
-            };
+            let source = variable(*path).map_or(Source::Somewhere, Source::Global);
             let root = Root::Memory(source);
             let kinds = if is_pointer {
                 self.pointers_at(path.view)
@@ -375,10 +366,11 @@ impl<'u, 'm> Resolver<'u, 'm> {
         let inner = self.inner_offset(value);
         paths
             .into_iter()
-            .map(|mut path| {
-                let Some(view) = &mut path.view else {
-                    return path;
-                };
+            .map(|path| {
+                let view = path.view.unwrap_or(View {
+                    ty: Types::VOID,
+                    offset: Some(0),
+                });
                 let step = match first {
                     Some(0) => Some(0),
                     Some(n) if bytes => Some(n),
@@ -388,14 +380,19 @@ impl<'u, 'm> Resolver<'u, 'm> {
                             .ok()
                             .and_then(|size| size.checked_mul(n))
                     }
-                    None if bytes && !self.is_bytes(*view) => None,
+                    // Bytes may be cast to anything: their index matters, that of elements not.
+                    None if bytes => None,
                     _ => Some(0),
                 };
-                view.offset = match (view.offset, step) {
-                    (Some(at), Some(step)) => at.checked_add(step + inner),
+                let offset = match (view.offset, step) {
+                    (Some(at), Some(step)) => at.checked_add(step.saturating_add(inner)),
                     _ => None,
                 };
-                path
+                Path {
+                    root: path.root,
+                    view: (path.view.is_some() || offset != Some(0))
+                        .then_some(View { offset, ..view }),
+                }
             })
             .collect()
     }
@@ -415,19 +412,6 @@ impl<'u, 'm> Resolver<'u, 'm> {
             }
         }
         offset
-    }
-
-    /// Whether a place holds bytes, so that an index into it stays in an array.
-    fn is_bytes(&self, view: View) -> bool {
-        let types = &self.unit.types;
-        view.offset
-            .and_then(|o| u64::try_from(o).ok())
-            .is_some_and(|offset| {
-                types.at(view.ty, offset).into_iter().any(|id| {
-                    let ty = types.get(id);
-                    ty.shape == Shape::Scalar && ty.size == 1
-                })
-            })
     }
 
     /// The path of a pointer that is used as a pointer to `to` from here on.
@@ -465,6 +449,17 @@ impl<'u, 'm> Resolver<'u, 'm> {
         Path { root, view: target }
     }
 
+    /// Whether a pointer leads to what a pointer type says; to something without a structure
+    /// everything without one does.
+    pub(crate) fn fits(&self, path: Path, kind: Option<TypeId>) -> bool {
+        let types = &self.unit.types;
+        match (path.view, kind.filter(|k| types.is_record(*k))) {
+            (Some(view), Some(kind)) => types.contains(view.ty, view.offset, kind),
+            (Some(view), None) => !types.is_record(view.ty),
+            (None, kind) => kind.is_none(),
+        }
+    }
+
     /// Notes that a pointer is used as a pointer to `to` where it does not lead to one.
     pub(crate) fn note(&self, from: Path, to: TypeId) {
         let types = &self.unit.types;
@@ -488,6 +483,18 @@ const UNKNOWN: Path = Path {
     root: Root::Unknown,
     view: None,
 };
+
+/// The variable with static storage that an address is that of.
+pub(crate) fn variable(path: Path) -> Option<Variable> {
+    let Root::Global(global) = path.root else {
+        return None;
+    };
+    let offset = match path.view {
+        Some(view) => u32::try_from(view.offset?).ok()?,
+        None => 0,
+    };
+    Some(Variable { global, offset })
+}
 
 fn one(path: Path) -> Pointer {
     Pointer::from([path])

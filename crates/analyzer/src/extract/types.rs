@@ -44,6 +44,11 @@ impl Files {
             .entry(file.key())
             .or_insert_with(|| {
                 let path = join(&file.file());
+                let path = path.strip_prefix("./").unwrap_or(&path);
+                // Compiled with its prefix mapped away: already relative to the tree.
+                if !path.starts_with('/') {
+                    return path.to_owned();
+                }
                 if let Some(inside) = path
                     .strip_prefix(root.as_str())
                     .filter(|_| !root.is_empty())
@@ -97,7 +102,7 @@ impl<'m> TypeReader<'m> {
             files,
             ids: HashMap::new(),
             by_ir_name: HashMap::new(),
-            types: Types::default(),
+            types: Types::new(),
             pending: Vec::new(),
         }
     }
@@ -106,7 +111,7 @@ impl<'m> TypeReader<'m> {
     pub(crate) fn read(&mut self, node: Option<Meta<'m>>) -> Option<TypeId> {
         let id = self.reserve(node?);
         while let Some((id, node, name)) = self.pending.pop() {
-            let ty = self.build(node, name);
+            let ty = self.build(node, &name);
             self.types.0[id.0 as usize] = ty;
         }
         id
@@ -124,12 +129,11 @@ impl<'m> TypeReader<'m> {
             if at.tag() == TAG_TYPEDEF {
                 alias = at.type_facts().0;
             }
-            match self.module.node(at, BASE) {
-                Some(base) => at = base,
-                None => {
-                    self.ids.insert(node.key(), None);
-                    return None;
-                }
+            if let Some(base) = self.module.node(at, BASE) {
+                at = base;
+            } else {
+                self.ids.insert(node.key(), None);
+                return None;
             }
         }
         let id = if let Some(id) = self.ids.get(&at.key()) {
@@ -154,7 +158,7 @@ impl<'m> TypeReader<'m> {
         self.reserve(base)
     }
 
-    fn build(&mut self, node: Meta<'m>, alias: String) -> Type {
+    fn build(&mut self, node: Meta<'m>, alias: &str) -> Type {
         let (name, bits, _, line) = node.type_facts();
         let size = bits / 8;
         let scalar = |name| Type {
@@ -175,7 +179,7 @@ impl<'m> TypeReader<'m> {
             (Class::Composite, TAG_ARRAY) => self.array(node, size),
             (Class::Composite, tag @ (TAG_STRUCTURE | TAG_UNION)) => {
                 let keyword = if tag == TAG_UNION { "union" } else { "struct" };
-                self.record(node, keyword, &name, &alias, size, line)
+                self.record(node, keyword, &name, alias, size, line)
             }
             (Class::Subroutine, _) => self.function(node),
             _ => scalar(name),
@@ -270,7 +274,7 @@ impl<'m> TypeReader<'m> {
         }
         Type {
             name: if called.is_empty() {
-                format!("{keyword} at line {line}")
+                format!("{keyword}{}{line}", Type::ANONYMOUS)
             } else if name.is_empty() {
                 called.to_owned()
             } else {

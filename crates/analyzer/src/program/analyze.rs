@@ -15,7 +15,7 @@ use tracing::info;
 
 use crate::{
     check,
-    facts::{Argument, Facts, WriteFacts},
+    facts::{Argument, Facts, UserAccess, WriteFacts},
     program::{
         FileMeta, FunctionRef, Program, Request,
         gates::gates,
@@ -154,7 +154,10 @@ fn aim_of_write(
     };
     let finish = |places: Places| -> Places {
         let mut places: Places = places.into_iter().map(runs).collect();
-        if write.user {
+        if write.user == UserAccess::Only {
+            places.clear();
+        }
+        if write.user != UserAccess::No {
             places.insert(Place::User);
         }
         places

@@ -108,7 +108,8 @@ fn gate(
     }
 }
 
-/// The structure that most functions of a table take a pointer to; the first one of equals.
+/// The structure that most functions of a table take a pointer to; of equals the one that holds
+/// the table, else the first.
 fn principal(facts: &Facts, table: TypeId) -> Option<TypeId> {
     let types = &facts.types;
     let Shape::Record { members, .. } = &types.get(table).shape else {
@@ -136,10 +137,9 @@ fn principal(facts: &Facts, table: TypeId) -> Option<TypeId> {
         }
     }
     let most = counts.iter().map(|(_, count)| *count).max()?;
-    counts
-        .into_iter()
-        .find(|(_, count)| *count == most)
-        .map(|(record, _)| record)
+    counts.retain(|(_, count)| *count == most);
+    let own = counts.iter().find(|(record, _)| *record == table);
+    own.or(counts.first()).map(|(record, _)| *record)
 }
 
 /// What a function of this return type gives back when it refuses.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use otf_artifact::analysis::{Dimension, Family, HeapPlace, StackRule};
 
 use crate::program::{
-    Program, RecordId,
+    FunctionRef, Program, RecordId,
     layout::{Layout, Placement, reduce, run},
-    origins::{Allocation, CallRef, Origins},
+    origins::{Allocation, CallRef, Disguise, Origins},
     places::{Place, Places},
 };
 
@@ -98,20 +98,38 @@ impl<'p, 'a> Legal<'p, 'a> {
                 }
             }
         }
+        for (record, disguises) in &origins.variables {
+            for disguise in disguises {
+                match disguise {
+                    Disguise::Global(file, row) => {
+                        if !program.global((*file, *row)).constant {
+                            let known = legal.globals.entry(*record).or_default();
+                            known.insert((*file, *row));
+                        }
+                    }
+                    Disguise::Local(function) => legal.local(*record, *function),
+                }
+            }
+        }
         for function in program.functions() {
-            let rule = if program.is_confined(function) {
-                StackRule::Compartment
-            } else {
-                StackRule::Any
-            };
             for ty in &program.function(function).locals {
                 if let Some(record) = program.record(function.file, *ty) {
-                    let known = legal.locals.entry(record).or_default();
-                    *known = rule.max(*known);
+                    legal.local(record, function);
                 }
             }
         }
         legal
+    }
+
+    /// Notes that objects of a type lie in a function's frame.
+    fn local(&mut self, record: RecordId, function: FunctionRef) {
+        let rule = if self.program.is_confined(function) {
+            StackRule::Compartment
+        } else {
+            StackRule::Any
+        };
+        let known = self.locals.entry(record).or_default();
+        *known = rule.max(*known);
     }
 
     /// The union of places as a legal set.
@@ -170,18 +188,22 @@ impl<'p, 'a> Legal<'p, 'a> {
         }
         for placement in self.layout.placements(program, record) {
             let container = placement.container;
-            let known = self.known(container);
-            if known {
-                self.locate(record, &placement, runs, draft);
-            } else if !program.is_closed(container) && !self.known_outside(container) {
-                draft.any_heap.insert(format!(
+            self.locate(record, &placement, runs, draft);
+            if program.is_closed(container) {
+                continue;
+            }
+            if self.is_allocated(container) {
+                self.trusted.entry(container).or_default().insert(record);
+            } else {
+                let reason = format!(
                     "{} lies in {}, whose allocations are outside the scope",
                     facts.name, program.records[container.0].name
-                ));
+                );
+                anywhere(draft, &reason);
             }
-            if known && container != record && !program.is_closed(container) {
-                self.trusted.entry(container).or_default().insert(record);
-            }
+        }
+        for reason in self.origins.strangers.get(&record).into_iter().flatten() {
+            anywhere(draft, &format!("{} {reason}", facts.name));
         }
         let nowhere = draft.heap.is_empty()
             && draft.globals.is_empty()
@@ -196,19 +218,12 @@ impl<'p, 'a> Legal<'p, 'a> {
         }
     }
 
-    /// Whether objects of this type were seen.
-    fn known(&self, record: RecordId) -> bool {
-        self.sites.contains_key(&record)
-            || self.globals.contains_key(&record)
-            || self.locals.contains_key(&record)
-    }
-
-    /// Whether objects were seen that hold this type.
-    fn known_outside(&self, record: RecordId) -> bool {
+    /// Whether allocations were seen of this type, or of one that holds it.
+    fn is_allocated(&self, record: RecordId) -> bool {
         self.layout
             .placements(self.program, record)
             .iter()
-            .any(|p| self.known(p.container))
+            .any(|p| self.sites.contains_key(&p.container))
     }
 
     /// Adds the objects of a placement's container.
@@ -286,18 +301,25 @@ impl<'p, 'a> Legal<'p, 'a> {
         };
         for ty in &types {
             draft.types.insert(*ty);
-            let bytes = match ty {
-                TypeRef::Record(record) => self.program.records[record.0].size.max(1),
-                TypeRef::Buffer(_) => allocation.size.unwrap_or(1).max(1),
+            let (bytes, open_ended) = match ty {
+                TypeRef::Record(record) => (
+                    self.program.records[record.0].size.max(1),
+                    self.layout.is_open_ended(self.program, *record),
+                ),
+                TypeRef::Buffer(_) => (allocation.size.unwrap_or(1).max(1), false),
             };
+            // A dedicated cache holds one object, whatever its size.
+            let single = allocation.size == Some(bytes)
+                || allocation.allocator.family == Family::Slab && matches!(ty, TypeRef::Record(_));
             let place = Draft {
                 target: *ty,
                 container: *ty,
                 offset: 0,
                 dimensions: Vec::new(),
-                size: match allocation.size {
-                    Some(size) if size == bytes => bytes,
-                    _ => HeapPlace::TO_END,
+                size: if single && !open_ended {
+                    bytes
+                } else {
+                    HeapPlace::TO_END
                 },
                 minimum: allocation.size.unwrap_or(bytes),
                 exact: allocation.size,

@@ -10,9 +10,9 @@ use std::{
 };
 
 use crate::{
-    facts::{Argument, Integer, Path, Pointer, Root, Source, View},
+    facts::{Argument, Integer, Path, Pointer, Root, Source, Variable, View},
     program::{FunctionRef, Program, RecordId, layout::Area},
-    tables::{ALLOCATORS, Allocator, CACHE_MAKERS, Product, allocator},
+    tables::{ALLOCATORS, Allocator, CACHE_MAKERS, Product, allocator, sounds_like_allocator},
 };
 
 /// A call of a function: the function and the row of the call.
@@ -84,10 +84,23 @@ pub(crate) enum Returned {
     Unknown,
 }
 
+/// A variable that holds a type which it is not declared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Disguise {
+    /// A variable in the frame of this function.
+    Local(FunctionRef),
+    /// The global in this file and row.
+    Global(usize, usize),
+}
+
 /// Allocation calls and private areas of the whole program.
 pub(crate) struct Origins {
     pub(crate) allocations: BTreeMap<CallRef, Allocation>,
     pub(crate) areas: BTreeSet<Area>,
+    /// Types whose objects also lie where no place can be named, with the reason.
+    pub(crate) strangers: BTreeMap<RecordId, BTreeSet<String>>,
+    /// Types in variables that are declared as something else.
+    pub(crate) variables: BTreeMap<RecordId, BTreeSet<Disguise>>,
     returned: BTreeMap<CallRef, BTreeSet<Returned>>,
 }
 
@@ -101,7 +114,7 @@ impl Origins {
             claimed: RefCell::default(),
         };
         search.caches = search.name_caches();
-        let mut areas = BTreeSet::new();
+        let mut casts = Casts::default();
         let mut returned = BTreeMap::new();
         for function in program.functions() {
             for call in 0..program.function(function).calls.len() {
@@ -110,17 +123,19 @@ impl Origins {
                     call: call as u32,
                 };
                 let origins = search.of_call(call);
-                search.note_areas(call, &origins, &mut areas);
-                let public = search.returned(&origins);
+                search.note_areas(call, &origins, &mut casts);
+                let public = Search::returned(&origins);
                 if !public.is_empty() {
                     returned.insert(call, public);
                 }
             }
-            search.note_casts(function, &mut areas);
+            search.note_casts(function, &mut casts);
         }
         Self {
             allocations: search.claimed.into_inner(),
-            areas,
+            areas: casts.areas,
+            strangers: casts.strangers,
+            variables: casts.variables,
             returned,
         }
     }
@@ -131,16 +146,34 @@ impl Origins {
     }
 }
 
+/// What casts say about where types lie.
+#[derive(Default)]
+struct Casts {
+    areas: BTreeSet<Area>,
+    strangers: BTreeMap<RecordId, BTreeSet<String>>,
+    variables: BTreeMap<RecordId, BTreeSet<Disguise>>,
+}
+
+impl Casts {
+    fn stranger(&mut self, record: RecordId, reason: String) {
+        self.strangers.entry(record).or_default().insert(reason);
+    }
+}
+
+/// A variable with static storage: symbol and offset where others see it, else file, row and
+/// offset.
+type StaticVariable<'a> = (Option<&'a str>, usize, usize, u32);
+
 struct Search<'p, 'a> {
     program: &'p Program<'a>,
-    /// Names of slab caches by the global that holds them, as (file, row) of its definition.
-    caches: HashMap<(usize, usize), Option<String>>,
+    /// Names of slab caches by the variable that holds them; `None` for several names.
+    caches: HashMap<StaticVariable<'a>, Option<String>>,
     memo: RefCell<HashMap<CallRef, BTreeSet<Origin>>>,
     active: RefCell<BTreeSet<CallRef>>,
     claimed: RefCell<BTreeMap<CallRef, Allocation>>,
 }
 
-impl Search<'_, '_> {
+impl<'a> Search<'_, 'a> {
     fn of_call(&self, at: CallRef) -> BTreeSet<Origin> {
         if let Some(known) = self.memo.borrow().get(&at) {
             return known.clone();
@@ -229,6 +262,16 @@ impl Search<'_, '_> {
         found
     }
 
+    /// The callee, when it seems to allocate and neither the table nor a body says how.
+    fn stranger(&self, at: CallRef) -> Option<&str> {
+        let call = &self.program.function(at.function).calls[at.call as usize];
+        let symbol = call.callee.as_deref()?;
+        let unknown = allocator(symbol).is_none()
+            && self.program.callee(at.function.file, symbol).is_none()
+            && sounds_like_allocator(symbol);
+        unknown.then_some(symbol)
+    }
+
     /// What a function returns, in terms of its own parameters.
     fn summary(&self, function: FunctionRef) -> BTreeSet<Origin> {
         self.of_pointer(function, &self.program.function(function).returns)
@@ -291,9 +334,13 @@ impl Search<'_, '_> {
     fn cache(&self, file: usize, argument: &Argument) -> Cache {
         let mut names = argument.pointer.iter().map(|path| match path.root {
             Root::Parameter(index) => Cache::Parameter(index),
-            Root::Memory(Source::Global(row)) => {
-                let global = self.program.definition(file, row as usize);
-                match self.caches.get(&global).cloned().flatten() {
+            Root::Memory(Source::Global(variable)) => {
+                match self
+                    .caches
+                    .get(&self.variable(file, variable))
+                    .cloned()
+                    .flatten()
+                {
                     Some(name) => Cache::Named(name),
                     None => Cache::Unknown,
                 }
@@ -352,7 +399,7 @@ impl Search<'_, '_> {
         );
     }
 
-    fn returned(&self, origins: &BTreeSet<Origin>) -> BTreeSet<Returned> {
+    fn returned(origins: &BTreeSet<Origin>) -> BTreeSet<Returned> {
         origins
             .iter()
             .map(|origin| match origin {
@@ -365,29 +412,57 @@ impl Search<'_, '_> {
     }
 
     /// A typed use of an address inside an object is a private area there.
-    fn note_areas(&self, at: CallRef, origins: &BTreeSet<Origin>, areas: &mut BTreeSet<Area>) {
+    fn note_areas(&self, at: CallRef, origins: &BTreeSet<Origin>, casts: &mut Casts) {
         let types = self.uses(at);
         for origin in origins {
             if let Origin::Inside { record, offset } = origin {
                 for inner in &types {
-                    self.area(*record, *offset, *inner, areas);
+                    self.area(*record, *offset, *inner, &mut casts.areas);
                 }
+            }
+        }
+        if let Some(name) = self.stranger(at) {
+            for record in types {
+                casts.stranger(
+                    record,
+                    format!("comes from {name}, of which nothing is known"),
+                );
             }
         }
     }
 
-    /// Casts of a pointer into one structure to a pointer to another one.
-    fn note_casts(&self, function: FunctionRef, areas: &mut BTreeSet<Area>) {
+    /// Casts of a pointer into one thing to a pointer to a structure that is not declared there.
+    fn note_casts(&self, function: FunctionRef, casts: &mut Casts) {
         for flow in &self.program.function(function).flows {
-            if matches!(flow.from.root, Root::Call(_))
-                && flow.from.view.is_none_or(|v| v.offset == Some(0))
-            {
+            let Some(inner) = self.program.record(function.file, flow.to) else {
+                continue;
+            };
+            let begins = flow.from.view.is_none_or(|v| v.offset == Some(0));
+            let disguise = match flow.from.root {
+                Root::Local => Some(Disguise::Local(function)),
+                Root::Global(row) => {
+                    let (file, row) = self.program.definition(function.file, row as usize);
+                    Some(Disguise::Global(file, row))
+                }
+                // The start of what a call returned: see `uses`.
+                Root::Call(_) if begins => continue,
+                _ => None,
+            };
+            if let Some(disguise) = disguise {
+                casts.variables.entry(inner).or_default().insert(disguise);
                 continue;
             }
-            let inside = self.inside(function.file, flow.from.view);
-            let inner = self.program.record(function.file, flow.to);
-            if let (Some(Origin::Inside { record, offset }), Some(inner)) = (inside, inner) {
-                self.area(record, offset, inner, areas);
+            let Some(view) = flow.from.view else { continue };
+            let types = &self.program.files[function.file].1.types;
+            match self.inside(function.file, flow.from.view) {
+                Some(Origin::Inside { record, offset }) => {
+                    self.area(record, offset, inner, &mut casts.areas);
+                }
+                _ if types.is_record(view.ty) => casts.stranger(
+                    inner,
+                    format!("lies at an unknown place in {}", types.get(view.ty).name),
+                ),
+                _ => casts.stranger(inner, "lies in a buffer without a type".into()),
             }
         }
     }
@@ -420,16 +495,29 @@ impl Search<'_, '_> {
                     .any(|p| self.reaches(p.inner, inner, depth + 1))
     }
 
-    fn name_caches(&self) -> HashMap<(usize, usize), Option<String>> {
-        let mut names: HashMap<(usize, usize), Option<String>> = HashMap::new();
+    fn variable(&self, file: usize, variable: Variable) -> StaticVariable<'a> {
+        let global = self.program.files[file]
+            .1
+            .globals
+            .get(variable.global as usize);
+        let (file, row) = self.program.definition(file, variable.global as usize);
+        // A variable that no file defines is the same in all that declare it.
+        let symbol = global.filter(|g| !g.internal).map(|g| g.symbol.as_str());
+        match symbol {
+            Some(symbol) => (Some(symbol), 0, 0, variable.offset),
+            None => (None, file, row, variable.offset),
+        }
+    }
+
+    fn name_caches(&self) -> HashMap<StaticVariable<'a>, Option<String>> {
+        let mut names: HashMap<StaticVariable<'a>, Option<String>> = HashMap::new();
         for function in self.program.functions() {
-            for (row, path) in &self.program.function(function).stored {
+            for (variable, path) in &self.program.function(function).stored {
                 let Some(name) = self.cache_name(function, *path, 0) else {
                     continue;
                 };
-                let global = self.program.definition(function.file, *row as usize);
                 names
-                    .entry(global)
+                    .entry(self.variable(function.file, *variable))
                     .and_modify(|known| {
                         if known.as_ref() != Some(&name) {
                             *known = None;

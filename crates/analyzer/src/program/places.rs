@@ -106,14 +106,13 @@ impl<'p, 'a> Flow<'p, 'a> {
     fn pass(&mut self, caller: FunctionRef) -> bool {
         let mut changed = false;
         for call in &self.program.function(caller).calls {
-            let callee = call
-                .callee
-                .as_deref()
-                .and_then(|s| self.program.callee(caller.file, s));
-            let Some(callee) = callee else { continue };
-            let count = self.program.function(callee).parameters.len();
+            let symbol = call.callee.as_deref();
+            let Some(target) = symbol.and_then(|s| self.program.callee(caller.file, s)) else {
+                continue;
+            };
+            let count = self.program.function(target).parameters.len();
             for index in 0..count {
-                let key = (callee, index as u16);
+                let key = (target, index as u16);
                 if !self.arguments.contains_key(&key) {
                     continue;
                 }
