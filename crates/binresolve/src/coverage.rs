@@ -79,10 +79,10 @@ impl StaticTarget {
     }
 }
 
-/// A fixed place in the frame of the function itself.
-pub fn is_own_frame(write: &MemoryWrite, frame_size: Option<u32>) -> bool {
+/// A fixed place in the frame of the function itself, of which `frame` bytes are known.
+pub fn is_own_frame(write: &MemoryWrite, frame: u32) -> bool {
     let operand = &write.operand;
-    let (Some(frame), Length::Constant(bytes)) = (frame_size, write.length) else {
+    let Length::Constant(bytes) = write.length else {
         return false;
     };
     write.kind == SiteKind::Store

@@ -37,6 +37,15 @@ pub fn bind(
                     continue;
                 }
                 found = true;
+                if let Some(why) = image.tables.refusal(&image.image, address, address + 1) {
+                    let message = format!("the gate {} cannot be probed: {why}", gate.function);
+                    diagnostics.push(
+                        Diagnostic::warning(Code::Unbound, message)
+                            .at(gate.file.clone(), 0, 0)
+                            .help("calls through it are not noted; what it calls is, where that is a gate"),
+                    );
+                    continue;
+                }
                 probes.push(GateProbe {
                     gate: GateId::from(row),
                     location,

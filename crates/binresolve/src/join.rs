@@ -101,7 +101,12 @@ impl Join<'_, '_> {
         };
         let frame_size = confined.frames.size(home);
         let target = StaticTarget::find(image, self.others, self.globals, write);
-        let own_frame = is_own_frame(write, frame_size);
+        // In code that is rewritten other variants may move the stack pointer.
+        let least = match rewriting {
+            Rewriting::None => confined.held.least_frame(row),
+            _ => 0,
+        };
+        let own_frame = is_own_frame(write, frame_size.unwrap_or(0).max(least));
         let origin = confined.debug.origin(home);
         let (legal, precision) = if own_frame {
             // The operand alone says what is written.

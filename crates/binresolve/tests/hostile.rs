@@ -65,7 +65,7 @@ fn an_undamaged_module_resolves() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(4096))]
 
     #[test]
     fn truncated(cut in 0.0..1.0f64) {
@@ -74,7 +74,7 @@ proptest! {
     }
 
     #[test]
-    fn changed(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..24)) {
+    fn changed(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5)) {
         let mut bytes = module().to_vec();
         for (place, value) in changes {
             let place = place.index(bytes.len());

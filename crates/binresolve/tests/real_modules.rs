@@ -3,11 +3,20 @@
 //! `OTF_TEST_IMAGES` names ELF files (separated by `:`) with code and DWARF; without it there is
 //! nothing to read and the test says so.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests are not marked as tests"
+)]
+
 mod common;
 
 use std::{path::Path, time::Instant};
 
-use otf_artifact::sites::{Coverage, Site, Unwind};
+use otf_artifact::{
+    ids::ImageId,
+    sites::{Coverage, Site, Unwind},
+};
+use otf_binresolve::{confined::Confined, dwarf::paths::Paths, image::Image};
 
 #[test]
 fn every_write_of_real_modules_is_a_site() {
@@ -24,6 +33,7 @@ fn every_write_of_real_modules_is_a_site() {
             start.elapsed()
         );
         common::assert_same_writes(&sites, Path::new(file));
+        assert_frames_agree(file);
         let count = |f: &dyn Fn(&Site) -> bool| sites.sites.iter().filter(|s| f(s)).count();
         let probed = count(&|s| s.coverage == Coverage::Probe);
         let safe = count(&|s| s.unwind == Unwind::Safe);
@@ -33,4 +43,26 @@ fn every_write_of_real_modules_is_a_site() {
         // A module as it is shipped has no DWARF: then no site has a place.
         assert!(placed == 0 || placed * 100 > sites.sites.len() * 95);
     }
+}
+
+/// Two ways to a frame's size: counting stack instructions never finds more than the compiler's
+/// own call frame information says.
+fn assert_frames_agree(file: &str) {
+    let bytes = std::fs::read(file).unwrap();
+    let image = Image::parse("test", ImageId(0), &bytes).unwrap();
+    let confined = Confined::load(image, &Paths::default()).unwrap();
+    let (mut described, mut same) = (0, 0);
+    for (row, instruction) in confined.code.all.iter().enumerate() {
+        if let Some(exact) = confined.frames.size(instruction.ip()) {
+            let least = confined.held.least_frame(row);
+            assert!(
+                least <= exact,
+                "{file} {:#x}: {least} > {exact}",
+                instruction.ip()
+            );
+            described += 1;
+            same += u32::from(least == exact);
+        }
+    }
+    assert!(same * 10 >= described * 9, "{file}: {same} of {described}");
 }

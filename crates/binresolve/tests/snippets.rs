@@ -146,6 +146,31 @@ int reads(struct s *s) {
     }
 }
 
+#[test]
+fn aligned_frames() {
+    let source = "
+void outside(void *);
+void f(long v, long *p) {
+	volatile long line[8] __attribute__((aligned(64)));
+	line[0] = v;
+	line[1] = v + 1;
+	line[7] = v + 2;
+	outside((void *)line);
+	*p = line[0];
+}
+";
+    for compiler in COMPILERS {
+        let sites = resolve_snippet(compiler, source, &common::empty_analysis());
+        // No frame size can be told, but that the places lie in the frame.
+        let own = Coverage::Proven("own frame".into());
+        let (inside, outside): (Vec<_>, Vec<_>) =
+            sites.sites.iter().partition(|s| s.coverage == own);
+        assert!(inside.len() >= 3, "{compiler}: {:#?}", sites.sites);
+        assert!(inside.iter().all(|s| s.frame_size.is_none()));
+        assert_eq!(outside.len(), 1);
+    }
+}
+
 /// One function of a hand-made analysis.
 fn function(name: &str, writes: Vec<(u32, u64, Target)>, calls: Vec<Call>) -> Function {
     let write = |(line, size, target)| Write {
@@ -266,6 +291,7 @@ void maybe(void *l, int *p) {
 	if (_raw_spin_trylock(l))
 		*p = 5;
 }
+asm(\".pushsection __mcount_loc, \\\"a\\\"; .quad holds, plain, maybe; .popsection\");
 ";
     let gate = |name: &str| otf_artifact::analysis::Gate {
         file: "t.c".into(),
@@ -282,7 +308,7 @@ void maybe(void *l, int *p) {
     analysis.gates = vec![gate("holds"), gate("maybe"), gate("plain")];
     for compiler in COMPILERS {
         let sites = resolve_snippet(compiler, source, &analysis);
-        assert_eq!(sites.gate_probes.len(), 3);
+        assert_eq!(sites.gate_probes.len(), 3, "{compiler}");
         let at = |line: u32| {
             let here = |s: &&Site| {
                 s.chain[0].line == line && s.coverage != Coverage::Proven("own frame".into())

@@ -7,6 +7,7 @@
 //! every kind: nothing acquired, and nothing of the caller's given away.
 
 mod counts;
+mod depth;
 mod effects;
 mod flow;
 
@@ -52,6 +53,7 @@ pub struct HeldAnalysis {
     steps: BTreeMap<usize, Step>,
     /// Calls and tail calls: (row, called function).
     passes: BTreeSet<(usize, usize)>,
+    least_frames: Vec<u32>,
 }
 
 /// What is held at the entry of each function on the paths from one gate; `None`: no path.
@@ -79,6 +81,7 @@ impl HeldAnalysis {
             bodies,
             owner,
             passes: BTreeSet::new(),
+            least_frames: Vec::new(),
         };
         let flow = Flow::of(input, &analysis.owner);
         // What functions leave behind depends on what their callees leave behind. Counts are
@@ -92,9 +95,21 @@ impl HeldAnalysis {
                 break;
             }
         }
+        analysis.least_frames = depth::least_frames(&analysis, &flow, input.code);
         analysis.passes = flow.passes;
         analysis.inherit();
         analysis
+    }
+
+    /// Bytes between the stack pointer before the instruction in this row and the return address,
+    /// at least; call frame information may know more.
+    pub fn least_frame(&self, row: usize) -> u32 {
+        self.least_frames[row]
+    }
+
+    /// First instructions of the functions.
+    fn entries(&self) -> impl Iterator<Item = usize> {
+        self.bodies.iter().filter_map(|body| body.entry)
     }
 
     /// Follows the direct calls from the function that starts in this row.
