@@ -14,6 +14,7 @@ pub mod facts;
 mod ir;
 mod program;
 pub mod tables;
+pub mod types;
 
 pub use extract::facts;
 pub use program::{FileMeta, Request, analyze::analyze};

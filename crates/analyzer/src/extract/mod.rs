@@ -1,8 +1,10 @@
 //! Bitcode of one translation unit to facts.
 
 mod body;
+mod calls;
 mod module;
 mod paths;
+mod retype;
 mod types;
 
 use std::collections::HashMap;
@@ -26,6 +28,9 @@ const RETAINED_TYPES: usize = 5;
 ///
 /// `name` is the source file relative to the kernel tree; the tree's own place is found by taking
 /// it off the path that the compiler was given, and does not appear in the facts.
+///
+/// LLVM's reader may crash on bitcode that was damaged after the compiler wrote it: callers check
+/// the hash of what they cached first. One LLVM context per call, so calls may run in parallel.
 pub fn facts(bitcode: &[u8], name: &str) -> Result<Facts, Diagnostic> {
     let bad = |message: String| {
         Diagnostic::error(

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     extract::{module::Signature, types::TypeReader},
-    facts::{Flow, GlobalFacts, Path, Pointer, Root, Shape, Source, TypeId, Types, Variable, View},
+    facts::{Flow, GlobalFacts, Path, Pointer, Root, Source, TypeId, Types, Variable, View},
     ir::{Kind, Module, Opcode, Passing, Value},
 };
 
@@ -27,7 +27,7 @@ pub(crate) struct Unit<'m> {
 
 /// A function's variables and what they may hold.
 pub(crate) struct Resolver<'u, 'm> {
-    unit: &'u Unit<'m>,
+    pub(super) unit: &'u Unit<'m>,
     /// Source parameter, declared type and way of passing by value key.
     arguments: HashMap<usize, (Option<u16>, Option<TypeId>, Passing)>,
     /// Declared types of variables.
@@ -40,7 +40,7 @@ pub(crate) struct Resolver<'u, 'm> {
     calls: HashMap<usize, u32>,
     memo: RefCell<HashMap<usize, Pointer>>,
     active: RefCell<HashSet<usize>>,
-    flows: RefCell<BTreeSet<Flow>>,
+    pub(super) flows: RefCell<BTreeSet<Flow>>,
 }
 
 /// Rounds after which an offset that still changes is taken as unknown.
@@ -274,29 +274,6 @@ impl<'u, 'm> Resolver<'u, 'm> {
         paths
     }
 
-    /// What the pointer members at a place point to.
-    pub(crate) fn pointers_at(&self, view: Option<View>) -> BTreeSet<Option<TypeId>> {
-        let Some(View {
-            ty,
-            offset: Some(offset),
-        }) = view
-        else {
-            return BTreeSet::new();
-        };
-        let Ok(offset) = u64::try_from(offset) else {
-            return BTreeSet::new();
-        };
-        let types = &self.unit.types;
-        types
-            .at(ty, offset)
-            .into_iter()
-            .filter_map(|id| match types.get(id).shape {
-                Shape::Pointer(to) => Some(to),
-                _ => None,
-            })
-            .collect()
-    }
-
     /// Integer arithmetic on addresses: whatever looks like a pointer stays in its object.
     fn arithmetic(&self, value: Value<'m>) -> Pointer {
         let mut paths = self.operand(value, 0);
@@ -413,70 +390,6 @@ impl<'u, 'm> Resolver<'u, 'm> {
         }
         offset
     }
-
-    /// The path of a pointer that is used as a pointer to `to` from here on.
-    pub(crate) fn retype(&self, path: Path, to: TypeId) -> Path {
-        let types = &self.unit.types;
-        let target = start(Some(to));
-        if !types.is_record(to) {
-            return Path {
-                view: path.view.or(target),
-                ..path
-            };
-        }
-        let untyped = path
-            .view
-            .is_none_or(|v| !types.is_record(v.ty) && v.offset == Some(0));
-        if let Some(view) = path.view {
-            let size = types.get(to).size.max(1) as i64;
-            if view.ty == to && view.offset.is_some_and(|o| o % size == 0) {
-                return Path {
-                    view: target,
-                    ..path
-                };
-            }
-            if types.contains(view.ty, view.offset, to) {
-                return path;
-            }
-        }
-        self.note(path, to);
-        let root = match path.root {
-            Root::Unknown => Root::Memory(Source::Somewhere),
-            root @ (Root::Local | Root::Global(_) | Root::Constant | Root::PerCpu) => root,
-            root if untyped => root,
-            _ => Root::Memory(Source::Somewhere),
-        };
-        Path { root, view: target }
-    }
-
-    /// Whether a pointer leads to what a pointer type says; to something without a structure
-    /// everything without one does.
-    pub(crate) fn fits(&self, path: Path, kind: Option<TypeId>) -> bool {
-        let types = &self.unit.types;
-        match (path.view, kind.filter(|k| types.is_record(*k))) {
-            (Some(view), Some(kind)) => types.contains(view.ty, view.offset, kind),
-            (Some(view), None) => !types.is_record(view.ty),
-            (None, kind) => kind.is_none(),
-        }
-    }
-
-    /// Notes that a pointer is used as a pointer to `to` where it does not lead to one.
-    pub(crate) fn note(&self, from: Path, to: TypeId) {
-        let types = &self.unit.types;
-        let evidence = match from.root {
-            Root::Constant | Root::Unknown | Root::Result | Root::PerCpu => false,
-            Root::Call(_) => true,
-            _ => from.view.is_some(),
-        };
-        if evidence
-            && types.is_record(to)
-            && !from
-                .view
-                .is_some_and(|v| types.contains(v.ty, v.offset, to))
-        {
-            self.flows.borrow_mut().insert(Flow { from, to });
-        }
-    }
 }
 
 const UNKNOWN: Path = Path {
@@ -500,7 +413,7 @@ fn one(path: Path) -> Pointer {
     Pointer::from([path])
 }
 
-fn start(ty: Option<TypeId>) -> Option<View> {
+pub(super) fn start(ty: Option<TypeId>) -> Option<View> {
     ty.map(|ty| View {
         ty,
         offset: Some(0),

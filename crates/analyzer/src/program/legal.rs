@@ -6,8 +6,9 @@ use otf_artifact::analysis::{Dimension, Family, HeapPlace, StackRule};
 
 use crate::program::{
     FunctionRef, Program, RecordId,
+    casts::Disguise,
     layout::{Layout, Placement, reduce, run},
-    origins::{Allocation, CallRef, Disguise, Origins},
+    origins::{Allocation, CallRef, Origins},
     places::{Place, Places},
 };
 

@@ -1,11 +1,14 @@
 //! The whole program: facts of all files joined by type, function and global.
 
 pub(crate) mod analyze;
+mod caches;
+mod casts;
 mod gates;
 mod layout;
 mod legal;
 mod origins;
 mod places;
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

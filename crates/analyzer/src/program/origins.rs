@@ -10,9 +10,14 @@ use std::{
 };
 
 use crate::{
-    facts::{Argument, Integer, Path, Pointer, Root, Source, Variable, View},
-    program::{FunctionRef, Program, RecordId, layout::Area},
-    tables::{ALLOCATORS, Allocator, CACHE_MAKERS, Product, allocator, sounds_like_allocator},
+    facts::{Argument, Integer, Pointer, Root, Source, View},
+    program::{
+        FunctionRef, Program, RecordId,
+        caches::StaticVariable,
+        casts::{Casts, Disguise},
+        layout::Area,
+    },
+    tables::{ALLOCATORS, Allocator, Product, allocator, sounds_like_allocator},
 };
 
 /// A call of a function: the function and the row of the call.
@@ -24,7 +29,7 @@ pub(crate) struct CallRef {
 
 /// The cache that an object comes from, seen from inside a function.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Cache {
+pub(super) enum Cache {
     Parameter(u16),
     Named(String),
     Unknown,
@@ -32,7 +37,7 @@ enum Cache {
 
 /// An allocation that belongs to whoever calls.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Pending {
+pub(super) struct Pending {
     /// Row of the allocator table.
     allocator: usize,
     size: Size,
@@ -41,7 +46,7 @@ struct Pending {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Size {
+pub(super) enum Size {
     Constant(u64),
     Parameter(u16),
     Unknown,
@@ -49,7 +54,7 @@ enum Size {
 
 /// What a call returns.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Origin {
+pub(super) enum Origin {
     /// Object of this allocation call.
     Object(CallRef),
     /// Object of an allocation that no function outside headers has claimed yet.
@@ -82,15 +87,6 @@ pub(crate) enum Returned {
     Argument(u16),
     /// Something else too.
     Unknown,
-}
-
-/// A variable that holds a type which it is not declared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Disguise {
-    /// A variable in the frame of this function.
-    Local(FunctionRef),
-    /// The global in this file and row.
-    Global(usize, usize),
 }
 
 /// Allocation calls and private areas of the whole program.
@@ -146,26 +142,8 @@ impl Origins {
     }
 }
 
-/// What casts say about where types lie.
-#[derive(Default)]
-struct Casts {
-    areas: BTreeSet<Area>,
-    strangers: BTreeMap<RecordId, BTreeSet<String>>,
-    variables: BTreeMap<RecordId, BTreeSet<Disguise>>,
-}
-
-impl Casts {
-    fn stranger(&mut self, record: RecordId, reason: String) {
-        self.strangers.entry(record).or_default().insert(reason);
-    }
-}
-
-/// A variable with static storage: symbol and offset where others see it, else file, row and
-/// offset.
-type StaticVariable<'a> = (Option<&'a str>, usize, usize, u32);
-
-struct Search<'p, 'a> {
-    program: &'p Program<'a>,
+pub(super) struct Search<'p, 'a> {
+    pub(super) program: &'p Program<'a>,
     /// Names of slab caches by the variable that holds them; `None` for several names.
     caches: HashMap<StaticVariable<'a>, Option<String>>,
     memo: RefCell<HashMap<CallRef, BTreeSet<Origin>>>,
@@ -173,7 +151,7 @@ struct Search<'p, 'a> {
     claimed: RefCell<BTreeMap<CallRef, Allocation>>,
 }
 
-impl<'a> Search<'_, 'a> {
+impl Search<'_, '_> {
     fn of_call(&self, at: CallRef) -> BTreeSet<Origin> {
         if let Some(known) = self.memo.borrow().get(&at) {
             return known.clone();
@@ -263,7 +241,7 @@ impl<'a> Search<'_, 'a> {
     }
 
     /// The callee, when it seems to allocate and neither the table nor a body says how.
-    fn stranger(&self, at: CallRef) -> Option<&str> {
+    pub(super) fn stranger(&self, at: CallRef) -> Option<&str> {
         let call = &self.program.function(at.function).calls[at.call as usize];
         let symbol = call.callee.as_deref()?;
         let unknown = allocator(symbol).is_none()
@@ -306,7 +284,7 @@ impl<'a> Search<'_, 'a> {
         found
     }
 
-    fn inside(&self, file: usize, view: Option<View>) -> Option<Origin> {
+    pub(super) fn inside(&self, file: usize, view: Option<View>) -> Option<Origin> {
         let View { ty, offset } = view?;
         let types = &self.program.files[file].1.types;
         types.is_record(ty).then_some(())?;
@@ -354,7 +332,7 @@ impl<'a> Search<'_, 'a> {
     }
 
     /// Structures as which a call's result is used right after the call.
-    fn uses(&self, at: CallRef) -> BTreeSet<RecordId> {
+    pub(super) fn uses(&self, at: CallRef) -> BTreeSet<RecordId> {
         let caller = self.program.function(at.function);
         caller
             .flows
@@ -409,164 +387,6 @@ impl<'a> Search<'_, 'a> {
                 Origin::Pending(_) | Origin::Unknown => Returned::Unknown,
             })
             .collect()
-    }
-
-    /// A typed use of an address inside an object is a private area there.
-    fn note_areas(&self, at: CallRef, origins: &BTreeSet<Origin>, casts: &mut Casts) {
-        let types = self.uses(at);
-        for origin in origins {
-            if let Origin::Inside { record, offset } = origin {
-                for inner in &types {
-                    self.area(*record, *offset, *inner, &mut casts.areas);
-                }
-            }
-        }
-        if let Some(name) = self.stranger(at) {
-            for record in types {
-                casts.stranger(
-                    record,
-                    format!("comes from {name}, of which nothing is known"),
-                );
-            }
-        }
-    }
-
-    /// Casts of a pointer into one thing to a pointer to a structure that is not declared there.
-    fn note_casts(&self, function: FunctionRef, casts: &mut Casts) {
-        for flow in &self.program.function(function).flows {
-            let Some(inner) = self.program.record(function.file, flow.to) else {
-                continue;
-            };
-            let begins = flow.from.view.is_none_or(|v| v.offset == Some(0));
-            let disguise = match flow.from.root {
-                Root::Local => Some(Disguise::Local(function)),
-                Root::Global(row) => {
-                    let (file, row) = self.program.definition(function.file, row as usize);
-                    Some(Disguise::Global(file, row))
-                }
-                // The start of what a call returned: see `uses`.
-                Root::Call(_) if begins => continue,
-                _ => None,
-            };
-            if let Some(disguise) = disguise {
-                casts.variables.entry(inner).or_default().insert(disguise);
-                continue;
-            }
-            let Some(view) = flow.from.view else { continue };
-            let types = &self.program.files[function.file].1.types;
-            match self.inside(function.file, flow.from.view) {
-                Some(Origin::Inside { record, offset }) => {
-                    self.area(record, offset, inner, &mut casts.areas);
-                }
-                _ if types.is_record(view.ty) => casts.stranger(
-                    inner,
-                    format!("lies at an unknown place in {}", types.get(view.ty).name),
-                ),
-                _ => casts.stranger(inner, "lies in a buffer without a type".into()),
-            }
-        }
-    }
-
-    fn area(&self, container: RecordId, offset: i64, inner: RecordId, areas: &mut BTreeSet<Area>) {
-        let Ok(offset) = u64::try_from(offset) else {
-            return;
-        };
-        let holds = |outer: RecordId, inner: RecordId| {
-            let parts = &self.program.parts[outer.0];
-            parts.iter().any(|p| p.inner == inner)
-        };
-        // From a member back to what holds it (`container_of` of the first member) is no area.
-        let back = offset == 0 && self.reaches(inner, container, 0);
-        if container != inner && !back && !holds(container, inner) {
-            areas.insert(Area {
-                container,
-                offset,
-                inner,
-            });
-        }
-    }
-
-    /// Whether a record begins with another one.
-    fn reaches(&self, outer: RecordId, inner: RecordId, depth: u32) -> bool {
-        outer == inner
-            || depth < 12
-                && self.program.parts[outer.0]
-                    .iter()
-                    .any(|p| self.reaches(p.inner, inner, depth + 1))
-    }
-
-    fn variable(&self, file: usize, variable: Variable) -> StaticVariable<'a> {
-        let global = self.program.files[file]
-            .1
-            .globals
-            .get(variable.global as usize);
-        let (file, row) = self.program.definition(file, variable.global as usize);
-        // A variable that no file defines is the same in all that declare it.
-        let symbol = global.filter(|g| !g.internal).map(|g| g.symbol.as_str());
-        match symbol {
-            Some(symbol) => (Some(symbol), 0, 0, variable.offset),
-            None => (None, file, row, variable.offset),
-        }
-    }
-
-    fn name_caches(&self) -> HashMap<StaticVariable<'a>, Option<String>> {
-        let mut names: HashMap<StaticVariable<'a>, Option<String>> = HashMap::new();
-        for function in self.program.functions() {
-            for (variable, path) in &self.program.function(function).stored {
-                let Some(name) = self.cache_name(function, *path, 0) else {
-                    continue;
-                };
-                names
-                    .entry(self.variable(function.file, *variable))
-                    .and_modify(|known| {
-                        if known.as_ref() != Some(&name) {
-                            *known = None;
-                        }
-                    })
-                    .or_insert(Some(name.clone()));
-            }
-        }
-        names
-    }
-
-    /// Name given to the function that made a cache, through wrappers.
-    fn cache_name(&self, function: FunctionRef, path: Path, depth: u32) -> Option<String> {
-        let Root::Call(call) = path.root else {
-            return None;
-        };
-        let facts = self.program.function(function);
-        let call = &facts.calls[call as usize];
-        let symbol = call.callee.as_deref()?;
-        if let Some((_, name)) = CACHE_MAKERS.iter().find(|(maker, _)| *maker == symbol) {
-            return call.arguments.get(usize::from(*name))?.text.clone();
-        }
-        let callee = self.program.callee(function.file, symbol)?;
-        let inner = self.program.function(callee);
-        let maker = inner.returns.iter().find_map(|path| {
-            let Root::Call(row) = path.root else {
-                return None;
-            };
-            let made = &inner.calls[row as usize];
-            let name = CACHE_MAKERS
-                .iter()
-                .find(|(maker, _)| Some(*maker) == made.callee.as_deref())?;
-            made.arguments.get(usize::from(name.1))
-        });
-        if let Some(argument) = maker {
-            return argument.text.clone().or_else(|| {
-                argument.pointer.iter().find_map(|p| match p.root {
-                    Root::Parameter(i) => call.arguments.get(usize::from(i))?.text.clone(),
-                    _ => None,
-                })
-            });
-        }
-        if depth > 4 {
-            return None;
-        }
-        inner
-            .returns
-            .iter()
-            .find_map(|p| self.cache_name(callee, *p, depth + 1))
     }
 }
 

@@ -1,0 +1,245 @@
+//! The only module that talks to LLVM's C interface: borrowed handles with safe methods.
+//!
+//! A [`Module`] owns its context; every [`Value`], [`Type`] and [`Meta`] borrows from it, so a
+//! handle cannot outlive the memory it points to. Bitcode is parsed completely (nothing is lazy)
+//! and never modified after that.
+
+use std::{
+    ffi::{CStr, c_char, c_uint, c_void},
+    ptr,
+};
+
+pub(crate) use inkwell::llvm_sys::LLVMOpcode as Opcode;
+use inkwell::llvm_sys::{
+    bit_reader::LLVMParseBitcodeInContext2,
+    target::{LLVMABISizeOfType, LLVMGetModuleDataLayout, LLVMOffsetOfElement, LLVMTargetDataRef},
+};
+#[cfg_attr(
+    not(test),
+    expect(
+        clippy::wildcard_imports,
+        reason = "some eighty functions, each named LLVM-something"
+    )
+)]
+use inkwell::llvm_sys::{core::*, prelude::*};
+
+macro_rules! llvm {
+    ($call:expr) => {{
+        // SAFETY: every handle that reaches a call was given out by LLVM for a module that is
+        // still alive (the wrapper's lifetime), and each wrapper checks the kind that its call
+        // asserts on. LLVM's own output pointers are read before the next call.
+        unsafe { $call }
+    }};
+}
+
+mod node;
+mod value;
+
+pub(crate) use node::{Class, Meta, Type};
+pub(crate) use value::{Kind, Value};
+
+/// Bytes that LLVM owns, as text.
+fn text(pointer: *const c_char, length: usize) -> String {
+    if pointer.is_null() || length == 0 {
+        return String::new();
+    }
+    // SAFETY: LLVM gave out `length` readable bytes at `pointer`; they are copied at once.
+    let bytes = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), length) };
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Keeps a message instead of ending the process, which LLVM's default handler does on errors.
+extern "C" fn note_diagnostic(info: LLVMDiagnosticInfoRef, sink: *mut c_void) {
+    // SAFETY: `sink` is the boxed String that the module keeps alive as long as its context, and
+    // `info` is valid during this call; its description is copied and freed here.
+    unsafe {
+        let description = LLVMGetDiagInfoDescription(info);
+        if let Some(sink) = sink.cast::<String>().as_mut() {
+            *sink = CStr::from_ptr(description).to_string_lossy().into_owned();
+        }
+        LLVMDisposeMessage(description);
+    }
+}
+
+/// A module with the context that it lives in.
+pub(crate) struct Module {
+    context: LLVMContextRef,
+    raw: LLVMModuleRef,
+    layout: LLVMTargetDataRef,
+    element_type: c_uint,
+    by_value: [c_uint; 2],
+    message: *mut String,
+}
+
+impl Module {
+    /// Parses bitcode; the error is LLVM's own words.
+    pub(crate) fn parse(bitcode: &[u8]) -> Result<Self, String> {
+        if !bitcode.starts_with(b"BC\xC0\xDE") {
+            return Err("it does not begin with the magic of LLVM bitcode".into());
+        }
+        let message = Box::into_raw(Box::new(String::new()));
+        let context = llvm!(LLVMContextCreate());
+        let mut module = ptr::null_mut();
+        let failed = llvm!({
+            LLVMContextSetDiagnosticHandler(context, Some(note_diagnostic), message.cast());
+            let buffer = LLVMCreateMemoryBufferWithMemoryRangeCopy(
+                bitcode.as_ptr().cast(),
+                bitcode.len(),
+                c"bitcode".as_ptr(),
+            );
+            let failed = LLVMParseBitcodeInContext2(context, buffer, &raw mut module);
+            LLVMDisposeMemoryBuffer(buffer);
+            failed
+        });
+        let kind = |name: &CStr| {
+            llvm!(LLVMGetEnumAttributeKindForName(
+                name.as_ptr(),
+                name.to_bytes().len()
+            ))
+        };
+        let mut parsed = Self {
+            context,
+            raw: module,
+            layout: ptr::null_mut(),
+            element_type: kind(c"elementtype"),
+            by_value: [kind(c"byval"), kind(c"sret")],
+            message,
+        };
+        if failed != 0 || module.is_null() {
+            parsed.raw = ptr::null_mut();
+            // SAFETY: `message` came from Box::into_raw above and is freed only in drop.
+            return Err(unsafe { (*message).clone() });
+        }
+        llvm!(LLVMSetIsNewDbgInfoFormat(module, 0));
+        parsed.layout = llvm!(LLVMGetModuleDataLayout(module));
+        Ok(parsed)
+    }
+
+    fn list<'m>(
+        first: LLVMValueRef,
+        next: unsafe extern "C" fn(LLVMValueRef) -> LLVMValueRef,
+    ) -> impl Iterator<Item = Value<'m>> {
+        let step = move |v: &Value<'m>| Value::some(llvm!(next(v.raw)));
+        std::iter::successors(Value::some(first), step)
+    }
+
+    /// Functions, declarations included.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = Value<'_>> {
+        Self::list(llvm!(LLVMGetFirstFunction(self.raw)), LLVMGetNextFunction)
+    }
+
+    /// Global variables, declarations included.
+    pub(crate) fn globals(&self) -> impl Iterator<Item = Value<'_>> {
+        Self::list(llvm!(LLVMGetFirstGlobal(self.raw)), LLVMGetNextGlobal)
+    }
+
+    /// Aliases.
+    pub(crate) fn aliases(&self) -> impl Iterator<Item = Value<'_>> {
+        Self::list(
+            llvm!(LLVMGetFirstGlobalAlias(self.raw)),
+            LLVMGetNextGlobalAlias,
+        )
+    }
+
+    /// Module-level assembly.
+    pub(crate) fn assembly(&self) -> String {
+        let mut length = 0;
+        let pointer = llvm!(LLVMGetModuleInlineAsm(self.raw, &raw mut length));
+        text(pointer, length)
+    }
+
+    /// Compile units named in `llvm.dbg.cu`.
+    pub(crate) fn compile_units(&self) -> Vec<Meta<'_>> {
+        let name = c"llvm.dbg.cu".as_ptr();
+        let count = llvm!(LLVMGetNamedMetadataNumOperands(self.raw, name));
+        let mut values = vec![ptr::null_mut(); count as usize];
+        if count > 0 {
+            llvm!(LLVMGetNamedMetadataOperands(
+                self.raw,
+                name,
+                values.as_mut_ptr()
+            ));
+        }
+        values
+            .into_iter()
+            .filter_map(|v| Meta::some(llvm!(LLVMValueAsMetadata(v))))
+            .collect()
+    }
+
+    /// Operands of a metadata node; `None` for absent ones.
+    pub(crate) fn operands<'m>(&'m self, node: Meta<'m>) -> Vec<Option<Value<'m>>> {
+        let value = llvm!(LLVMMetadataAsValue(self.context, node.raw));
+        let count = llvm!(LLVMGetMDNodeNumOperands(value));
+        let mut operands = vec![ptr::null_mut(); count as usize];
+        if count > 0 {
+            llvm!(LLVMGetMDNodeOperands(value, operands.as_mut_ptr()));
+        }
+        operands.into_iter().map(Value::some).collect()
+    }
+
+    /// The operand of a node as a node.
+    pub(crate) fn node<'m>(&'m self, node: Meta<'m>, index: usize) -> Option<Meta<'m>> {
+        self.operands(node).get(index).copied().flatten()?.as_meta()
+    }
+
+    /// Byte offset of a field of a structure type.
+    pub(crate) fn field_offset(&self, ty: Type<'_>, field: u32) -> u64 {
+        llvm!(LLVMOffsetOfElement(self.layout, ty.raw, field))
+    }
+
+    /// Bytes between elements of an array of this type; 0 for one without a size.
+    pub(crate) fn size_of(&self, ty: Type<'_>) -> u64 {
+        if llvm!(LLVMTypeIsSized(ty.raw)) == 0 {
+            return 0;
+        }
+        llvm!(LLVMABISizeOfType(self.layout, ty.raw))
+    }
+
+    /// Whether argument `index` (from 0) of a call to inline assembly is a memory operand.
+    pub(crate) fn is_memory_operand(&self, call: Value<'_>, index: u32) -> bool {
+        !llvm!(LLVMGetCallSiteEnumAttribute(
+            call.raw,
+            index + 1,
+            self.element_type
+        ))
+        .is_null()
+    }
+
+    /// Whether parameter `index` of a function is the caller's copy (`byval`) or result (`sret`).
+    pub(crate) fn parameter_passing(&self, function: Value<'_>, index: u32) -> Passing {
+        let has =
+            |kind| !llvm!(LLVMGetEnumAttributeAtIndex(function.raw, index + 1, kind)).is_null();
+        if has(self.by_value[0]) {
+            Passing::Copy
+        } else if has(self.by_value[1]) {
+            Passing::Result
+        } else {
+            Passing::Plain
+        }
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        // SAFETY: module, context and message are owned by this value and dropped once, the
+        // module before its context; no handle can outlive `self`.
+        unsafe {
+            if !self.raw.is_null() {
+                LLVMDisposeModule(self.raw);
+            }
+            LLVMContextDispose(self.context);
+            drop(Box::from_raw(self.message));
+        }
+    }
+}
+
+/// How a parameter reaches a function.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Passing {
+    /// By register.
+    Plain,
+    /// A copy in the caller's frame that belongs to the callee.
+    Copy,
+    /// Room for the result in the caller's frame.
+    Result,
+}

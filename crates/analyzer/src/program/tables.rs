@@ -1,0 +1,195 @@
+//! Rows for everything that a legal set names, and legal sets in terms of those rows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use otf_artifact::{
+    analysis::{AllocationSite, Global, HeapPlace, LegalSet, ObjectType},
+    ids::{AllocationSiteId, GlobalId, ObjectTypeId},
+};
+
+use crate::program::{
+    Program,
+    legal::{LegalDraft, TypeRef},
+    origins::{CallRef, Origins},
+    places::Places,
+};
+
+/// Rows of the tables.
+#[derive(Default)]
+pub(super) struct Tables {
+    pub(super) types: BTreeMap<ObjectType, usize>,
+    pub(super) globals: BTreeMap<Global, usize>,
+    sites: BTreeMap<CallRef, usize>,
+}
+
+/// Gives rows to everything that a legal set names, and to every allocation of the compartment.
+pub(super) fn number(
+    program: &Program<'_>,
+    origins: &Origins,
+    drafts: &[(&Places, LegalDraft)],
+) -> (Tables, Vec<AllocationSite>) {
+    let mut calls: BTreeSet<CallRef> = origins
+        .allocations
+        .keys()
+        .filter(|c| program.is_confined(c.function))
+        .copied()
+        .collect();
+    let mut types: BTreeSet<TypeRef> = BTreeSet::new();
+    let mut globals: BTreeSet<(usize, usize)> = BTreeSet::new();
+    for (_, draft) in drafts {
+        types.extend(&draft.types);
+        globals.extend(&draft.globals);
+        for (place, sites) in &draft.heap {
+            types.extend([place.target, place.container]);
+            calls.extend(sites);
+        }
+    }
+    for call in &calls {
+        let known = &origins.allocations[call].types;
+        types.extend(known.iter().copied().map(TypeRef::Record));
+    }
+    let mut tables = Tables {
+        types: types
+            .into_iter()
+            .map(|t| (object_type(program, origins, t), 0))
+            .collect(),
+        globals: globals
+            .into_iter()
+            .map(|g| (global(program, g), 0))
+            .collect(),
+        sites: BTreeMap::new(),
+    };
+    for (row, index) in tables.types.values_mut().enumerate() {
+        *index = row;
+    }
+    for (row, index) in tables.globals.values_mut().enumerate() {
+        *index = row;
+    }
+    let mut sites: Vec<(AllocationSite, CallRef)> = calls
+        .into_iter()
+        .map(|call| (site(program, origins, &tables, call), call))
+        .collect();
+    sites.sort();
+    let mut rows: Vec<AllocationSite> = Vec::new();
+    for (site, call) in sites {
+        if rows.last() != Some(&site) {
+            rows.push(site);
+        }
+        tables.sites.insert(call, rows.len() - 1);
+    }
+    (tables, rows)
+}
+
+fn object_type(program: &Program<'_>, origins: &Origins, ty: TypeRef) -> ObjectType {
+    match ty {
+        TypeRef::Record(record) => {
+            let record = &program.records[record.0];
+            ObjectType {
+                name: record.name.clone(),
+                file: record.file.clone(),
+                size: record.size,
+            }
+        }
+        TypeRef::Buffer(call) => {
+            let function = program.function(call.function);
+            let line = function.calls[call.call as usize].line;
+            ObjectType {
+                name: format!("alloc:{}:{line}", function.file),
+                file: String::new(),
+                size: origins.allocations[&call].size.unwrap_or(0),
+            }
+        }
+    }
+}
+
+fn global(program: &Program<'_>, at: (usize, usize)) -> Global {
+    let facts = program.global(at);
+    let image = if facts.defined {
+        program.files[at.0].0.image.clone()
+    } else {
+        "vmlinux".into()
+    };
+    Global {
+        image,
+        symbol: facts.symbol.clone(),
+        file: facts.file.clone(),
+        size: facts.size,
+        per_cpu: facts.per_cpu,
+    }
+}
+
+fn site(program: &Program<'_>, origins: &Origins, tables: &Tables, at: CallRef) -> AllocationSite {
+    let function = program.function(at.function);
+    let call = &function.calls[at.call as usize];
+    let allocation = &origins.allocations[&at];
+    let meta = &program.files[at.function.file].0;
+    let row = |record| {
+        ObjectTypeId::from(tables.types[&object_type(program, origins, TypeRef::Record(record))])
+    };
+    AllocationSite {
+        file: function.file.clone(),
+        line: call.line,
+        column: call.column,
+        function: function.name.clone(),
+        callee: allocation.allocator.symbol.to_owned(),
+        image: meta.image.clone(),
+        family: allocation.allocator.family,
+        cache: allocation.cache.clone(),
+        size: allocation.size,
+        size_argument: allocation.allocator.size,
+        count_argument: allocation.allocator.count,
+        types: sorted(allocation.types.iter().map(|r| row(*r))),
+        confined: meta.confined,
+    }
+}
+
+pub(super) fn set(
+    program: &Program<'_>,
+    origins: &Origins,
+    tables: &Tables,
+    draft: &LegalDraft,
+) -> LegalSet {
+    let row = |ty| ObjectTypeId::from(tables.types[&object_type(program, origins, ty)]);
+    let heap: BTreeSet<HeapPlace> = draft
+        .heap
+        .iter()
+        .map(|(place, sites)| HeapPlace {
+            target: row(place.target),
+            container: row(place.container),
+            offset: place.offset,
+            dimensions: place.dimensions.clone(),
+            size: place.size,
+            allocation_sites: sorted(
+                sites
+                    .iter()
+                    .map(|s| AllocationSiteId::from(tables.sites[s])),
+            ),
+            object_min: place.minimum,
+            object_size: place.exact,
+        })
+        .collect();
+    let globals = draft.globals.iter().map(|g| global(program, *g));
+    LegalSet {
+        types: sorted(draft.types.iter().map(|t| row(*t))),
+        stack: draft.stack,
+        globals: sorted(globals.map(|g| GlobalId::from(tables.globals[&g]))),
+        heap: heap.into_iter().collect(),
+        any_heap: reason(&draft.any_heap),
+        any_global: reason(&draft.any_global),
+        per_cpu: draft.per_cpu,
+        user: draft.user,
+    }
+}
+
+fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
+    items.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The first of several reasons, with the number of others.
+fn reason(reasons: &BTreeSet<String>) -> Option<String> {
+    let first = reasons.first()?;
+    Some(match reasons.len() {
+        1 => first.clone(),
+        more => format!("{first} (and {} more)", more - 1),
+    })
+}
