@@ -10,8 +10,8 @@ export OTF_CACHE
 CARGO   := cargo
 OTF     := target/release/otf
 VMTEST  := target/release/otf-vmtest
-STATIC  := target/static/x86_64-unknown-linux-gnu/release
-LOAD    := $(STATIC)/otf-load
+TRIPLE  := x86_64-unknown-linux-gnu
+LOAD    := target/$(TRIPLE)/release/otf-load
 TOOLS   := $(OTF_CACHE)/lint-tools
 PUBKEY  := $(OTF_CACHE)/keys/otf.pub
 
@@ -22,9 +22,9 @@ setup:
 	@scripts/setup.sh
 
 build: setup
-	$(CARGO) build --release --workspace --bins
-	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --target x86_64-unknown-linux-gnu \
-		--target-dir target/static -p otf-load --bin otf-load
+	$(CARGO) build --release --workspace --bins --exclude otf-load
+	$(CARGO) build --release --target $(TRIPLE) -p otf-load \
+		--config 'target.$(TRIPLE).rustflags=["-Ctarget-feature=+crt-static"]'
 
 analyze: build
 	$(OTF) analyze --kernel $(KERNEL) --compartment $(COMPARTMENT) $(if $(OVERLAY),--overlay $(OVERLAY))

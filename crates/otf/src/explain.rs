@@ -18,16 +18,20 @@ pub fn explain(args: &Explain) -> Result<(), Failure> {
         return Ok(());
     }
     let Some(dir) = &args.dir else {
-        return Err(Diagnostic::error(Code::Usage, format!("{} is no code", args.what))
-            .help("a code looks like OTF0031; for a site give --dir out/KERNEL/COMPARTMENT")
-            .into());
+        return Err(
+            Diagnostic::error(Code::Usage, format!("{} is no code", args.what))
+                .help("a code looks like OTF0031; for a site give --dir out/KERNEL/COMPARTMENT")
+                .into(),
+        );
     };
     let sites: Sites = files::read_artifact(&dir.join("sites.json"))?;
     let found: Vec<String> = sites
         .sites
         .iter()
-        .filter(|s| format!("{}+{:#x}", s.location.symbol, s.location.symbol_offset) == args.what
-            || s.location.symbol == args.what)
+        .filter(|s| {
+            format!("{}+{:#x}", s.location.symbol, s.location.symbol_offset) == args.what
+                || s.location.symbol == args.what
+        })
         .map(|s| {
             let mut text = format!(
                 "{}+{:#x}  {}\n",
@@ -46,15 +50,22 @@ pub fn explain(args: &Explain) -> Result<(), Failure> {
                 Unwind::Safe => "  deny: unwinds to the gate\n".to_owned(),
                 Unwind::Held(what) => format!("  deny: skips the store only ({what})\n"),
             };
-            let words = otf_policygen::words(&sites, s.legal);
+            let words = sites
+                .legal_sets
+                .get(s.legal.index())
+                .map_or_else(String::new, |set| {
+                    otf_policygen::describe(set, &sites.analysis)
+                });
             text + &format!("  may write: {words}")
         })
         .collect();
     if found.is_empty() {
-        return Err(Diagnostic::error(Code::Usage, format!("no site {}", args.what))
-            .at(dir.join("sites.json").display().to_string(), 0, 0)
-            .help("a site is named FUNCTION+0xOFFSET, or FUNCTION for all of its sites")
-            .into());
+        return Err(
+            Diagnostic::error(Code::Usage, format!("no site {}", args.what))
+                .at(dir.join("sites.json").display().to_string(), 0, 0)
+                .help("a site is named FUNCTION+0xOFFSET, or FUNCTION for all of its sites")
+                .into(),
+        );
     }
     render::line(&found.join("\n"));
     Ok(())

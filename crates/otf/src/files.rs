@@ -19,11 +19,13 @@ pub fn cache() -> Result<PathBuf, Failure> {
     if let Some(dir) = std::env::var_os("OTF_CACHE").filter(|d| !d.is_empty()) {
         return Ok(dir.into());
     }
-    std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/otf")).ok_or_else(|| {
-        Diagnostic::error(Code::Environment, "neither OTF_CACHE nor HOME is set")
-            .help("set OTF_CACHE to a folder")
-            .into()
-    })
+    std::env::var_os("HOME")
+        .map(|home| Path::new(&home).join(".cache/otf"))
+        .ok_or_else(|| {
+            Diagnostic::error(Code::Environment, "neither OTF_CACHE nor HOME is set")
+                .help("set OTF_CACHE to a folder")
+                .into()
+        })
 }
 
 /// The folder of a compartment.
@@ -41,6 +43,13 @@ fn trouble(path: &Path, doing: &str, e: &io::Error) -> Failure {
 /// Reads a whole file.
 pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|e| trouble(path, "read", &e))
+}
+
+/// Maps a large file that nobody changes while it is read.
+pub fn map(path: &Path) -> Result<memmap2::Mmap, Failure> {
+    let file = fs::File::open(path).map_err(|e| trouble(path, "open", &e))?;
+    // SAFETY: files in the cache are written once, through a rename, and never changed in place.
+    unsafe { memmap2::Mmap::map(&file) }.map_err(|e| trouble(path, "map", &e))
 }
 
 /// Writes a whole file, or nothing: through a neighbour and a rename.
@@ -76,7 +85,9 @@ pub fn read_artifact<A: Artifact>(path: &Path) -> Result<A, Failure> {
 /// Writes an artifact.
 pub fn write_artifact<A: Artifact>(path: &Path, artifact: &A) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    artifact.write(&mut bytes).map_err(|e| trouble(path, "write", &e))?;
+    artifact
+        .write(&mut bytes)
+        .map_err(|e| trouble(path, "write", &e))?;
     write(path, &bytes)?;
     Ok(bytes)
 }
@@ -84,13 +95,19 @@ pub fn write_artifact<A: Artifact>(path: &Path, artifact: &A) -> Result<Vec<u8>,
 /// Reads `kernel.lock.yaml`.
 pub fn read_lock(path: &Path) -> Result<KernelLock, Failure> {
     let bytes = read(path)?;
-    Ok(otf_artifact::yaml::parse(&String::from_utf8_lossy(&bytes), &path.display().to_string())?)
+    Ok(otf_artifact::yaml::parse(
+        &String::from_utf8_lossy(&bytes),
+        &path.display().to_string(),
+    )?)
 }
 
 /// Writes `kernel.lock.yaml`.
 pub fn write_lock(path: &Path, lock: &KernelLock) -> Result<Vec<u8>, Failure> {
     let text = serde_saphyr::to_string(lock).map_err(|e| {
-        Diagnostic::error(Code::InvariantBroken, format!("the lock cannot be written as YAML: {e}"))
+        Diagnostic::error(
+            Code::InvariantBroken,
+            format!("the lock cannot be written as YAML: {e}"),
+        )
     })?;
     write(path, text.as_bytes())?;
     Ok(text.into_bytes())
@@ -98,13 +115,14 @@ pub fn write_lock(path: &Path, lock: &KernelLock) -> Result<Vec<u8>, Failure> {
 
 /// `otf schema DIR`: the schemas of every YAML file that people edit.
 pub fn schemas(dir: &Path) -> Result<(), Failure> {
-    let mut all = otf_kernel::schemas();
-    all.push(("policy".to_owned(), otf_policygen::schema()));
+    let kernel = otf_kernel::schemas()
+        .into_iter()
+        .map(|(name, schema)| (name, schema.to_value()));
+    let all = kernel.chain([("policy", otf_policygen::schema())]);
     for (name, schema) in all {
         let path = dir.join(format!("{name}.json"));
-        let text = serde_json::to_string_pretty(&schema).map_err(|e| {
-            Diagnostic::error(Code::InvariantBroken, format!("schema {name}: {e}"))
-        })?;
+        let text = serde_json::to_string_pretty(&schema)
+            .map_err(|e| Diagnostic::error(Code::InvariantBroken, format!("schema {name}: {e}")))?;
         write(&path, format!("{text}\n").as_bytes())?;
         render::line(&path.display().to_string());
     }

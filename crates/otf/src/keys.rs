@@ -7,12 +7,20 @@ use std::{
 
 use otf_artifact::diagnostic::{Code, Diagnostic};
 
-use crate::{cli::Key, files, render::{self, Failure}};
+use crate::{
+    cli::Key,
+    files,
+    render::{self, Failure},
+};
 
 /// `otf key FILE`: refuses to replace a key.
 pub fn new(args: &Key) -> Result<(), Failure> {
     make(&args.secret)?;
-    render::line(&format!("{}\n{}", args.secret.display(), public_of(&args.secret).display()));
+    render::line(&format!(
+        "{}\n{}",
+        args.secret.display(),
+        public_of(&args.secret).display()
+    ));
     Ok(())
 }
 
@@ -43,12 +51,15 @@ pub fn secret(given: Option<&Path>) -> Result<String, Failure> {
 
 fn make(path: &Path) -> Result<(), Failure> {
     if path.exists() || public_of(path).exists() {
-        return Err(Diagnostic::error(Code::KeyProblem, "there is a key already, and it is not replaced")
-            .at(path.display().to_string(), 0, 0)
-            .help("choose another name")
-            .into());
+        return Err(Diagnostic::error(
+            Code::KeyProblem,
+            "there is a key already, and it is not replaced",
+        )
+        .at(path.display().to_string(), 0, 0)
+        .help("choose another name")
+        .into());
     }
-    let pair = otf_bundle::new_key()?;
+    let pair = otf_policygen::new_key()?;
     files::write_secret(path, pair.secret.as_bytes())?;
     files::write(&public_of(path), pair.public.as_bytes())
 }

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Command::Facts(a) => pipeline::facts(&a),
         Command::Resolve(a) => pipeline::resolve(&a.dir),
         Command::Compile(a) => pipeline::compile(&a),
-        Command::Inspect(a) => inspect::inspect(&a),
+        Command::Inspect(a) => inspect::inspect(&a, cli.format),
         Command::Explain(a) => explain::explain(&a),
         Command::Key(a) => keys::new(&a),
         Command::Schema(a) => files::schemas(&a.dir),

@@ -24,7 +24,11 @@ impl From<Vec<Diagnostic>> for Failure {
 
 /// Progress of the stages as lines on standard error.
 pub fn start_log(quiet: bool) {
-    let level = if quiet { tracing::Level::WARN } else { tracing::Level::INFO };
+    let level = if quiet {
+        tracing::Level::WARN
+    } else {
+        tracing::Level::INFO
+    };
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
@@ -40,7 +44,10 @@ pub fn failed(diagnostics: &[Diagnostic], format: Format) -> ExitCode {
     for d in diagnostics {
         match format {
             Format::Text => eprintln!("{d}"),
-            Format::Json => eprintln!("{}", serde_json::to_string(d).unwrap_or_else(|_| d.to_string())),
+            Format::Json => eprintln!(
+                "{}",
+                serde_json::to_string(d).unwrap_or_else(|_| d.to_string())
+            ),
         }
     }
     let bug = diagnostics.iter().any(|d| d.code == Code::InvariantBroken);

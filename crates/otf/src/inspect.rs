@@ -1,0 +1,72 @@
+//! `otf inspect`: coverage and precision of one compartment.
+
+use std::fs;
+
+use otf_artifact::sites::Sites;
+use serde_json::Value;
+
+use crate::{
+    cli::{Format, Inspect},
+    files, pipeline,
+    render::{self, Failure},
+};
+
+/// Prints the figures of `DIR/sites.json` and the size of the bundle beside it.
+pub fn inspect(args: &Inspect, format: Format) -> Result<(), Failure> {
+    let sites: Sites = files::read_artifact(&args.dir.join("sites.json"))?;
+    let bundle = pipeline::bundle_path(&args.dir, &sites.analysis.compartment);
+    let bytes = fs::metadata(&bundle).map_or(0, |m| m.len());
+    let lock = files::read_lock(&args.dir.join("kernel.lock.yaml"))?;
+    let cache = files::cache()?;
+    // Where the ELF files lie on this machine, so that others can count in the same files.
+    let images = lock
+        .modules
+        .iter()
+        .chain([&lock.vmlinux])
+        .map(|i| {
+            (
+                i.name.clone(),
+                cache.join(&i.file.path).display().to_string(),
+            )
+        })
+        .collect();
+    let value = otf_policygen::inspect(&sites, &images, bytes);
+    match format {
+        Format::Json => render::line(&format!("{value:#}")),
+        Format::Text => {
+            for (key, value) in value.as_object().into_iter().flatten() {
+                text(key, value, 0);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn text(key: &str, value: &Value, depth: usize) {
+    let indent = "  ".repeat(depth);
+    match value {
+        Value::Object(map) => {
+            render::line(&format!("{indent}{key}:"));
+            for (key, value) in map {
+                text(key, value, depth + 1);
+            }
+        }
+        Value::Array(rows) => {
+            render::line(&format!("{indent}{key}: {}", rows.len()));
+            for row in rows {
+                let words = match row {
+                    Value::Object(map) => map.values().map(plain).collect::<Vec<_>>().join("  "),
+                    other => plain(other),
+                };
+                render::line(&format!("{indent}  {words}"));
+            }
+        }
+        other => render::line(&format!("{indent}{key}: {}", plain(other))),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}

@@ -1,0 +1,238 @@
+//! The stages in order, each from files to files below OUT/KERNEL/COMPARTMENT.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use otf_analyzer::{FileMeta, facts::Facts};
+use otf_artifact::{
+    analysis::{Analysis, Refusal},
+    bundle,
+    diagnostic::{Code, Diagnostic},
+    kernel::{CachedFile, KernelLock},
+    sites::Sites,
+};
+use otf_binresolve::ImageInput;
+use rayon::prelude::*;
+use tracing::info;
+
+use crate::{
+    cli, files, keys,
+    render::{self, Failure},
+};
+
+/// `otf analyze`: everything, and the path of the bundle.
+pub fn analyze(args: &cli::Analyze) -> Result<(), Failure> {
+    let request = otf_kernel::Request {
+        root: args.root.clone(),
+        cache: files::cache()?,
+        kernel: args.kernel.clone(),
+        compartment: args.compartment.clone(),
+        overlay: args.overlay.clone(),
+    };
+    let lock = otf_kernel::resolve(&request)?;
+    let dir = files::compartment(
+        &args.out,
+        &lock.kernel,
+        &lock.compartment,
+        lock.overlay.as_deref(),
+    );
+    files::write_lock(&dir.join("kernel.lock.yaml"), &lock)?;
+    let analysis = whole_program(&args.root, &lock)?;
+    render::warn(&analysis.diagnostics);
+    files::write_artifact(&dir.join("analysis.json"), &analysis)?;
+    let sites = bind(&analysis, &lock)?;
+    render::warn(&sites.diagnostics);
+    files::write_artifact(&dir.join("sites.json"), &sites)?;
+    let policy = otf_policygen::generate(&sites);
+    files::write(
+        &dir.join("policy.yaml"),
+        otf_policygen::to_yaml(&policy).as_bytes(),
+    )?;
+    let path = compile_in(&dir, &dir.join("policy.yaml"), args.key.as_deref())?;
+    render::line(&path.display().to_string());
+    Ok(())
+}
+
+/// `otf facts FILE.bc -o FILE.facts`.
+pub fn facts(args: &cli::Facts) -> Result<(), Failure> {
+    let name = args.bitcode.display().to_string();
+    let facts = otf_analyzer::facts(&files::read(&args.bitcode)?, &name)?;
+    files::write(&args.output, &encode(&facts)?)
+}
+
+/// `otf resolve DIR`.
+pub fn resolve(dir: &Path) -> Result<(), Failure> {
+    let lock = files::read_lock(&dir.join("kernel.lock.yaml"))?;
+    let analysis: Analysis = files::read_artifact(&dir.join("analysis.json"))?;
+    let sites = bind(&analysis, &lock)?;
+    render::warn(&sites.diagnostics);
+    files::write_artifact(&dir.join("sites.json"), &sites)?;
+    Ok(())
+}
+
+/// `otf compile DIR`.
+pub fn compile(args: &cli::Compile) -> Result<(), Failure> {
+    let policy = args
+        .policy
+        .clone()
+        .unwrap_or_else(|| args.dir.join("policy.yaml"));
+    let path = compile_in(&args.dir, &policy, args.key.as_deref())?;
+    render::line(&path.display().to_string());
+    Ok(())
+}
+
+/// Where the bundle of a compartment lies.
+pub fn bundle_path(dir: &Path, compartment: &str) -> PathBuf {
+    dir.join(format!("{compartment}.{}", bundle::EXTENSION))
+}
+
+/// The bytes of a cached file, which must still be those that the lock names.
+fn cached(file: &CachedFile) -> Result<Vec<u8>, Failure> {
+    let path = files::cache()?.join(&file.path);
+    let bytes = files::read(&path)?;
+    if otf_bundle::sha256(&bytes) == file.sha256 {
+        return Ok(bytes);
+    }
+    Err(Diagnostic::error(
+        Code::CacheCorrupt,
+        "the file is not the one that the lock names",
+    )
+    .at(path.display().to_string(), 0, 0)
+    .help("remove it and run `otf analyze` again")
+    .into())
+}
+
+/// Facts of every file in parallel, then the whole-program step on facts alone.
+fn whole_program(root: &Path, lock: &KernelLock) -> Result<Analysis, Failure> {
+    info!(files = lock.bitcode.len(), "facts");
+    let facts = lock
+        .bitcode
+        .par_iter()
+        .map(|unit| {
+            let meta = FileMeta {
+                source: unit.source.clone(),
+                image: unit.image.clone(),
+                confined: unit.confined,
+            };
+            Ok((meta, otf_analyzer::facts(&cached(&unit.file)?, &unit.source)?))
+        })
+        .collect::<Result<Vec<(FileMeta, Facts)>, Failure>>()?;
+    info!("legal sets");
+    let profile = otf_kernel::inputs::profile(root, &lock.kernel)?;
+    let request = otf_analyzer::Request {
+        kernel: lock.kernel.clone(),
+        compartment: lock.overlay.as_ref().map_or_else(
+            || lock.compartment.clone(),
+            |overlay| format!("{}@{overlay}", lock.compartment),
+        ),
+        refusals: profile
+            .refusals
+            .into_iter()
+            .map(|(gate, r)| {
+                (
+                    gate,
+                    Refusal {
+                        value: r.value,
+                        name: r.name,
+                    },
+                )
+            })
+            .collect(),
+        complete: profile.complete.into_iter().collect(),
+    };
+    Ok(otf_analyzer::analyze(&facts, &request)?)
+}
+
+fn encode(facts: &Facts) -> Result<Vec<u8>, Failure> {
+    postcard::to_stdvec(facts).map_err(|e| {
+        Diagnostic::error(
+            Code::InvariantBroken,
+            format!("facts cannot be written: {e}"),
+        )
+        .into()
+    })
+}
+
+/// Machine code and DWARF of the images, joined with the analysis.
+fn bind(analysis: &Analysis, lock: &KernelLock) -> Result<Sites, Failure> {
+    let cache = files::cache()?;
+    let images = lock
+        .modules
+        .iter()
+        .map(|image| (image, true))
+        .chain([(&lock.vmlinux, false)])
+        .map(|(image, confined)| Ok((image, files::map(&cache.join(&image.file.path))?, confined)))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let inputs: Vec<ImageInput<'_>> = images
+        .iter()
+        .map(|(image, bytes, confined)| ImageInput {
+            name: &image.name,
+            file: &image.file.path,
+            bytes,
+            confined: *confined,
+        })
+        .collect();
+    let sites = otf_binresolve::resolve(analysis, &inputs)?;
+    let wrong: Vec<Diagnostic> = sites
+        .images
+        .iter()
+        .filter_map(|found| {
+            let (locked, _, _) = images.iter().find(|(i, _, _)| i.name == found.name)?;
+            (locked.build_id != found.build_id).then(|| {
+                Diagnostic::error(
+                    Code::BuildIdMismatch,
+                    format!(
+                        "build-id is {}, the lock says {}",
+                        found.build_id, locked.build_id
+                    ),
+                )
+                .at(&found.file, 0, 0)
+            })
+        })
+        .collect();
+    if wrong.is_empty() {
+        Ok(sites)
+    } else {
+        Err(wrong.into())
+    }
+}
+
+/// Policy and sites to a signed bundle.
+fn compile_in(dir: &Path, policy_path: &Path, key: Option<&Path>) -> Result<PathBuf, Failure> {
+    let lock_path = dir.join("kernel.lock.yaml");
+    let lock = files::read_lock(&lock_path)?;
+    let sites_path = dir.join("sites.json");
+    let sites: Sites = files::read_artifact(&sites_path)?;
+    let text = String::from_utf8(files::read(policy_path)?).map_err(|e| {
+        let message = format!("not UTF-8: {e}");
+        Diagnostic::error(Code::BadYaml, message).at(policy_path.display().to_string(), 0, 0)
+    })?;
+    let policy = otf_policygen::parse(&text, &policy_path.display().to_string())?;
+    let mut hashes = BTreeMap::new();
+    for path in [&lock_path, &dir.join("analysis.json"), &sites_path] {
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        hashes.insert(name, otf_bundle::sha256(&files::read(path)?));
+    }
+    let inputs = otf_policygen::Inputs {
+        release: lock.release.clone(),
+        guard: cached(&lock.guard)?,
+        hashes,
+        policy_text: Some(text),
+    };
+    let (bundle, warnings) = otf_policygen::compile(&policy, &sites, inputs)?;
+    render::warn(&warnings);
+    let archive = otf_bundle::pack(&bundle)?;
+    let signature = otf_policygen::sign(&archive, &bundle.manifest, &keys::secret(key)?)?;
+    let path = bundle_path(dir, &sites.analysis.compartment);
+    files::write(&path, &archive)?;
+    let mut name = path.clone().into_os_string();
+    name.push(".minisig");
+    files::write(Path::new(&name), signature.as_bytes())?;
+    Ok(path)
+}
