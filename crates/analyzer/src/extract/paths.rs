@@ -263,13 +263,16 @@ impl<'u, 'm> Resolver<'u, 'm> {
             } else {
                 BTreeSet::new()
             };
-            if kinds.is_empty() {
-                paths.insert(Path { root, view: None });
-            }
-            paths.extend(kinds.into_iter().map(|to| Path {
+            // In a union of pointers the variable that takes the value says which one it is.
+            let only = if kinds.len() == 1 {
+                kinds.first().copied().flatten()
+            } else {
+                None
+            };
+            paths.insert(Path {
                 root,
-                view: start(to),
-            }));
+                view: start(only),
+            });
         }
         paths
     }

@@ -82,10 +82,14 @@ impl Search<'_, '_> {
                 Some(Origin::Inside { record, offset }) => {
                     self.area(record, offset, inner, &mut casts.areas);
                 }
-                _ if types.is_record(view.ty) => casts.stranger(
-                    inner,
-                    format!("lies at an unknown place in {}", types.get(view.ty).name),
-                ),
+                _ if types.is_record(view.ty) => {
+                    // `container_of` of a member in an array is no evidence.
+                    let member = self.program.record(function.file, view.ty);
+                    if !member.is_some_and(|m| self.holds(inner, m, 0)) {
+                        let name = &types.get(view.ty).name;
+                        casts.stranger(inner, format!("lies at an unknown place in {name}"));
+                    }
+                }
                 _ => casts.stranger(inner, "lies in a buffer without a type".into()),
             }
         }
@@ -95,19 +99,27 @@ impl Search<'_, '_> {
         let Ok(offset) = u64::try_from(offset) else {
             return;
         };
-        let holds = |outer: RecordId, inner: RecordId| {
-            let parts = &self.program.parts[outer.0];
-            parts.iter().any(|p| p.inner == inner)
-        };
+        let directly = self.program.parts[container.0]
+            .iter()
+            .any(|p| p.inner == inner);
         // From a member back to what holds it (`container_of` of the first member) is no area.
         let back = offset == 0 && self.reaches(inner, container, 0);
-        if container != inner && !back && !holds(container, inner) {
+        if container != inner && !back && !directly {
             areas.insert(Area {
                 container,
                 offset,
                 inner,
             });
         }
+    }
+
+    /// Whether a record has another one in it, however deep.
+    fn holds(&self, outer: RecordId, inner: RecordId, depth: u32) -> bool {
+        outer == inner
+            || depth < 12
+                && self.program.parts[outer.0]
+                    .iter()
+                    .any(|p| self.holds(p.inner, inner, depth + 1))
     }
 
     /// Whether a record begins with another one.
