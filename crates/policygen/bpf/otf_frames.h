@@ -49,10 +49,19 @@ static __always_inline void otf_pop(struct otf_frames *f, __u64 sp)
 	}
 }
 
+/* a frame is alive while the return address that was noted still stands in its slot */
+static __always_inline bool otf_alive(const struct otf_frame *frame)
+{
+	__u64 ret = 0;
+
+	return !bpf_probe_read_kernel(&ret, sizeof(ret), (void *)frame->sp) && ret == frame->ret;
+}
+
 static __always_inline void otf_push(__u64 key, const struct otf_frame *frame)
 {
 	struct otf_frames *f = bpf_map_lookup_elem(&otf_frames, &key);
 	__u32 d;
+	int i;
 
 	if (!f) {
 		bpf_map_update_elem(&otf_frames, &key, &otf_no_frames, BPF_NOEXIST);
@@ -64,6 +73,13 @@ static __always_inline void otf_push(__u64 key, const struct otf_frame *frame)
 	}
 	/* a gate at or above a noted one: that one has returned */
 	otf_pop(f, frame->sp);
+	/* likewise those above whose slots were used for something else since */
+	for (i = 0; i < OTF_MAX_FRAMES; i++) {
+		d = f->depth - 1;
+		if (d >= OTF_MAX_FRAMES || otf_alive(&f->frame[d]))
+			break;
+		f->depth = d;
+	}
 	d = f->depth;
 	if (d >= OTF_MAX_FRAMES) {
 		if (!f->lost_sp)
@@ -79,17 +95,13 @@ static __always_inline void otf_push(__u64 key, const struct otf_frame *frame)
 static __always_inline struct otf_frame *otf_top(__u64 key, __u64 sp)
 {
 	struct otf_frames *f = bpf_map_lookup_elem(&otf_frames, &key);
-	__u64 ret = 0;
 	__u32 d;
 
 	if (!f)
 		return NULL;
 	otf_pop(f, sp);
 	d = f->depth - 1;
-	if (d >= OTF_MAX_FRAMES || f->lost_sp)
-		return NULL;
-	if (bpf_probe_read_kernel(&ret, sizeof(ret), (void *)f->frame[d].sp) ||
-	    ret != f->frame[d].ret)
+	if (d >= OTF_MAX_FRAMES || f->lost_sp || !otf_alive(&f->frame[d]))
 		return NULL;
 	return &f->frame[d];
 }
