@@ -27,6 +27,9 @@ pub fn check(analysis: &Analysis) -> Vec<Diagnostic> {
         checker.sorted(&function.calls, &format!("calls of {place}"));
         for write in &function.writes {
             checker.target(write.target, &place);
+            if let Some(field) = write.field {
+                checker.set_id(field, &place);
+            }
         }
         for target in function.calls.iter().flat_map(|c| &c.arguments).flatten() {
             checker.target(*target, &place);

@@ -261,6 +261,9 @@ pub struct Write {
     pub size: u64,
     /// What may be written.
     pub target: Target,
+    /// The same narrowed to the field that is written, for a store that is known to be this write
+    /// and nothing else: of exactly `size` bytes, bound at the first rung.
+    pub field: Option<LegalSetId>,
 }
 
 /// A direct call of the source, for the walk through inlining chains.

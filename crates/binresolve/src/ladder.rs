@@ -78,6 +78,8 @@ struct Found {
     writes: usize,
     /// Largest write; `None` when one of them has no constant size.
     largest: Option<u64>,
+    /// Size and field of the write, while there is just one.
+    field: Option<(u64, LegalSetId)>,
 }
 
 impl Found {
@@ -88,6 +90,10 @@ impl Found {
             (_, Some(a), Some(b)) => Some(a.max(b)),
             _ => None,
         };
+        self.field = write
+            .field
+            .filter(|_| self.writes == 0)
+            .map(|set| (write.size, set));
         self.writes += 1;
         self.sets.extend(sets);
     }
@@ -138,13 +144,20 @@ impl<'a> Ladder<'a> {
                 };
                 if found.writes > 0 {
                     // A larger access merges this write with others that may be anywhere in it.
-                    return found.explains(access.size).then_some(Binding {
-                        precision: if narrow && found.writes == 1 && found.sets.len() == 1 {
-                            Precision::Instruction
-                        } else {
-                            Precision::Line
-                        },
-                        sets: found.sets,
+                    if !found.explains(access.size) {
+                        return None;
+                    }
+                    if !narrow || found.writes > 1 || found.sets.len() > 1 {
+                        return Some(Binding {
+                            precision: Precision::Line,
+                            sets: found.sets,
+                        });
+                    }
+                    // Of the same size it is this write alone: no other field.
+                    let field = found.field.filter(|(size, _)| access.size == Some(*size));
+                    return Some(Binding {
+                        precision: Precision::Instruction,
+                        sets: field.map_or(found.sets, |(_, set)| BTreeSet::from([set])),
                     });
                 }
                 narrow = false;

@@ -179,6 +179,7 @@ fn function(name: &str, writes: Vec<(u32, u64, Target)>, calls: Vec<Call>) -> Fu
         kind: WriteKind::Store,
         size,
         target,
+        field: None,
     };
     Function {
         file: "t.c".into(),

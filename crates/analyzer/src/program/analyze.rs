@@ -15,6 +15,7 @@ use crate::{
     facts::{Argument, Facts, UserAccess, WriteFacts},
     program::{
         FileMeta, FunctionRef, Program, Request,
+        fields::{Field, field, narrow},
         gates::gates,
         legal::{Legal, LegalDraft},
         origins::Origins,
@@ -38,7 +39,7 @@ impl Aim {
     }
 }
 
-type WriteRow = (u32, u32, WriteKind, u64, Aim);
+type WriteRow = (u32, u32, WriteKind, u64, Aim, Option<Field>);
 type CallRow = (u32, u32, String, Vec<Option<Aim>>);
 
 /// A function of the compartment's files, of all files that hold a copy of it.
@@ -47,6 +48,16 @@ struct Copies {
     line: u32,
     writes: BTreeSet<WriteRow>,
     calls: BTreeSet<CallRow>,
+}
+
+/// A set of places and the one field of them that is written.
+type FieldKey<'a> = (&'a Places, &'a Field);
+
+/// Rows of the legal sets.
+#[derive(Default)]
+struct Ids<'a> {
+    places: BTreeMap<&'a Places, LegalSetId>,
+    fields: BTreeMap<FieldKey<'a>, LegalSetId>,
 }
 
 /// Derives legal sets, allocation sites and gates of the compartment from facts alone.
@@ -111,6 +122,7 @@ fn collect(program: &Program<'_>, flow: &Flow<'_, '_>) -> BTreeMap<(String, Stri
                 write.kind,
                 write.size,
                 aim_of_write(program, flow, at, write),
+                field(program, at, write),
             ));
         }
         for call in &facts.calls {
@@ -199,7 +211,7 @@ fn assemble(
     let mut whole = Places::new();
     let mut sets: BTreeSet<&Places> = BTreeSet::new();
     for copies in functions.values() {
-        for (.., aim) in &copies.writes {
+        for (.., aim, _) in &copies.writes {
             sets.insert(aim.places());
             whole.extend(aim.places());
         }
@@ -220,15 +232,37 @@ fn assemble(
         let set = set(program, origins, &tables, draft);
         rows.entry(set).or_default().push(places);
     }
-    let mut ids: BTreeMap<&Places, LegalSetId> = BTreeMap::new();
-    for (row, places) in rows.values().enumerate() {
-        ids.extend(places.iter().map(|p| (*p, LegalSetId::from(row))));
+    let mut narrowed: Vec<(FieldKey<'_>, LegalSet)> = Vec::new();
+    for copies in functions.values() {
+        for (.., aim, field) in &copies.writes {
+            // What a caller hands over need not begin where the structure does.
+            let (Aim::Set(places), Some(field)) = (aim, field) else {
+                continue;
+            };
+            let Some(target) = tables.record(program, origins, field.record) else {
+                continue;
+            };
+            let wide = rows.iter().find(|(_, users)| users.contains(&places));
+            let size = program.records[field.record.0].size;
+            let set = wide.and_then(|(set, _)| narrow(set, field, target, size));
+            narrowed.extend(set.map(|set| ((places, field), set)));
+        }
+    }
+    for (_, set) in &narrowed {
+        rows.entry(set.clone()).or_default();
+    }
+    let mut ids = Ids::default();
+    for (row, (set, places)) in rows.iter().enumerate() {
+        let id = LegalSetId::from(row);
+        ids.places.extend(places.iter().map(|p| (*p, id)));
+        let fields = narrowed.iter().filter(|(_, narrow)| narrow == set);
+        ids.fields.extend(fields.map(|(key, _)| (*key, id)));
     }
     Analysis {
         version: FORMAT_VERSION,
         kernel: request.kernel.clone(),
         compartment: request.compartment.clone(),
-        compartment_set: ids[&whole],
+        compartment_set: ids.places[&whole],
         functions: functions
             .iter()
             .map(|((file, name), copies)| function(file, name, copies, &ids))
@@ -242,28 +276,26 @@ fn assemble(
     }
 }
 
-fn function(
-    file: &str,
-    name: &str,
-    copies: &Copies,
-    ids: &BTreeMap<&Places, LegalSetId>,
-) -> Function {
+fn function(file: &str, name: &str, copies: &Copies, ids: &Ids<'_>) -> Function {
     let target = |aim: &Aim| match aim {
         Aim::Parameter(index, places) => Target::Parameter {
             index: *index,
-            otherwise: ids[places],
+            otherwise: ids.places[places],
         },
-        Aim::Set(places) => Target::Set(ids[places]),
+        Aim::Set(places) => Target::Set(ids.places[places]),
     };
     let mut writes: Vec<Write> = copies
         .writes
         .iter()
-        .map(|(line, column, kind, size, aim)| Write {
+        .map(|(line, column, kind, size, aim, field)| Write {
             line: *line,
             column: *column,
             kind: *kind,
             size: *size,
             target: target(aim),
+            field: field
+                .as_ref()
+                .and_then(|field| ids.fields.get(&(aim.places(), field)).copied()),
         })
         .collect();
     let mut calls: Vec<Call> = copies

@@ -3,6 +3,7 @@
 pub(crate) mod analyze;
 mod caches;
 mod casts;
+mod fields;
 mod gates;
 mod layout;
 mod legal;

@@ -8,7 +8,7 @@ use otf_artifact::{
 };
 
 use crate::program::{
-    Program,
+    Program, RecordId,
     legal::{LegalDraft, TypeRef},
     origins::{CallRef, Origins},
     places::Places,
@@ -20,6 +20,19 @@ pub(super) struct Tables {
     pub(super) types: BTreeMap<ObjectType, usize>,
     pub(super) globals: BTreeMap<Global, usize>,
     sites: BTreeMap<CallRef, usize>,
+}
+
+impl Tables {
+    /// The row of a structure, if a legal set names it.
+    pub(super) fn record(
+        &self,
+        program: &Program<'_>,
+        origins: &Origins,
+        record: RecordId,
+    ) -> Option<ObjectTypeId> {
+        let ty = object_type(program, origins, TypeRef::Record(record));
+        self.types.get(&ty).map(|row| ObjectTypeId::from(*row))
+    }
 }
 
 /// Gives rows to everything that a legal set names, and to every allocation of the compartment.
