@@ -135,7 +135,8 @@ fn collect(program: &Program<'_>, flow: &Flow<'_, '_>) -> BTreeMap<(String, Stri
             let arguments = call
                 .arguments
                 .iter()
-                .map(|argument| aim_of_argument(flow, at, argument))
+                .enumerate()
+                .map(|(index, argument)| aim_of_argument(flow, at, argument, callee, index))
                 .collect();
             let name = program.function(callee).name.clone();
             copies
@@ -187,7 +188,13 @@ fn aim_of_write(
     }
 }
 
-fn aim_of_argument(flow: &Flow<'_, '_>, at: FunctionRef, argument: &Argument) -> Option<Aim> {
+fn aim_of_argument(
+    flow: &Flow<'_, '_>,
+    at: FunctionRef,
+    argument: &Argument,
+    callee: FunctionRef,
+    index: usize,
+) -> Option<Aim> {
     if argument.pointer.is_empty() {
         return None;
     }
@@ -195,9 +202,11 @@ fn aim_of_argument(flow: &Flow<'_, '_>, at: FunctionRef, argument: &Argument) ->
         Lead::Parameter(index, view) => {
             Some(Aim::Parameter(index, flow.parameter(at, index, view)))
         }
-        // Read-only data is passed around, but leads to no legal write.
-        Lead::Places(places) if places.is_empty() => None,
-        Lead::Places(places) => Some(Aim::Set(outside(places))),
+        Lead::Places(_) => {
+            let places = flow.handed_over(at, &argument.pointer, callee, index);
+            // Read-only data is passed around, but leads to no legal write.
+            (!places.is_empty()).then(|| Aim::Set(outside(places)))
+        }
     }
 }
 

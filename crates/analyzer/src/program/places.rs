@@ -118,7 +118,7 @@ impl<'p, 'a> Flow<'p, 'a> {
                 }
                 let passed = match call.arguments.get(index) {
                     Some(argument) if !argument.pointer.is_empty() => {
-                        outside(self.places(caller, &argument.pointer))
+                        outside(self.handed_over(caller, &argument.pointer, target, index))
                     }
                     // A null pointer leads nowhere; an integer may be any address.
                     Some(argument) if argument.is_pointer => Places::new(),
@@ -153,6 +153,36 @@ impl<'p, 'a> Flow<'p, 'a> {
         pointer
             .iter()
             .flat_map(|path| self.path(function, *path, 0))
+            .collect()
+    }
+
+    /// Where an argument leads as parameter `index` of `callee`. A `void *` from memory becomes what
+    /// the parameter is declared as: the conversion is a cast that the source does not spell.
+    pub(crate) fn handed_over(
+        &self,
+        caller: FunctionRef,
+        pointer: &Pointer,
+        callee: FunctionRef,
+        index: usize,
+    ) -> Places {
+        let declared = self
+            .program
+            .function(callee)
+            .parameters
+            .get(index)
+            .copied()
+            .flatten();
+        let types = &self.program.files[callee.file].1.types;
+        let record = declared
+            .and_then(|ty| types.pointee(ty))
+            .filter(|ty| types.is_record(*ty))
+            .and_then(|ty| self.program.record(callee.file, ty));
+        pointer
+            .iter()
+            .flat_map(|path| match (path.root, path.view, record) {
+                (Root::Memory(_), None, Some(record)) => Places::from([Place::Typed(record)]),
+                _ => self.path(caller, *path, 0),
+            })
             .collect()
     }
 

@@ -14,13 +14,13 @@ shift
 
 # The last thing that the illegal write needs; 3 is the attacked file.
 write() {
-	# A box has 8192 bytes in its cache; its arrays start at 152 (slots), 1688 (flags),
-	# 1944 (marks), 2072 (rows), 6168 (text): all of these land in the object behind it.
+	# A box has 8192 bytes in its cache; its arrays start at 24 (slots), 1560 (flags),
+	# 1816 (marks), 1944 (rows), 6040 (text): all of these land in the object behind it.
 	case $KIND in
-	slot) echo "slot 338 0x4242424242424242" ;;
-	lock_or) echo "flag 820 0x4242424242424242" ;;
-	lock_bts) echo "mark 50049" ;;
-	rep_stos) echo "wipe 24" ;;
+	slot) echo "slot 343 0x4242424242424242" ;;
+	lock_or) echo "flag 836 0x4242424242424242" ;;
+	lock_bts) echo "mark 51073" ;;
+	rep_stos) echo "wipe 25" ;;
 	memcpy) echo "text 4096" ;;
 	global) echo "poke 0x4242424242424242" ;;
 	stack) echo "bad" ;;

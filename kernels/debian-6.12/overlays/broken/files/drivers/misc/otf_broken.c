@@ -50,7 +50,7 @@ struct broken_note {
 /* What poke writes to: the number is what the user sees, the pointer what the kernel follows. */
 union broken_target {
 	u64 number;
-	u64 *pointer;
+	struct broken_note *pointer;
 };
 
 /* In kmalloc-8k with its text. */
@@ -58,7 +58,6 @@ struct broken_box {
 	union broken_target target;
 	struct broken_note *note;
 	bool dropped;
-	u64 words[16];
 	struct broken_slot slots[64];
 	atomic64_t flags[32];
 	unsigned long marks[16];
@@ -104,7 +103,7 @@ static noinline int broken_text(struct broken_box *box, u64 length)
 
 static noinline void broken_poke(struct broken_box *box, u64 value)
 {
-	*box->target.pointer = value;
+	box->target.pointer->number = value;
 }
 
 static noinline void broken_drop(struct broken_box *box)
@@ -185,7 +184,7 @@ static int broken_open(struct inode *inode, struct file *file)
 		kfree(box);
 		return -ENOMEM;
 	}
-	box->target.pointer = &box->words[0];
+	box->target.pointer = box->note;
 	file->private_data = box;
 	return 0;
 }
