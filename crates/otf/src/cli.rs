@@ -112,7 +112,7 @@ pub struct Inspect {
 /// `otf explain`
 #[derive(Debug, Args)]
 pub struct Explain {
-    /// A code (OTF0031), or a site as events show it (qfq_schedule_agg+0x55).
+    /// A code (`OTF0031`), or a site as events show it (`qfq_schedule_agg+0x55`).
     pub what: String,
     /// Folder of the compartment, for a site.
     #[arg(long)]

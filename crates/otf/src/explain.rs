@@ -2,7 +2,7 @@
 
 use otf_artifact::{
     diagnostic::{Code, Diagnostic},
-    sites::{Coverage, Sites, Unwind},
+    sites::{Coverage, Site, Sites, Unwind},
 };
 
 use crate::{
@@ -28,36 +28,8 @@ pub fn explain(args: &Explain) -> Result<(), Failure> {
     let found: Vec<String> = sites
         .sites
         .iter()
-        .filter(|s| {
-            format!("{}+{:#x}", s.location.symbol, s.location.symbol_offset) == args.what
-                || s.location.symbol == args.what
-        })
-        .map(|s| {
-            let mut text = format!(
-                "{}+{:#x}  {}\n",
-                s.location.symbol, s.location.symbol_offset, s.text
-            );
-            for frame in &s.chain {
-                text += &format!("  at {} ({}:{})\n", frame.function, frame.file, frame.line);
-            }
-            text += &format!("  precision: {:?}\n", s.precision).to_lowercase();
-            text += &match &s.coverage {
-                Coverage::Probe => "  coverage: probe\n".to_owned(),
-                Coverage::Proven(why) => format!("  coverage: proven ({why})\n"),
-                Coverage::Unprobable(why) => format!("  coverage: none ({why})\n"),
-            };
-            text += &match &s.unwind {
-                Unwind::Safe => "  deny: unwinds to the gate\n".to_owned(),
-                Unwind::Held(what) => format!("  deny: skips the store only ({what})\n"),
-            };
-            let words = sites
-                .legal_sets
-                .get(s.legal.index())
-                .map_or_else(String::new, |set| {
-                    otf_policygen::describe(set, &sites.analysis)
-                });
-            text + &format!("  may write: {words}")
-        })
+        .filter(|s| name(s) == args.what || s.location.symbol == args.what)
+        .map(|s| describe(&sites, s))
         .collect();
     if found.is_empty() {
         return Err(
@@ -69,4 +41,48 @@ pub fn explain(args: &Explain) -> Result<(), Failure> {
     }
     render::line(&found.join("\n"));
     Ok(())
+}
+
+fn name(site: &Site) -> String {
+    format!(
+        "{}+{:#x}",
+        site.location.symbol, site.location.symbol_offset
+    )
+}
+
+fn describe(sites: &Sites, site: &Site) -> String {
+    let mut lines = vec![format!("{}  {}", name(site), site.text)];
+    for frame in &site.chain {
+        lines.push(format!(
+            "  at {} ({}:{})",
+            frame.function, frame.file, frame.line
+        ));
+    }
+    lines.push(format!("  precision: {:?}", site.precision).to_lowercase());
+    lines.push(match &site.coverage {
+        Coverage::Probe => "  coverage: probe".to_owned(),
+        Coverage::Proven(why) => format!("  coverage: proven ({why})"),
+        Coverage::Unprobable(why) => format!("  coverage: none ({why})"),
+    });
+    let gates: Vec<&str> = site
+        .unwind_gates
+        .iter()
+        .filter_map(|gate| sites.analysis.gates.get(gate.index()))
+        .map(|gate| gate.function.as_str())
+        .collect();
+    lines.push(match (&site.unwind, gates.is_empty()) {
+        (Unwind::Safe, _) => "  deny: unwinds to the gate".to_owned(),
+        (Unwind::Held(what), true) => format!("  deny: skips the store only ({what})"),
+        (Unwind::Held(what), false) => format!(
+            "  deny: unwinds to {}; from elsewhere skips the store only ({what})",
+            gates.join(", ")
+        ),
+    });
+    if let Some(set) = sites.legal_sets.get(site.legal.index()) {
+        lines.push(format!(
+            "  may write: {}",
+            otf_policygen::describe(set, &sites.analysis)
+        ));
+    }
+    lines.join("\n")
 }

@@ -116,7 +116,10 @@ fn whole_program(root: &Path, lock: &KernelLock) -> Result<Analysis, Failure> {
                 image: unit.image.clone(),
                 confined: unit.confined,
             };
-            Ok((meta, otf_analyzer::facts(&cached(&unit.file)?, &unit.source)?))
+            Ok((
+                meta,
+                otf_analyzer::facts(&cached(&unit.file)?, &unit.source)?,
+            ))
         })
         .collect::<Result<Vec<(FileMeta, Facts)>, Failure>>()?;
     info!("legal sets");

@@ -52,11 +52,19 @@ fn place(place: &HeapPlace, analysis: &Analysis) -> String {
             .get(id.index())
             .map_or("?", |t| t.name.as_str())
     };
+    // Of a structure that is narrowed to a field, the bytes of the field.
+    let size = analysis.types.get(place.target.index()).map(|t| t.size);
+    let whole = place.size == HeapPlace::TO_END || Some(place.size) == size;
+    let part = if whole {
+        String::new()
+    } else {
+        format!("{} bytes of ", place.size)
+    };
     if place.target == place.container && place.dimensions.is_empty() && place.offset == 0 {
-        return name(place.target).to_owned();
+        return format!("{part}{}", name(place.target));
     }
     let mut text = format!(
-        "{} in {} at {}",
+        "{part}{} in {} at {}",
         name(place.target),
         name(place.container),
         place.offset

@@ -156,27 +156,27 @@ impl<'p, 'a> Flow<'p, 'a> {
             .collect()
     }
 
-    /// Where an argument leads as parameter `index` of `callee`. A `void *` from memory becomes what
+    /// Where an argument leads as parameter `index` of `to`. A `void *` from memory becomes what
     /// the parameter is declared as: the conversion is a cast that the source does not spell.
     pub(crate) fn handed_over(
         &self,
         caller: FunctionRef,
         pointer: &Pointer,
-        callee: FunctionRef,
+        to: FunctionRef,
         index: usize,
     ) -> Places {
         let declared = self
             .program
-            .function(callee)
+            .function(to)
             .parameters
             .get(index)
             .copied()
             .flatten();
-        let types = &self.program.files[callee.file].1.types;
+        let types = &self.program.files[to.file].1.types;
         let record = declared
             .and_then(|ty| types.pointee(ty))
             .filter(|ty| types.is_record(*ty))
-            .and_then(|ty| self.program.record(callee.file, ty));
+            .and_then(|ty| self.program.record(to.file, ty));
         pointer
             .iter()
             .flat_map(|path| match (path.root, path.view, record) {

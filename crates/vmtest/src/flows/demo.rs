@@ -37,9 +37,7 @@ pub fn run(setting: &Setting, checks: &mut Checks) -> Result<(), Diagnostic> {
 fn judge(report: &Report, checks: &mut Checks) {
     for mtu in MTUS {
         let events = observed::violations(report, &format!("attack.{mtu}"), checks);
-        let prevented = events
-            .iter()
-            .find(|e| e.prevented && e.file == SOURCE && e.line > 0);
+        let prevented = events.iter().find(|e| e.prevented && e.names(SOURCE));
         let seen = prevented.or(events.first()).map_or("no event", |e| &e.text);
         checks.add(
             format!("attack.{mtu}.prevented_and_named"),

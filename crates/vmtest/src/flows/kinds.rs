@@ -66,7 +66,7 @@ fn cell(kind: &str, action: &str, report: &Report, checks: &mut Checks) -> &'sta
     let done = |wanted: &[&str]| {
         events
             .iter()
-            .find(|e| e.file == SOURCE && wanted.contains(&e.done.as_str()))
+            .find(|e| e.names(SOURCE) && wanted.contains(&e.done.as_str()))
     };
     let (wanted, word): (&[&str], _) = match action {
         "audit" => (&["reported"], "reports"),

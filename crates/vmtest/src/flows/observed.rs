@@ -14,10 +14,8 @@ pub struct Event {
     pub done: String,
     /// Whether the write did not happen.
     pub prevented: bool,
-    /// Source file of the innermost frame.
-    pub file: String,
-    /// Its line.
-    pub line: u64,
+    /// File and line of every frame of the inlining chain, innermost first.
+    pub places: Vec<(String, u64)>,
     /// For people: place, instruction, what was found, what was done.
     pub text: String,
 }
@@ -26,8 +24,13 @@ impl Event {
     fn parse(json: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(json).ok()?;
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
-        let file = text("/site/file")?.to_owned();
+        let file = text("/site/file")?;
         let line = value.pointer("/site/line")?.as_u64()?;
+        let chain = value.pointer("/site/chain")?.as_array()?.iter();
+        let places = chain.map(|frame| {
+            let file = frame.get("file")?.as_str()?.to_owned();
+            Some((file, frame.get("line")?.as_u64()?))
+        });
         let reason = text("/reason")?;
         let phase = text("/phase")?;
         Some(Self {
@@ -40,9 +43,13 @@ impl Event {
                 text("/reason_text").unwrap_or(reason),
                 text("/done_text").unwrap_or_default(),
             ),
-            file,
-            line,
+            places: places.collect::<Option<_>>()?,
         })
+    }
+
+    /// Whether the event names a line of this file.
+    pub fn names(&self, file: &str) -> bool {
+        self.places.iter().any(|(f, line)| f == file && *line > 0)
     }
 }
 
@@ -140,7 +147,8 @@ mod tests {
         let mut checks = Checks::default();
         let found = violations(&report(&[("a", EVENT), ("b", EVENT)]), "a", &mut checks);
         assert_eq!(found.len(), 1);
-        assert!(found[0].prevented && found[0].line == 1300);
+        assert!(found[0].prevented && found[0].names("net/sched/sch_qfq.c"));
+        assert!(!found[0].names("net/sched/sch_htb.c"));
         assert!(checks.list.is_empty());
     }
 
