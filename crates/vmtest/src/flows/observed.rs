@@ -131,7 +131,8 @@ mod tests {
 
     const EVENT: &str = r#"{"reason":"bad_layout","reason_text":"no such place","done":"unwound",
         "done_text":"prevented","prevented":true,"phase":"transition",
-        "site":{"file":"net/sched/sch_qfq.c","line":1300,"instruction":"mov [rbx],r12"}}"#;
+        "site":{"file":"net/sched/sch_qfq.c","line":1300,"instruction":"mov [rbx],r12",
+        "chain":[{"file":"net/sched/sch_qfq.c","line":1300}]}}"#;
 
     fn report(events: &[(&str, &str)]) -> Report {
         let mut report = Report::default();
