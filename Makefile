@@ -13,7 +13,8 @@ VMTEST  := target/release/otf-vmtest
 TRIPLE  := x86_64-unknown-linux-gnu
 LOAD    := target/$(TRIPLE)/release/otf-load
 TOOLS   := $(OTF_CACHE)/lint-tools
-PUBKEY  := $(OTF_CACHE)/keys/otf.pub
+KEY     := $(or $(OTF_SIGNING_KEY),$(OTF_CACHE)/keys/otf.key)
+PUBKEY  := $(KEY:.key=.pub)
 
 .PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean
 all: build

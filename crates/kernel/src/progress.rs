@@ -1,4 +1,4 @@
-//! Progress of long steps, as `tracing` events with target `otf::progress` and fields `done` and `total` (bytes).
+//! Progress of long steps, as `tracing` events with target `otf::progress`.
 
 use std::{
     io::{self, Read},
@@ -31,7 +31,8 @@ impl Meter {
     pub fn at(&mut self, done: u64) {
         if self.last.elapsed() >= EVERY {
             self.last = Instant::now();
-            info!(target: "otf::progress", done, total = self.total, "{}", self.what);
+            let percent = done.saturating_mul(100) / self.total.max(1);
+            info!(target: "otf::progress", "{}: {percent} %", self.what);
         }
     }
 }

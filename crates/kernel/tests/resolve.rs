@@ -9,7 +9,7 @@
 )]
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -19,6 +19,7 @@ use otf_artifact::{
     kernel::{CachedFile, KernelLock},
 };
 use otf_kernel::{Apt, Archive, Record, Request, resolve, resolve_from};
+use otf_testkit::{cache, packages_wanted, repository};
 
 const KERNEL: &str = "debian-6.12";
 const OVERLAY: &str = "cve-2023-31436";
@@ -37,18 +38,6 @@ impl Archive for Offline {
         let message = format!("{} should be in the cache", record.name);
         Err(Diagnostic::error(Code::FetchFailed, message))
     }
-}
-
-fn repository() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    root.canonicalize().unwrap()
-}
-
-fn cache() -> PathBuf {
-    env::var_os("OTF_CACHE").map_or_else(
-        || PathBuf::from(env::var_os("HOME").unwrap()).join(".cache/otf"),
-        PathBuf::from,
-    )
 }
 
 fn request(root: &Path, overlay: Option<&str>) -> Request {
@@ -95,7 +84,7 @@ fn assert_relocatable(lock: &KernelLock) {
 
 #[test]
 fn stock_and_overlay_then_from_the_cache() {
-    if env::var("OTF_TEST_PACKAGES").as_deref() == Ok("0") {
+    if !packages_wanted() {
         return;
     }
     let root = repository();
