@@ -426,17 +426,59 @@ static __always_inline void otf_forget(__u64 addr)
 	}
 }
 
+/*
+ * The kernel runs no program twice on one CPU: frees in an interrupt that hits
+ * while the program runs (whole batches, after a grace period) would be lost.
+ * So each tracepoint has a twin, which takes what the first one did not.
+ */
+enum otf_freer { OTF_FREER_KFREE, OTF_FREER_CACHE, OTF_FREER_PAGES, OTF_FREERS };
+
+struct OTF_MAP(BPF_MAP_TYPE_PERCPU_ARRAY, OTF_FREERS, __u32, __u64) otf_last_freed SEC(".maps");
+
+static __always_inline void otf_forget_first(__u32 which, __u64 addr)
+{
+	__u64 *last = bpf_map_lookup_elem(&otf_last_freed, &which);
+
+	if (last)
+		*last = addr;
+	otf_forget(addr);
+}
+
+static __always_inline void otf_forget_twin(__u32 which, __u64 addr)
+{
+	__u64 *last = bpf_map_lookup_elem(&otf_last_freed, &which);
+
+	if (last && *last == addr)
+		*last = 0;	/* done; forgetting twice before the free is harmless */
+	else
+		otf_forget(addr);
+}
+
 SEC("raw_tp/kfree")
 int otf_free_kfree(struct bpf_raw_tracepoint_args *ctx)
 {
-	otf_forget(ctx->args[1]);
+	otf_forget_first(OTF_FREER_KFREE, ctx->args[1]);
+	return 0;
+}
+
+SEC("raw_tp/kfree")
+int otf_free_kfree_twin(struct bpf_raw_tracepoint_args *ctx)
+{
+	otf_forget_twin(OTF_FREER_KFREE, ctx->args[1]);
 	return 0;
 }
 
 SEC("raw_tp/kmem_cache_free")
 int otf_free_cache(struct bpf_raw_tracepoint_args *ctx)
 {
-	otf_forget(ctx->args[1]);
+	otf_forget_first(OTF_FREER_CACHE, ctx->args[1]);
+	return 0;
+}
+
+SEC("raw_tp/kmem_cache_free")
+int otf_free_cache_twin(struct bpf_raw_tracepoint_args *ctx)
+{
+	otf_forget_twin(OTF_FREER_CACHE, ctx->args[1]);
 	return 0;
 }
 
@@ -446,7 +488,17 @@ int otf_free_pages(struct bpf_raw_tracepoint_args *ctx)
 	struct otf_state *st = otf_get_state();
 
 	if (st && st->page_offset)
-		otf_forget(otf_page_address(st, ctx->args[0]));
+		otf_forget_first(OTF_FREER_PAGES, otf_page_address(st, ctx->args[0]));
+	return 0;
+}
+
+SEC("raw_tp/mm_page_free")
+int otf_free_pages_twin(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct otf_state *st = otf_get_state();
+
+	if (st && st->page_offset)
+		otf_forget_twin(OTF_FREER_PAGES, otf_page_address(st, ctx->args[0]));
 	return 0;
 }
 
