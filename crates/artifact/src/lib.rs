@@ -51,7 +51,7 @@ pub trait Artifact: Serialize + DeserializeOwned {
             bad(
                 e.line() as u32,
                 e.column() as u32,
-                format!("not a {}: {e}", Self::NAME),
+                format!("{}.json cannot be read: {e}", Self::NAME),
             )
         })?;
         if value.version() == FORMAT_VERSION {

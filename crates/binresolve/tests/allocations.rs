@@ -4,6 +4,7 @@ mod common;
 
 use otf_artifact::{
     analysis::{AllocationSite, Analysis, Family, Gate, Global, Refusal},
+    kernel::Image,
     sites::Sites,
 };
 use otf_binresolve::{ImageInput, resolve};
@@ -107,20 +108,14 @@ void moved(void **out, u64 n) {
     }
 }
 
-/// `OTF_TEST_VMLINUX` is the `vmlinux` of Debian's 6.12 with DWARF, `OTF_TEST_QFQ` its `sch_qfq.ko`.
 #[test]
 fn calls_in_a_real_kernel() {
-    let (Ok(vmlinux), Ok(module)) = (
-        std::env::var("OTF_TEST_VMLINUX"),
-        std::env::var("OTF_TEST_QFQ"),
-    ) else {
-        eprintln!("OTF_TEST_VMLINUX and OTF_TEST_QFQ are not set: no real kernel was read");
+    let Some(products) = otf_testkit::products() else {
         return;
     };
-    let (vmlinux, module) = (
-        std::fs::read(vmlinux).unwrap(),
-        std::fs::read(module).unwrap(),
-    );
+    let lock = products.lock("sch_qfq");
+    let read = |image: &Image| std::fs::read(products.file(&image.file)).unwrap();
+    let (vmlinux, module) = (read(&lock.vmlinux), read(&lock.modules[0]));
     let start = std::time::Instant::now();
     let file = "net/sched/sch_generic.c";
     let mut analysis = with_sites(vec![

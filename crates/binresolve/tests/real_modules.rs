@@ -1,7 +1,7 @@
 //! Real kernel modules against an independent disassembler.
 //!
-//! `OTF_TEST_IMAGES` names ELF files (separated by `:`) with code and DWARF; without it there is
-//! nothing to read and the test says so.
+//! Every module that a lock names: the compartments' own with code and DWARF, and modules as they
+//! are shipped.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,7 +10,7 @@
 
 mod common;
 
-use std::{path::Path, time::Instant};
+use std::{collections::BTreeSet, path::Path, time::Instant};
 
 use otf_artifact::{
     ids::ImageId,
@@ -20,19 +20,25 @@ use otf_binresolve::{confined::Confined, dwarf::paths::Paths, image::Image};
 
 #[test]
 fn every_write_of_real_modules_is_a_site() {
-    let Ok(files) = std::env::var("OTF_TEST_IMAGES") else {
-        eprintln!("OTF_TEST_IMAGES is not set: no real module was read");
+    let Some(products) = otf_testkit::products() else {
         return;
     };
-    for file in files.split(':') {
+    let mut files = BTreeSet::new();
+    for lock in products.locks() {
+        let own = lock.modules.iter().map(|module| &module.file);
+        let shipped = lock.loadable.iter().chain(&lock.support).map(|m| &m.file);
+        files.extend(own.chain(shipped).map(|file| products.file(file)));
+    }
+    for file in &files {
         let start = Instant::now();
-        let sites = common::resolve_file(&common::empty_analysis(), Path::new(file));
+        let sites = common::resolve_file(&common::empty_analysis(), file);
         eprintln!(
-            "{file}: {} sites in {:?}",
+            "{}: {} sites in {:?}",
+            file.display(),
             sites.sites.len(),
             start.elapsed()
         );
-        common::assert_same_writes(&sites, Path::new(file));
+        common::assert_same_writes(&sites, file);
         assert_frames_agree(file);
         let count = |f: &dyn Fn(&Site) -> bool| sites.sites.iter().filter(|s| f(s)).count();
         let probed = count(&|s| s.coverage == Coverage::Probe);
@@ -47,8 +53,9 @@ fn every_write_of_real_modules_is_a_site() {
 
 /// Two ways to a frame's size: counting stack instructions never finds more than the compiler's
 /// own call frame information says.
-fn assert_frames_agree(file: &str) {
+fn assert_frames_agree(file: &Path) {
     let bytes = std::fs::read(file).unwrap();
+    let file = file.display();
     let image = Image::parse("test", ImageId(0), &bytes).unwrap();
     let confined = Confined::load(image, &Paths::default()).unwrap();
     let (mut described, mut same) = (0, 0);

@@ -14,8 +14,7 @@ use crate::{
 /// Explains a code, or a site of a compartment.
 pub fn explain(args: &Explain) -> Result<(), Failure> {
     if let Ok(code) = args.what.parse::<Code>() {
-        render::line(&format!("{code}: {}\n\n{}", code.title(), code.explain()));
-        return Ok(());
+        return render::line(&format!("{code}: {}\n\n{}", code.title(), code.explain()));
     }
     let Some(dir) = &args.dir else {
         return Err(
@@ -39,8 +38,7 @@ pub fn explain(args: &Explain) -> Result<(), Failure> {
                 .into(),
         );
     }
-    render::line(&found.join("\n"));
-    Ok(())
+    render::line(&found.join("\n"))
 }
 
 fn name(site: &Site) -> String {

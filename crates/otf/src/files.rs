@@ -124,7 +124,7 @@ pub fn schemas(dir: &Path) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(&schema)
             .map_err(|e| Diagnostic::error(Code::InvariantBroken, format!("schema {name}: {e}")))?;
         write(&path, format!("{text}\n").as_bytes())?;
-        render::line(&path.display().to_string());
+        render::line(&path.display().to_string())?;
     }
     Ok(())
 }

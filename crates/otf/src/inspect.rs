@@ -34,32 +34,29 @@ pub fn inspect(args: &Inspect, format: Format) -> Result<(), Failure> {
     match format {
         Format::Json => render::line(&format!("{value:#}")),
         Format::Text => {
-            for (key, value) in value.as_object().into_iter().flatten() {
-                text(key, value, 0);
-            }
+            let mut fields = value.as_object().into_iter().flatten();
+            fields.try_for_each(|(key, value)| text(key, value, 0))
         }
     }
-    Ok(())
 }
 
-fn text(key: &str, value: &Value, depth: usize) {
+fn text(key: &str, value: &Value, depth: usize) -> Result<(), Failure> {
     let indent = "  ".repeat(depth);
     match value {
         Value::Object(map) => {
-            render::line(&format!("{indent}{key}:"));
-            for (key, value) in map {
-                text(key, value, depth + 1);
-            }
+            render::line(&format!("{indent}{key}:"))?;
+            map.iter()
+                .try_for_each(|(key, value)| text(key, value, depth + 1))
         }
         Value::Array(rows) => {
-            render::line(&format!("{indent}{key}: {}", rows.len()));
-            for row in rows {
+            render::line(&format!("{indent}{key}: {}", rows.len()))?;
+            rows.iter().try_for_each(|row| {
                 let words = match row {
                     Value::Object(map) => map.values().map(plain).collect::<Vec<_>>().join("  "),
                     other => plain(other),
                 };
-                render::line(&format!("{indent}  {words}"));
-            }
+                render::line(&format!("{indent}  {words}"))
+            })
         }
         other => render::line(&format!("{indent}{key}: {}", plain(other))),
     }

@@ -20,8 +20,7 @@ pub fn new(args: &Key) -> Result<(), Failure> {
         "{}\n{}",
         args.secret.display(),
         public_of(&args.secret).display()
-    ));
-    Ok(())
+    ))
 }
 
 /// The public key's file.

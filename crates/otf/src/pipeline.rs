@@ -51,8 +51,7 @@ pub fn analyze(args: &cli::Analyze) -> Result<(), Failure> {
         otf_policygen::to_yaml(&policy).as_bytes(),
     )?;
     let path = compile_in(&dir, &dir.join("policy.yaml"), args.key.as_deref())?;
-    render::line(&path.display().to_string());
-    Ok(())
+    render::line(&path.display().to_string())
 }
 
 /// `otf facts FILE.bc -o FILE.facts`.
@@ -79,8 +78,7 @@ pub fn compile(args: &cli::Compile) -> Result<(), Failure> {
         .clone()
         .unwrap_or_else(|| args.dir.join("policy.yaml"));
     let path = compile_in(&args.dir, &policy, args.key.as_deref())?;
-    render::line(&path.display().to_string());
-    Ok(())
+    render::line(&path.display().to_string())
 }
 
 /// Where the bundle of a compartment lies.
@@ -92,8 +90,13 @@ pub fn bundle_path(dir: &Path, compartment: &str) -> PathBuf {
 fn cached(file: &CachedFile) -> Result<Vec<u8>, Failure> {
     let path = files::cache()?.join(&file.path);
     let bytes = files::read(&path)?;
-    if otf_bundle::sha256(&bytes) == file.sha256 {
-        return Ok(bytes);
+    unchanged(file, &path, &bytes)?;
+    Ok(bytes)
+}
+
+fn unchanged(file: &CachedFile, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    if otf_bundle::sha256(bytes) == file.sha256 {
+        return Ok(());
     }
     Err(Diagnostic::error(
         Code::CacheCorrupt,
@@ -166,7 +169,15 @@ fn bind(analysis: &Analysis, lock: &KernelLock) -> Result<Sites, Failure> {
         .iter()
         .map(|image| (image, true))
         .chain([(&lock.vmlinux, false)])
-        .map(|(image, confined)| Ok((image, files::map(&cache.join(&image.file.path))?, confined)))
+        .map(|(image, confined)| {
+            let path = cache.join(&image.file.path);
+            let bytes = files::map(&path)?;
+            // The 354 MB of vmlinux would take as long as all the rest: there the build-id has to do.
+            if confined {
+                unchanged(&image.file, &path, &bytes)?;
+            }
+            Ok((image, bytes, confined))
+        })
         .collect::<Result<Vec<_>, Failure>>()?;
     let inputs: Vec<ImageInput<'_>> = images
         .iter()
@@ -178,28 +189,50 @@ fn bind(analysis: &Analysis, lock: &KernelLock) -> Result<Sites, Failure> {
         })
         .collect();
     let sites = otf_binresolve::resolve(analysis, &inputs)?;
+    same_builds(&sites, lock)?;
+    Ok(sites)
+}
+
+/// The sites must be those of the images that the lock names.
+fn same_builds(sites: &Sites, lock: &KernelLock) -> Result<(), Failure> {
+    let locked = || lock.modules.iter().chain([&lock.vmlinux]);
     let wrong: Vec<Diagnostic> = sites
         .images
         .iter()
         .filter_map(|found| {
-            let (locked, _, _) = images.iter().find(|(i, _, _)| i.name == found.name)?;
+            let locked = locked().find(|image| image.name == found.name)?;
             (locked.build_id != found.build_id).then(|| {
-                Diagnostic::error(
-                    Code::BuildIdMismatch,
-                    format!(
-                        "build-id is {}, the lock says {}",
-                        found.build_id, locked.build_id
-                    ),
-                )
-                .at(&found.file, 0, 0)
+                let message = format!(
+                    "build-id of {} is {}, the lock says {}",
+                    found.name, found.build_id, locked.build_id
+                );
+                Diagnostic::error(Code::BuildIdMismatch, message)
+                    .at(&found.file, 0, 0)
+                    .help("run `otf analyze` again")
             })
         })
         .collect();
     if wrong.is_empty() {
-        Ok(sites)
+        Ok(())
     } else {
         Err(wrong.into())
     }
+}
+
+/// The analysis whose hash a bundle carries must be the one that its sites were made from.
+fn same_analysis(sites: &Sites, path: &Path) -> Result<(), Failure> {
+    let mut analysis: Analysis = files::read_artifact(path)?;
+    analysis.functions.clear();
+    if analysis == sites.analysis {
+        return Ok(());
+    }
+    Err(Diagnostic::error(
+        Code::BadArtifact,
+        "sites.json was made from another analysis than this one",
+    )
+    .at(path.display().to_string(), 0, 0)
+    .help("run `otf resolve` for this folder, and again")
+    .into())
 }
 
 /// Policy and sites to a signed bundle.
@@ -208,13 +241,16 @@ fn compile_in(dir: &Path, policy_path: &Path, key: Option<&Path>) -> Result<Path
     let lock = files::read_lock(&lock_path)?;
     let sites_path = dir.join("sites.json");
     let sites: Sites = files::read_artifact(&sites_path)?;
+    let analysis_path = dir.join("analysis.json");
+    same_builds(&sites, &lock)?;
+    same_analysis(&sites, &analysis_path)?;
     let text = String::from_utf8(files::read(policy_path)?).map_err(|e| {
         let message = format!("not UTF-8: {e}");
         Diagnostic::error(Code::BadYaml, message).at(policy_path.display().to_string(), 0, 0)
     })?;
     let policy = otf_policygen::parse(&text, &policy_path.display().to_string())?;
     let mut hashes = BTreeMap::new();
-    for path in [&lock_path, &dir.join("analysis.json"), &sites_path] {
+    for path in [&lock_path, &analysis_path, &sites_path] {
         let name = path
             .file_name()
             .unwrap_or_default()

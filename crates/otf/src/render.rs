@@ -1,8 +1,12 @@
 //! Printing: progress to standard error, answers to standard output, errors with their codes.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{
+    io::{self, ErrorKind, IsTerminal, Write},
+    process::ExitCode,
+};
 
 use otf_artifact::diagnostic::{Code, Diagnostic};
+use serde_json::{Value, json};
 
 use crate::cli::Format;
 
@@ -44,10 +48,7 @@ pub fn failed(diagnostics: &[Diagnostic], format: Format) -> ExitCode {
     for d in diagnostics {
         match format {
             Format::Text => eprintln!("{d}"),
-            Format::Json => eprintln!(
-                "{}",
-                serde_json::to_string(d).unwrap_or_else(|_| d.to_string())
-            ),
+            Format::Json => eprintln!("{}", json(d)),
         }
     }
     let bug = diagnostics.iter().any(|d| d.code == Code::InvariantBroken);
@@ -61,8 +62,28 @@ pub fn warn(diagnostics: &[Diagnostic]) {
     }
 }
 
-/// A line of the answer.
-#[expect(clippy::print_stdout, reason = "this is where answers are printed")]
-pub fn line(text: &str) {
-    println!("{text}");
+/// One line of JSON; `code` as people and other programs know it, `OTF0123`.
+fn json(d: &Diagnostic) -> Value {
+    json!({
+        "code": d.code.to_string(),
+        "title": d.code.title(),
+        "severity": d.severity,
+        "message": d.message,
+        "file": d.file,
+        "line": d.line,
+        "column": d.column,
+        "help": d.help,
+    })
+}
+
+/// A line of the answer. A reader that has seen enough is no error.
+pub fn line(text: &str) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Diagnostic::error(
+            Code::Environment,
+            format!("the answer cannot be written: {e}"),
+        )
+        .into()),
+        _ => Ok(()),
+    }
 }

@@ -1,10 +1,7 @@
 //! Boots the kernel that `OTF_OUT`'s lock names: verdicts, crashes and time limits are told apart.
-//!
-//! Without `OTF_OUT` and `OTF_CACHE` (`make test` sets both) there is no kernel to boot.
 
-use std::{env, path::PathBuf, sync::Mutex, time::Duration};
+use std::{path::PathBuf, sync::Mutex, time::Duration};
 
-use otf_artifact::{kernel::KernelLock, yaml};
 use otf_vmtest::{
     guest::Guest,
     log::Source,
@@ -15,14 +12,11 @@ use otf_vmtest::{
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn kernel() -> Option<PathBuf> {
-    let (out, cache) = (env::var_os("OTF_OUT")?, env::var_os("OTF_CACHE")?);
-    let lock = PathBuf::from(out).join("sch_qfq/kernel.lock.yaml");
-    let text = std::fs::read_to_string(&lock).expect("OTF_OUT holds a lock of sch_qfq");
-    let lock: KernelLock = yaml::parse(&text, "kernel.lock.yaml").expect("the lock is readable");
-    Some(PathBuf::from(cache).join(lock.vmlinuz.path))
+    let products = otf_testkit::products()?;
+    Some(products.file(&products.lock("sch_qfq").vmlinuz))
 }
 
-/// Runs a shell command as the only step; `None` where there is no kernel.
+/// Runs a shell command as the only step; `None` where real kernels are left out.
 fn run(script: &str, change: impl FnOnce(&mut Vm)) -> Option<Outcome> {
     let kernel = kernel()?;
     // One machine at a time: time limits hold for a machine that has the processor for itself.
