@@ -5,6 +5,8 @@
     reason = "each test binary uses a part of this module, which is not marked as a test"
 )]
 
+pub mod case;
+
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
