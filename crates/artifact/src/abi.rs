@@ -15,11 +15,12 @@ pub const CACHE_GENERAL: u32 = 0xffff;
 pub const CACHE_ANY: u32 = 0xfffe;
 pub const CACHE_NONE: u32 = 0xfffd;
 
-pub const SITE_UNWIND: u8 = 1;
 pub const SITE_PERCPU: u8 = 2;
 pub const SITE_RETURNS_DI: u8 = 4;
 pub const SITE_RETURNS_LENGTH: u8 = 8;
 pub const SITE_FRAME: u8 = 16;
+pub const SITE_SKIP_ZF: u8 = 32;
+pub const SITE_SKIP_CF: u8 = 64;
 
 pub const LEGAL_ANY_HEAP: u8 = 1;
 pub const LEGAL_ANY_GLOBAL: u8 = 2;
@@ -170,6 +171,7 @@ pub struct State {
     pub vmalloc_start: u64,
     pub vmalloc_end: u64,
     pub kernel_map: u64,
+    pub kfence: u64,
     pub texts: u32,
     pub pad: u32,
     pub text: [Range; MAX_TEXTS],

@@ -182,6 +182,21 @@ pub enum Unwind {
     Held(String),
 }
 
+/// What else deny does when it leaves the instruction out, so that a loop around it ends.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum OnSkip {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Sets the zero flag: a compare-and-exchange looks successful.
+    SetZero,
+    /// Clears the carry flag: a bit test looks as if the bit had been clear.
+    ClearCarry,
+}
+
 /// One machine instruction that is checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Site {
@@ -216,10 +231,13 @@ pub struct Site {
     pub frame_size: Option<u32>,
     /// Whether deny may unwind from here, whatever the gate.
     pub unwind: Unwind,
-    /// Where it is `Held`: gates (sorted) from which it may all the same, when they are the
-    /// innermost ones: on no path from them to here is anything acquired and kept.
+    /// Gates (sorted) to which it may, when they are the innermost ones: from them a direct path
+    /// leads here, on none of which anything is acquired and kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unwind_gates: Vec<GateId>,
+    /// What deny does besides when it leaves the instruction out.
+    #[serde(default)]
+    pub on_skip: OnSkip,
 }
 
 /// Where provenance is recorded.
@@ -259,7 +277,7 @@ pub struct Untracked {
 pub struct GateProbe {
     /// Which gate.
     pub gate: GateId,
-    /// First instruction of the function.
+    /// First instruction of the function behind its ftrace site.
     pub location: Location,
 }
 

@@ -7,7 +7,12 @@ use otf_artifact::{
     sites::GateProbe,
 };
 
+use iced_x86::FlowControl;
+
 use crate::confined::Confined;
+
+/// Bytes of the call, later a nop, that ftrace patches.
+const FTRACE_SITE: u64 = 5;
 
 /// Finds the first instruction of every gate. A gate that runs only while the module is loaded
 /// needs no probe: it has ended when a policy can be loaded.
@@ -37,6 +42,7 @@ pub fn bind(
                     continue;
                 }
                 found = true;
+                let behind = behind_ftrace(image, address);
                 if let Some(why) = image.tables.refusal(&image.image, address, address + 1) {
                     let message = format!("the gate {} cannot be probed: {why}", gate.function);
                     diagnostics.push(
@@ -46,9 +52,21 @@ pub fn bind(
                     );
                     continue;
                 }
+                let Some(behind) = behind else {
+                    let message = format!(
+                        "the gate {} cannot be probed: a loop leads back to its first instruction",
+                        gate.function
+                    );
+                    diagnostics.push(Diagnostic::warning(Code::Unbound, message).at(
+                        gate.file.clone(),
+                        0,
+                        0,
+                    ));
+                    continue;
+                };
                 probes.push(GateProbe {
                     gate: GateId::from(row),
-                    location,
+                    location: image.image.location(behind),
                 });
             }
         }
@@ -65,4 +83,21 @@ pub fn bind(
         }
     }
     probes
+}
+
+/// The first instruction behind the ftrace site of a function. There a probe is an int3 with
+/// interrupts off; at the site itself it would run with interrupts on, and everything that an
+/// interrupt enters meanwhile would go unchecked. `None` when a branch leads there: registers are
+/// those of the entry only the first time.
+fn behind_ftrace(image: &Confined<'_>, entry: u64) -> Option<u64> {
+    let site = image.tables.ftrace_site(entry)?;
+    let behind = site + FTRACE_SITE;
+    // Calls do not count: unresolved ones seem to lead to their next instruction.
+    let branched = image.code.all.iter().any(|i| {
+        matches!(
+            i.flow_control(),
+            FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
+        ) && i.near_branch_target() == behind
+    });
+    (!branched).then_some(behind)
 }

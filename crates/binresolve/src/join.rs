@@ -5,13 +5,13 @@ use std::{
     fmt::Write,
 };
 
-use iced_x86::{Formatter, Instruction, IntelFormatter};
+use iced_x86::{Formatter, Instruction, IntelFormatter, Mnemonic};
 use otf_artifact::{
     analysis::{Analysis, LegalSet, StackRule},
     diagnostic::{Code, Diagnostic},
     ids::{GateId, LegalSetId},
     places::Frame,
-    sites::{Coverage, GateProbe, Length, Location, Precision, Register, Site, SiteKind, Unwind},
+    sites::{Coverage, GateProbe, Length, Location, OnSkip, Precision, Register, Site, SiteKind},
 };
 
 use crate::{
@@ -56,9 +56,7 @@ impl Join<'_, '_> {
             let rewriting = rewrites.of(*row);
             for write in writes {
                 let mut site = self.site(confined, *row, write, rewriting);
-                if site.unwind != Unwind::Safe {
-                    site.unwind_gates = free_gates(&confined.held, &gates, *row);
-                }
+                site.unwind_gates = free_gates(&confined.held, &gates, *row);
                 sites.push(site);
             }
         }
@@ -155,6 +153,7 @@ impl Join<'_, '_> {
             frame_size,
             unwind: confined.held.unwind(row),
             unwind_gates: Vec::new(),
+            on_skip: on_skip(&confined.code.all[row]),
         }
     }
 
@@ -330,4 +329,13 @@ pub fn tidy(diagnostics: &mut Vec<Diagnostic>) {
     diagnostics.sort_by_key(key);
     let mut seen = BTreeSet::new();
     diagnostics.retain(|d| seen.insert(key(d)));
+}
+
+/// Loops retry a compare-and-exchange until it succeeds, and a test-and-set until the bit was clear.
+fn on_skip(instruction: &Instruction) -> OnSkip {
+    match instruction.mnemonic() {
+        Mnemonic::Cmpxchg | Mnemonic::Cmpxchg8b | Mnemonic::Cmpxchg16b => OnSkip::SetZero,
+        Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc => OnSkip::ClearCarry,
+        _ => OnSkip::Nothing,
+    }
 }

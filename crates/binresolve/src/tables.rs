@@ -250,6 +250,11 @@ impl Tables {
         Some(format!("{name} has no ftrace site (notrace)"))
     }
 
+    /// The ftrace site at the entry of a function, behind its `endbr64` if it has one.
+    pub fn ftrace_site(&self, entry: u64) -> Option<u64> {
+        self.ftrace.range(entry..entry + 8).next().copied()
+    }
+
     fn traced(&self, start: u64, end: u64) -> bool {
         self.ftrace.range(start..end).next().is_some()
     }

@@ -69,7 +69,8 @@ fn describe(sites: &Sites, site: &Site) -> String {
         .map(|gate| gate.function.as_str())
         .collect();
     lines.push(match (&site.unwind, gates.is_empty()) {
-        (Unwind::Safe, _) => "  deny: unwinds to the gate".to_owned(),
+        (Unwind::Safe, true) => "  deny: skips the store only (no gate leads here)".to_owned(),
+        (Unwind::Safe, false) => format!("  deny: unwinds to {}", gates.join(", ")),
         (Unwind::Held(what), true) => format!("  deny: skips the store only ({what})"),
         (Unwind::Held(what), false) => format!(
             "  deny: unwinds to {}; from elsewhere skips the store only ({what})",

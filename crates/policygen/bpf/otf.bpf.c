@@ -9,9 +9,12 @@ char LICENSE[] SEC("license") = "GPL";
 
 /* otf_guard.ko */
 extern int otf_guard_refuse(struct pt_regs *ctx, __s64 value) __ksym __weak;
-extern int otf_guard_skip(struct pt_regs *ctx, __u32 insn_len, bool set_ax, __u64 ax) __ksym __weak;
+extern int otf_guard_skip(struct pt_regs *ctx, __u32 insn_len, bool set_ax, __u64 ax,
+			  __u64 flags) __ksym __weak;
 extern int otf_guard_unwind(struct pt_regs *ctx, const void *frame, __u32 frame__sz) __ksym __weak;
 
+#define OTF_FLAGS_CF	0x001
+#define OTF_FLAGS_ZF	0x040
 #define OTF_FLAGS_IF	0x200
 
 static __always_inline __u64 otf_argument(struct pt_regs *ctx, __u8 n)
@@ -69,7 +72,15 @@ static __always_inline bool otf_quarantine_instance(const struct otf_state *st,
 		if (head && otf_page_is_slab(head)) {
 			otf_find_slab(st, head, instance, &s);
 			q.object = s.object;
+		} else if (head) {
+			q.object = otf_page_address(st, head);
 		}
+	} else {
+		__u64 page = instance & ~(__u64)(OTF_PAGE_SIZE - 1);
+		struct otf_object *record = bpf_map_lookup_elem(&otf_pages, &page);
+
+		if (record)
+			q.object = record->start;
 	}
 	if (q.object && bpf_map_update_elem(&otf_quarantine_objects, &q.object, &instance, 0)) {
 		otf_count(OTF_COUNT_QUARANTINE_FULL);
@@ -87,8 +98,6 @@ static __always_inline bool otf_may_unwind(const struct otf_site *site, __u32 ga
 {
 	__u32 row = site->gates - 1;
 
-	if (site->flags & OTF_SITE_UNWIND)
-		return true;
 	if (!site->gates || row >= otf_ngate_sets || gate >= 64 * OTF_GATE_WORDS)
 		return false;
 	return otf_gate_sets[row].gates[gate / 64] >> (gate % 64) & 1;
@@ -100,7 +109,7 @@ static __always_inline __u8 otf_deny(struct pt_regs *ctx, const struct otf_state
 {
 	struct otf_frame frame = {};
 	bool quarantined = false, set_ax = false;
-	__u64 ax = 0;
+	__u64 ax = 0, flags = ctx->flags;
 
 	if (live) {
 		frame = *live;
@@ -117,7 +126,12 @@ static __always_inline __u8 otf_deny(struct pt_regs *ctx, const struct otf_state
 		set_ax = true, ax = ctx->di;
 	else if (site->flags & OTF_SITE_RETURNS_LENGTH)
 		set_ax = true, ax = length;
-	if (otf_guard_skip(ctx, site->insn_len, set_ax, ax)) {
+	/* what a loop around the instruction waits for must come true, or it spins for ever */
+	if (site->flags & OTF_SITE_SKIP_ZF)
+		flags |= OTF_FLAGS_ZF;
+	if (site->flags & OTF_SITE_SKIP_CF)
+		flags &= ~(__u64)OTF_FLAGS_CF;
+	if (otf_guard_skip(ctx, site->insn_len, set_ax, ax, flags)) {
 		otf_count(OTF_COUNT_DENY_FAILED);
 		return OTF_DONE_DENY_FAILED;
 	}
@@ -218,7 +232,9 @@ int otf_site(struct pt_regs *ctx)
 	length = otf_length_of(ctx, site);
 	key = otf_find_stack(c.sp, &c.stack, &c.top, &c.task_stack);
 	live = otf_top(key, c.sp);
-	c.gate_sp = live ? live->sp : 0;
+	if (otf_legals[legal].stack == OTF_STACK_OWN ||
+	    otf_legals[legal].stack == OTF_STACK_COMPARTMENT)
+		c.gate_sp = otf_outermost(key, c.sp);
 	otf_check(st, site, &otf_legals[legal], &c, addr, length, &v);
 	if (v.reason == OTF_OK) {
 		if (v.weak)
@@ -277,7 +293,7 @@ int otf_gate(struct pt_regs *ctx)
 	 * another one it is: a qdisc calls its child through the ops table.
 	 */
 	if (otf_in_text(st, f.ret)) {
-		live = otf_top(key, f.sp);
+		live = otf_top(key, f.sp + 1);
 		if (live && live->instance == f.instance)
 			return 0;
 	}
@@ -314,10 +330,12 @@ int otf_alloc_call(struct pt_regs *ctx)
 		otf_count(OTF_COUNT_BAD_COOKIE);
 		return 0;
 	}
-	size = otf_argument(ctx, otf_allocs[row].size_arg);
-	if (otf_allocs[row].is_order)
+	size = otf_allocs[row].size;
+	if (!size)
+		size = otf_argument(ctx, otf_allocs[row].size_arg);
+	if (!otf_allocs[row].size && otf_allocs[row].is_order)
 		size = (__u64)OTF_PAGE_SIZE << (size & 31);
-	else if (otf_allocs[row].count_arg != 0xff)
+	else if (!otf_allocs[row].size && otf_allocs[row].count_arg != 0xff)
 		size *= otf_argument(ctx, otf_allocs[row].count_arg);
 	/* the stack pointer is the same again when the call has returned */
 	if (bpf_map_update_elem(&otf_pending, &sp, &size, 0))
@@ -361,14 +379,12 @@ int otf_alloc_return(struct pt_regs *ctx)
 		return 0;
 	}
 	w.record.alloc = row;
-	w.record.size = otf_allocs[row].size;
-	if (!w.record.size) {
-		pending = bpf_map_lookup_elem(&otf_pending, &sp);
-		if (pending) {
-			w.record.size = *pending;
-			bpf_map_delete_elem(&otf_pending, &sp);
-		}
-	}
+	/* another path may lead to this instruction without the call */
+	pending = bpf_map_lookup_elem(&otf_pending, &sp);
+	if (!pending)
+		return 0;
+	w.record.size = *pending;
+	bpf_map_delete_elem(&otf_pending, &sp);
 	if (!addr || addr >= (__u64)-4095)
 		return 0;	/* NULL or an error */
 	if (addr >= st->vmemmap && addr < st->kernel_map && st->vmemmap > st->vmalloc_start)
@@ -534,6 +550,7 @@ extern const void page_offset_base __ksym __weak;
 extern const void vmemmap_base __ksym __weak;
 extern const void vmalloc_base __ksym __weak;
 extern const void slab_caches __ksym __weak;
+extern const void __kfence_pool __ksym __weak;
 
 struct otf_caches_walk { __u64 at; __u32 n; };
 
@@ -575,6 +592,8 @@ int otf_setup(void *ctx)
 		return -1;
 	/* Documentation/arch/x86/x86_64/mm.rst: 32 TB with 4 levels, 12.5 PB with 5; vmemmap lies above */
 	st->vmalloc_end = st->vmemmap;
+	if (&__kfence_pool)
+		bpf_probe_read_kernel(&st->kfence, 8, &__kfence_pool);
 	st->kernel_map = 0xffffffff80000000ULL;
 	bpf_loop(1024, otf_walk_cache, &w, 0);
 	return w.n;

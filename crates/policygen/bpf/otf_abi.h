@@ -25,11 +25,12 @@ enum otf_stack { OTF_STACK_NONE, OTF_STACK_OWN, OTF_STACK_COMPARTMENT, OTF_STACK
 enum otf_length { OTF_LENGTH_CONSTANT, OTF_LENGTH_CX, OTF_LENGTH_DX, OTF_LENGTH_SI };
 
 enum otf_site_flags {
-	OTF_SITE_UNWIND = 1,	/* nothing can be held since any gate */
 	OTF_SITE_PERCPU = 2,	/* operand goes through gs */
 	OTF_SITE_RETURNS_DI = 4,	/* skipped call would have returned its first argument */
 	OTF_SITE_RETURNS_LENGTH = 8,	/* skipped call would have returned what it did not copy */
 	OTF_SITE_FRAME = 16,	/* frame_size is known */
+	OTF_SITE_SKIP_ZF = 32,	/* left out, a compare-and-exchange must look successful */
+	OTF_SITE_SKIP_CF = 64,	/* left out, a bit test must look as if the bit had been clear */
 };
 
 enum otf_legal_flags {
@@ -98,6 +99,7 @@ struct otf_state {		/* otf_state[0]; filled by otf_setup and otf-load */
 	__u32 phase;		/* enum otf_phase */
 	__u32 action;		/* enum otf_action */
 	__u64 page_offset, vmemmap, vmalloc_start, vmalloc_end, kernel_map;
+	__u64 kfence;		/* start of the KFENCE pool, 0: none */
 	__u32 texts, pad;
 	struct otf_range text[OTF_MAX_TEXTS];	/* compartment's code */
 };

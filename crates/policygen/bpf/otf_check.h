@@ -186,12 +186,12 @@ static __always_inline void otf_check_pages(const struct otf_state *st, const st
 		v->object = record->start;
 		v->size = record->size;
 		v->alloc = record->alloc;
-	} else if (head) {
+	} else if (head && otf_is_folio(head)) {
 		v->object = otf_page_address(st, head);
 		v->size = otf_folio_size(head);
 	} else if (l->flags & (OTF_LEGAL_ANY_HEAP | OTF_LEGAL_PERCPU) ||
 		   l->stack == OTF_STACK_ANY) {
-		/* bounds unknown: another task's stack, a per-CPU chunk, any area */
+		/* bounds unknown: another task's stack, a per-CPU chunk, any area, loose pages */
 		v->weak = true;
 		return;
 	} else {
@@ -331,6 +331,15 @@ static __always_inline void otf_check(const struct otf_state *st, const struct o
 		return;
 	}
 	if (otf_in_linear_map(st, addr)) {
+		if (st->kfence && addr - st->kfence < OTF_KFENCE_SIZE) {
+			/* objects lie at either end of a page: their place says nothing */
+			v->class = OTF_CLASS_SLAB;
+			if (l->flags & OTF_LEGAL_ANY_HEAP || l->places)
+				v->weak = true;
+			else
+				v->reason = OTF_BAD_CLASS;
+			return;
+		}
 		head = otf_head_page(st, addr);
 		if (head && otf_page_is_slab(head))
 			otf_check_slab(st, l, head, addr, length, v);
@@ -345,7 +354,11 @@ static __always_inline void otf_check(const struct otf_state *st, const struct o
 		return;
 	}
 	v->class = OTF_CLASS_OTHER;
-	v->reason = OTF_BAD_ADDRESS;
+	/* struct page, for reference counts: nobody allocates these */
+	if (addr >= st->vmemmap && l->flags & OTF_LEGAL_ANY_HEAP)
+		v->weak = true;
+	else
+		v->reason = OTF_BAD_ADDRESS;
 }
 
 #endif

@@ -33,17 +33,20 @@ static __always_inline bool otf_in_interrupt(__u64 key)
 	return (__s64)key > 0;
 }
 
-/* drops the frames that are over */
+/*
+ * Drops the frames below this stack pointer: they are over. At a site the frame
+ * at the very pointer is alive: a leaf function that has pushed nothing.
+ */
 static __always_inline void otf_pop(struct otf_frames *f, __u64 sp)
 {
 	int i;
 
-	if (f->lost_sp && sp >= f->lost_sp)
+	if (f->lost_sp && f->lost_sp < sp)
 		f->lost_sp = 0;
 	for (i = 0; i < OTF_MAX_FRAMES; i++) {
 		__u32 d = f->depth - 1;
 
-		if (d >= OTF_MAX_FRAMES || f->frame[d].sp > sp)
+		if (d >= OTF_MAX_FRAMES || f->frame[d].sp >= sp)
 			break;
 		f->depth = d;
 	}
@@ -72,7 +75,7 @@ static __always_inline void otf_push(__u64 key, const struct otf_frame *frame)
 		}
 	}
 	/* a gate at or above a noted one: that one has returned */
-	otf_pop(f, frame->sp);
+	otf_pop(f, frame->sp + 1);
 	/* likewise those above whose slots were used for something else since */
 	for (i = 0; i < OTF_MAX_FRAMES; i++) {
 		d = f->depth - 1;
@@ -89,6 +92,26 @@ static __always_inline void otf_push(__u64 key, const struct otf_frame *frame)
 	}
 	f->frame[d] = *frame;
 	f->depth = d + 1;
+}
+
+/*
+ * Stack pointer at the outermost gate that is alive: what lies below belongs to
+ * the compartment or to what it has called. 0: none is known.
+ */
+static __always_inline __u64 otf_outermost(__u64 key, __u64 sp)
+{
+	struct otf_frames *f = bpf_map_lookup_elem(&otf_frames, &key);
+	int i;
+
+	if (!f)
+		return 0;
+	for (i = 0; i < OTF_MAX_FRAMES; i++) {
+		if (i >= f->depth)
+			break;
+		if (f->frame[i].sp >= sp && otf_alive(&f->frame[i]))
+			return f->frame[i].sp;
+	}
+	return 0;
 }
 
 /* the innermost gate that is alive; NULL where none is known for sure */

@@ -41,16 +41,32 @@ static __always_inline bool otf_page_is_slab(__u64 page)
 	return type >> 24 == bpf_core_enum_value(enum pagetype___otf, PGTY_slab___otf);
 }
 
-/* bytes of the folio that starts at a head page */
-static __always_inline __u64 otf_folio_size(__u64 head)
+/* several pages under one head; without it, pages that were allocated together do not know it */
+static __always_inline bool otf_is_folio(__u64 head)
 {
 	unsigned long flags = 0;
 
 	/* the flags are the first word of every struct page, whatever their type */
 	bpf_probe_read_kernel(&flags, sizeof(flags), (void *)head);
-	if (!(flags & (1UL << bpf_core_enum_value(enum pageflags___otf, PG_head___otf))))
+	return flags & (1UL << bpf_core_enum_value(enum pageflags___otf, PG_head___otf));
+}
+
+/* bytes of the folio that starts at a head page */
+static __always_inline __u64 otf_folio_size(__u64 head)
+{
+	if (!otf_is_folio(head))
 		return OTF_PAGE_SIZE;
 	return (__u64)OTF_PAGE_SIZE << (BPF_CORE_READ((struct folio *)head, _flags_1) & 0xff);
+}
+
+/* caches of memdup_user and msg_msg: kmalloc by size, but each user its own */
+static __always_inline bool otf_is_bucket(struct kmem_cache *cache)
+{
+	char name[12] = {};
+
+	if (bpf_probe_read_kernel(name, sizeof(name), BPF_CORE_READ(cache, name)))
+		return false;
+	return !__builtin_memcmp(name, "memdup_user-", 12) || !__builtin_memcmp(name, "msg_msg-", 8);
 }
 
 static __always_inline void otf_find_slab(const struct otf_state *st, __u64 head, __u64 addr,
@@ -69,7 +85,8 @@ static __always_inline void otf_find_slab(const struct otf_state *st, __u64 head
 	s->object = base + (addr - base) / size * size + BPF_CORE_READ(cache, red_left_pad);
 	s->size = BPF_CORE_READ(cache, object_size);
 	s->general = flags & (1U << bpf_core_enum_value(enum _slab_flag_bits___otf,
-							_SLAB_KMALLOC___otf));
+							_SLAB_KMALLOC___otf)) ||
+		     otf_is_bucket(cache);
 }
 
 static __always_inline bool otf_in_linear_map(const struct otf_state *st, __u64 addr)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use otf_artifact::{
     bundle::CoverageSummary,
-    sites::{Coverage, Precision, Site, SiteKind, Sites, Unwind},
+    sites::{Coverage, Precision, Site, SiteKind, Sites},
 };
 use otf_bundle::Bundle;
 use serde_json::{Value, json};
@@ -36,9 +36,7 @@ pub fn coverage(sites: &Sites) -> CoverageSummary {
         proven: count(&|s| matches!(s.coverage, Coverage::Proven(_))),
         unprobable: count(&|s| matches!(s.coverage, Coverage::Unprobable(_))),
         by_precision,
-        unwindable: count(&|s| {
-            probed(s) && (s.unwind == Unwind::Safe || !s.unwind_gates.is_empty())
-        }),
+        unwindable: count(&|s| probed(s) && !s.unwind_gates.is_empty()),
         wide: count(&|s| probed(s) && is_wide(s, sites)),
     }
 }

@@ -173,10 +173,8 @@ fn probes(calls: &[Call<'_>], rows: &[AllocationRow]) -> Vec<Probe> {
             cookie: row as u64,
         };
         returns.push(probe(Program::AllocationReturn, call.after));
-        let alloc = call.row.row;
-        if alloc.size == 0 && alloc.size_arg != NO_ARGUMENT {
-            probes.push(probe(Program::AllocationCall, call.at));
-        }
+        // Where the size is known too: another path may lead behind the call without it.
+        probes.push(probe(Program::AllocationCall, call.at));
     }
     probes.append(&mut returns);
     probes

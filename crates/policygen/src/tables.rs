@@ -7,7 +7,7 @@ use otf_artifact::{
     bundle::{GlobalBinding, Plan, PlanGate, PlanSite, Probe, Program},
     diagnostic::{Code, Diagnostic},
     ids::AllocationSiteId,
-    sites::{Length, Location, Register, Site, Sites, Unwind},
+    sites::{Length, Location, OnSkip, Register, Site, Sites},
 };
 
 use crate::{
@@ -269,11 +269,12 @@ fn site_row(
 fn site_flags(site: &Site) -> u8 {
     let flag = |on: bool, bit: u8| if on { bit } else { 0 };
     let callee = site.callee.as_deref().unwrap_or("");
-    flag(site.unwind == Unwind::Safe, abi::SITE_UNWIND)
-        | flag(site.operand.per_cpu, abi::SITE_PERCPU)
+    flag(site.operand.per_cpu, abi::SITE_PERCPU)
         | flag(returns_destination(callee), abi::SITE_RETURNS_DI)
         | flag(returns_rest(callee), abi::SITE_RETURNS_LENGTH)
         | flag(site.frame_size.is_some(), abi::SITE_FRAME)
+        | flag(site.on_skip == OnSkip::SetZero, abi::SITE_SKIP_ZF)
+        | flag(site.on_skip == OnSkip::ClearCarry, abi::SITE_SKIP_CF)
 }
 
 /// Functions that return their first argument.

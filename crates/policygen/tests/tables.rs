@@ -75,7 +75,7 @@ fn rows_of_sites() {
     };
     let plain = row("qfq_schedule_agg", 0x10);
     assert_eq!((plain.displacement, plain.size, plain.length), (8, 8, 0));
-    assert_eq!(plain.flags, abi::SITE_UNWIND | abi::SITE_FRAME);
+    assert_eq!(plain.flags, abi::SITE_FRAME);
     assert_eq!((plain.frame_size, plain.insn_len), (64, 4));
     assert_eq!(plain.action, abi::Action::Deny as u8);
     let held = row("qfq_schedule_agg", 0x30);
@@ -92,7 +92,7 @@ fn rows_of_sites() {
     assert_eq!((rep.length, rep.size), (abi::LengthKind::Cx as u8, 8));
     let call = row("qfq_dequeue", 0x20);
     assert_eq!((call.length, call.size), (abi::LengthKind::Dx as u8, 1));
-    assert_eq!(call.flags, abi::SITE_UNWIND | abi::SITE_RETURNS_DI);
+    assert_eq!(call.flags, abi::SITE_RETURNS_DI);
     let per_cpu = row("qfq_dequeue", 0x30);
     assert!(per_cpu.flags & abi::SITE_PERCPU != 0);
     // The displacement is not part of a shape: [di] of rep and call are one, [rbx], [rax+rcx*4],

@@ -12,7 +12,11 @@
 #include <linux/linkage.h>
 #include <linux/module.h>
 #include <linux/ptrace.h>
+#include <linux/rcupdate.h>
 #include <linux/uaccess.h>
+
+/* flags that a left-out instruction would have set and that somebody waits for */
+#define OTF_GUARD_FLAGS (X86_EFLAGS_CF | X86_EFLAGS_ZF)
 
 /* struct otf_frame of otf_abi.h, as far as it is needed here */
 struct otf_guard_frame {
@@ -49,7 +53,7 @@ static u8 *otf_guard_probed(struct pt_regs *regs)
 __bpf_kfunc_start_defs();
 
 /* Goes on at the next instruction; a left-out call may still get a return value. */
-__bpf_kfunc int otf_guard_skip(struct pt_regs *ctx, u32 insn_len, bool set_ax, u64 ax)
+__bpf_kfunc int otf_guard_skip(struct pt_regs *ctx, u32 insn_len, bool set_ax, u64 ax, u64 flags)
 {
 	u8 *addr = otf_guard_probed(ctx);
 
@@ -59,6 +63,7 @@ __bpf_kfunc int otf_guard_skip(struct pt_regs *ctx, u32 insn_len, bool set_ax, u
 		return -EINVAL;
 	if (set_ax)
 		ctx->ax = ax;
+	ctx->flags = (ctx->flags & ~OTF_GUARD_FLAGS) | (flags & OTF_GUARD_FLAGS);
 	ctx->ip = (unsigned long)addr + insn_len;
 	return 0;
 }
@@ -73,7 +78,7 @@ __bpf_kfunc int otf_guard_unwind(struct pt_regs *ctx, const void *frame, u32 fra
 		return -EINVAL;
 	if (!otf_guard_probed(ctx))
 		return -EOPNOTSUPP;
-	if (f->sp <= ctx->sp || f->sp - ctx->sp > THREAD_SIZE || f->sp & 7)
+	if (f->sp < ctx->sp || f->sp - ctx->sp > THREAD_SIZE || f->sp & 7)
 		return -EINVAL;
 	if (copy_from_kernel_nofault(&ret, (void *)f->sp, sizeof(ret)) || ret != f->ret)
 		return -EFAULT;
@@ -89,11 +94,12 @@ __bpf_kfunc int otf_guard_unwind(struct pt_regs *ctx, const void *frame, u32 fra
 	return 0;
 }
 
-/* At the first instruction of a gate: does not enter it. */
+/* At the first instruction of a gate behind its ftrace site: does not enter it. */
 __bpf_kfunc int otf_guard_refuse(struct pt_regs *ctx, s64 value)
 {
-	if (user_mode(ctx))
-		return -EINVAL;
+	/* behind a direct ftrace caller nobody looks at the instruction pointer */
+	if (!otf_guard_probed(ctx))
+		return -EOPNOTSUPP;
 	ctx->ax = value;
 	ctx->ip = (unsigned long)otf_guard_return;
 	return 0;
@@ -120,6 +126,8 @@ static int __init otf_guard_init(void)
 
 static void __exit otf_guard_exit(void)
 {
+	/* a preempted task may still stand in otf_guard_return */
+	synchronize_rcu_tasks();
 }
 
 module_init(otf_guard_init);

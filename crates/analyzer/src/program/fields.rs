@@ -3,7 +3,10 @@
 //! Valid only for a machine store that is known to be exactly this write: compilers merge and widen
 //! stores, so the resolver takes it at the first rung and at equal size only (docs/decisions/0005).
 
-use otf_artifact::analysis::{Dimension, HeapPlace, LegalSet, WriteKind};
+use otf_artifact::{
+    analysis::{HeapPlace, LegalSet, WriteKind},
+    ids::ObjectTypeId,
+};
 
 use crate::{
     facts::{View, WriteFacts},
@@ -16,13 +19,11 @@ use crate::{
 pub(crate) struct Field {
     pub(crate) record: RecordId,
     pub(crate) offset: u64,
-    /// Arrays of the structure that the field is an element of, outermost first.
-    pub(crate) dimensions: Vec<Dimension>,
     pub(crate) size: u64,
 }
 
 /// The field that a plain store writes through a pointer of known type; `None` where it can be
-/// several, or lies in members that overlap as arrays of different shape.
+/// several, or an element of an array.
 pub(crate) fn field(program: &Program<'_>, at: FunctionRef, write: &WriteFacts) -> Option<Field> {
     if !matches!(write.kind, WriteKind::Store | WriteKind::Atomic) || write.size == 0 {
         return None;
@@ -37,74 +38,54 @@ pub(crate) fn field(program: &Program<'_>, at: FunctionRef, write: &WriteFacts) 
     if !types.is_record(ty) || offset.checked_add(write.size)? > types.get(ty).size {
         return None;
     }
-    let (offset, dimensions) = arrays(types, ty, offset, 0)?;
+    // Of an array any element may be meant, and a merged store may lie across two: not narrowed.
+    if in_array(types, ty, offset, 0) {
+        return None;
+    }
     Some(Field {
         record: program.record(at.file, ty)?,
         offset,
-        dimensions,
         size: write.size,
     })
 }
 
-/// Arrays on the way to an offset, with the offset of their first element.
-fn arrays(types: &Types, ty: TypeId, offset: u64, depth: u32) -> Option<(u64, Vec<Dimension>)> {
-    if depth > 24 {
-        return None;
-    }
+/// Whether an element of an array lies at the offset, or may: members of a union overlap.
+fn in_array(types: &Types, ty: TypeId, offset: u64, depth: u32) -> bool {
     match &types.get(ty).shape {
-        Shape::Array { stride: 0, .. } => None,
-        Shape::Array {
-            element,
-            stride,
-            count,
-        } => {
-            let (inner, mut dimensions) = arrays(types, *element, offset % stride, depth + 1)?;
-            dimensions.insert(
-                0,
-                Dimension {
-                    stride: *stride,
-                    count: *count,
-                },
-            );
-            Some((inner, dimensions))
-        }
+        Shape::Array { .. } => true,
         Shape::Record { members, .. } => {
-            let mut ways = members
-                .iter()
-                .filter(|m| {
+            depth > 24
+                || members.iter().any(|m| {
                     let size = types.get(m.ty).size.max(1);
                     (m.offset..m.offset + size).contains(&offset)
+                        && in_array(types, m.ty, offset - m.offset, depth + 1)
                 })
-                .map(|m| {
-                    let (inner, dimensions) = arrays(types, m.ty, offset - m.offset, depth + 1)?;
-                    Some((m.offset + inner, dimensions))
-                });
-            let first = ways.next()??;
-            ways.all(|way| way.as_ref() == Some(&first))
-                .then_some(first)
         }
-        _ => Some((offset, Vec::new())),
+        _ => false,
     }
 }
 
 /// The set with every place of the structure narrowed to the field; `None` when nothing changes.
+///
+/// GCC merges stores to neighbouring fields and splits the result anew, without regard to where
+/// fields begin: a piece that carries this write's line overlaps the field, but need not be it. So
+/// the place reaches as far to both sides as a piece of this size can.
 pub(crate) fn narrow(
     set: &LegalSet,
     field: &Field,
-    target: otf_artifact::ids::ObjectTypeId,
+    target: ObjectTypeId,
     record_size: u64,
 ) -> Option<LegalSet> {
+    let start = field.offset.saturating_sub(field.size - 1);
+    let end = record_size.min(field.offset + 2 * field.size - 1);
     let place = |place: &HeapPlace| {
         let whole = place.size == record_size || place.size == HeapPlace::TO_END;
-        if place.target != target || !whole || place.dimensions.len() + field.dimensions.len() > 2 {
+        if place.target != target || !whole {
             return place.clone();
         }
-        let mut dimensions = place.dimensions.clone();
-        dimensions.extend(&field.dimensions);
         HeapPlace {
-            offset: place.offset + field.offset,
-            dimensions,
-            size: field.size,
+            offset: place.offset + start,
+            size: end - start,
             ..place.clone()
         }
     };

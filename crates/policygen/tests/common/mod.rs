@@ -162,6 +162,7 @@ pub fn site(symbol: &str, offset: u64, legal: u32) -> Site {
         frame_size: Some(64),
         unwind: Unwind::Safe,
         unwind_gates: vec![],
+        on_skip: otf_artifact::sites::OnSkip::Nothing,
     }
 }
 
