@@ -123,7 +123,7 @@ fn figures() {
         "bulk_writes": 2,
         "probed": 6,
         "proven": 1,
-        "unwindable": 6,
+        "unwindable": 1,
         "wide": 2,
         "by_precision": {"instruction": 5, "line": 1, "function": 1, "compartment": 1},
         "allocation_sites": 6,

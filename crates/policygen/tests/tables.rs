@@ -241,11 +241,14 @@ fn sizes_of_allocations() {
     // Merged calls with different constants: no size is known.
     let (_, merged) = row(" or ");
     assert_eq!((merged.size, merged.size_arg), (0, 0xff));
-    let mut expected = vec![kvmalloc, pages];
-    expected.sort_unstable();
+    // Every call is noted, also where the size is known.
     let mut calls = calls;
     calls.sort_unstable();
-    assert_eq!(calls, expected);
+    assert!(calls.contains(&kvmalloc) && calls.contains(&pages));
+    assert_eq!(
+        calls,
+        (0..built.tables.allocs.len() as u64).collect::<Vec<_>>()
+    );
 }
 
 #[test]

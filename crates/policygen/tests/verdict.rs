@@ -494,9 +494,9 @@ fn addresses_without_objects() {
     let kernel_map = 0xffff_ffff_8000_0000_u64;
     let (stack, top) = (0xffff_c900_0010_0000, 0xffff_c900_0010_4000);
     let address = |legal: u64, addr: u64, length: u64| {
-        let mut words = [0; 31];
+        let mut words = [0; 32];
         words[..6].copy_from_slice(&[0, page_offset, vmemmap, vmalloc, vmemmap, kernel_map]);
-        words[23..30].copy_from_slice(&[stack + 0x1000, stack, top, stack, addr, length, legal]);
+        words[24..31].copy_from_slice(&[stack + 0x1000, stack, top, stack, addr, length, legal]);
         let answer = run(&object, "otf_test_address", words);
         (
             Class::from_raw(answer[0].into()).unwrap(),
@@ -538,8 +538,16 @@ fn addresses_without_objects() {
             Reason::BadAddress,
         ),
         (
-            "vmemmap",
+            "struct page",
             ANYWHERE,
+            vmemmap + 64,
+            8,
+            Class::Other,
+            Reason::Ok,
+        ),
+        (
+            "struct page, nothing legal",
+            NOTHING,
             vmemmap + 64,
             8,
             Class::Other,
