@@ -487,6 +487,7 @@ fn stacks() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn addresses_without_objects() {
     let object = load();
     let page_offset = 0xffff_8880_0000_0000;
