@@ -72,6 +72,7 @@ codes! {
     ModuleNotLoaded = 56, "a module of the compartment is not in the kernel", "Load the module first; addresses are bound when the policy is loaded.";
     KernelRefused = 57, "the kernel refused a program, a map or a probe", "The message carries the kernel's own words. Nothing stays loaded.";
     Busy = 58, "somebody else is working on this compartment", "Another otf-load holds the lock; try again when it has ended.";
+    Quarantined = 59, "instances are in quarantine", "A refused call was left half done, and its instance must not be entered again. Delete the instance, release it knowingly, or unload with --force.";
 }
 
 impl fmt::Display for Code {

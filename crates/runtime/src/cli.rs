@@ -126,6 +126,9 @@ pub enum Command {
         /// Everything that is loaded.
         #[arg(long, conflicts_with = "compartment")]
         all: bool,
+        /// Even while instances are quarantined: they are entered again, half done as they are.
+        #[arg(long)]
+        force: bool,
     },
 }
 

@@ -81,7 +81,11 @@ pub fn run(cli: &Cli) -> Result {
             compartment,
             all,
         } => context.release(first.as_deref(), compartment.as_deref(), *all),
-        Command::Unload { compartment, all } => context.unload(compartment.as_deref(), *all),
+        Command::Unload {
+            compartment,
+            all,
+            force,
+        } => context.unload(compartment.as_deref(), *all, *force),
     }
 }
 
@@ -226,7 +230,7 @@ impl Context {
         Ok(End::Fine)
     }
 
-    fn unload(&self, compartment: Option<&str>, all: bool) -> Result {
+    fn unload(&self, compartment: Option<&str>, all: bool, force: bool) -> Result {
         let _lock = Pins::lock()?;
         let cleaned = self.clean()?;
         let names = match (all, compartment) {
@@ -235,6 +239,11 @@ impl Context {
             (false, None) if cleaned > 0 && self.pins.loaded()?.is_empty() => Vec::new(),
             (false, name) => vec![self.pins.choose(name)?],
         };
+        if !force {
+            for name in &names {
+                control::none_quarantined(name, &self.pins.folder(name))?;
+            }
+        }
         for name in &names {
             let mut progress = render::Progress::new("detached");
             let done = unload::unload(name, &self.pins, &self.host, &mut |done, all| {

@@ -49,6 +49,25 @@ pub fn quarantined(folder: &Folder) -> Result<Vec<(u64, Quarantine)>, Diagnostic
     Ok(found)
 }
 
+/// Refuses where instances are quarantined: without the gates they would be entered again.
+pub fn none_quarantined(name: &str, folder: &Folder) -> Result<(), Diagnostic> {
+    let instances: Vec<String> = quarantined(folder)?
+        .iter()
+        .map(|(instance, _)| format!("{instance:#x}"))
+        .collect();
+    if instances.is_empty() {
+        return Ok(());
+    }
+    Err(Diagnostic::error(
+        Code::Quarantined,
+        format!(
+            "{name} keeps instances in quarantine: {}",
+            instances.join(", ")
+        ),
+    )
+    .help("delete them, or release them (`otf-load release`), or unload with --force"))
+}
+
 /// Ends quarantines; returns the instances that were released.
 pub fn release(folder: &Folder, which: Which) -> Result<Vec<u64>, Diagnostic> {
     let map = folder.map("otf_quarantined")?;

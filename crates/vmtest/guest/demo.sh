@@ -41,6 +41,8 @@ attacks() {
 		trigger poke $n
 		equal "attack.$mtu.neighbour_still_intact" 0 "$(cat $CHANGED)"
 		observe "again.$mtu"
+		otf-load unload --all >/dev/null 2>&1
+		equal "attack.$mtu.unload_is_refused" 2 $?
 		check "attack.$mtu.ordinary_traffic_goes_on" ordinary traffic "$1"
 		check "attack.$mtu.new_qdisc_works" ordinary all 9
 		observe "ordinary.after_$mtu"
