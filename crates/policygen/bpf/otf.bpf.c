@@ -64,6 +64,7 @@ static __always_inline bool otf_quarantine_instance(const struct otf_state *st,
 				    .gate = frame->gate };
 	__u64 instance = frame->instance, head;
 	struct otf_slab s = {};
+	long err;
 
 	if (!instance)
 		return false;
@@ -86,7 +87,8 @@ static __always_inline bool otf_quarantine_instance(const struct otf_state *st,
 		otf_count(OTF_COUNT_QUARANTINE_FULL);
 		return false;
 	}
-	if (bpf_map_update_elem(&otf_quarantined, &instance, &q, BPF_NOEXIST) == -7 /* E2BIG */) {
+	err = bpf_map_update_elem(&otf_quarantined, &instance, &q, BPF_NOEXIST);
+	if (err && err != -17 /* EEXIST: it is in quarantine already */) {
 		otf_count(OTF_COUNT_QUARANTINE_FULL);
 		return false;
 	}
@@ -281,8 +283,10 @@ int otf_gate(struct pt_regs *ctx)
 		return 0;
 	}
 	f.sp = ctx->sp;
-	if (bpf_probe_read_kernel(&f.ret, sizeof(f.ret), (void *)f.sp))
+	if (bpf_probe_read_kernel(&f.ret, sizeof(f.ret), (void *)f.sp)) {
+		otf_count(OTF_COUNT_FRAMES_LOST);
 		return 0;
+	}
 	f.gate = row;
 	f.refusal = otf_gates[row].refusal;
 	if (otf_gates[row].instance != OTF_NO_INSTANCE)
