@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Artifact,
     diagnostic::Diagnostic,
-    ids::{AllocationSiteId, GlobalId, LegalSetId, ObjectTypeId},
+    ids::{AllocationSiteId, GlobalId, LegalSetId, ObjectTypeId, TargetId, TargetSetId},
 };
 
 /// The whole-program result for one compartment.
@@ -26,6 +26,10 @@ pub struct Analysis {
     pub allocation_sites: Vec<AllocationSite>,
     /// Distinct legal sets, sorted.
     pub legal_sets: Vec<LegalSet>,
+    /// Functions that an indirect call of the compartment may reach, sorted.
+    pub targets: Vec<CallTarget>,
+    /// Distinct sets of targets of indirect calls, sorted.
+    pub target_sets: Vec<TargetSet>,
     /// Functions that may be inlined into or be part of the compartment's code, sorted by (file, name).
     pub functions: Vec<Function>,
     /// Entries of the compartment, sorted by (file, function).
@@ -279,6 +283,40 @@ pub struct Call {
     pub arguments: Vec<Option<Target>>,
 }
 
+/// A function whose address is taken.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CallTarget {
+    /// `vmlinux` or a module name.
+    pub image: String,
+    /// Symbol in that image, as the object file names it.
+    pub symbol: String,
+    /// File that defines it (tells apart static functions of one name); empty when only declared
+    /// in what was read.
+    pub file: String,
+}
+
+/// Where an indirect call may lead. A superset of what the source allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TargetSet {
+    /// Targets, sorted.
+    pub targets: Vec<TargetId>,
+    /// Any function whose address is taken: the flow of the pointer is not known. Says why.
+    pub any: Option<String>,
+}
+
+/// An indirect call of the source.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct IndirectCall {
+    /// Line.
+    pub line: u32,
+    /// Column.
+    pub column: u32,
+    /// Where the function pointer comes from, for people: `struct Qdisc_ops.enqueue`.
+    pub through: String,
+    /// Where it may lead.
+    pub targets: TargetSetId,
+}
+
 /// A function of the source.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Function {
@@ -292,6 +330,8 @@ pub struct Function {
     pub writes: Vec<Write>,
     /// Direct calls, sorted.
     pub calls: Vec<Call>,
+    /// Indirect calls, sorted.
+    pub indirect_calls: Vec<IndirectCall>,
 }
 
 /// What a gate gives back when it refuses.

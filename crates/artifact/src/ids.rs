@@ -34,10 +34,16 @@ id! {
     AllocationSiteId;
     /// Row of `legal_sets` of the artifact at hand (`Analysis` or `Sites`, which may add unions).
     LegalSetId;
+    /// Row of [`crate::analysis::Analysis::targets`].
+    TargetId;
+    /// Row of `target_sets` of the artifact at hand (`Analysis` or `Sites`, which may add unions).
+    TargetSetId;
     /// Row of [`crate::analysis::Analysis::gates`].
     GateId;
     /// Row of [`crate::sites::Sites::images`].
     ImageId;
     /// Row of [`crate::sites::Sites::sites`].
     SiteId;
+    /// Row of [`crate::sites::Sites::calls`].
+    CallSiteId;
 }

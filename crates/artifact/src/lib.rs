@@ -12,6 +12,7 @@ pub mod ids;
 pub mod kernel;
 pub mod places;
 pub mod range_writers;
+pub mod recording;
 pub mod sites;
 pub mod yaml;
 
@@ -22,7 +23,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::diagnostic::{Code, Diagnostic};
 
 /// Format version of every artifact of this release; a reader refuses any other.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// An artifact that has a file of its own.
 pub trait Artifact: Serialize + DeserializeOwned {

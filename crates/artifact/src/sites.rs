@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Artifact,
-    analysis::{Analysis, LegalSet},
+    analysis::{Analysis, LegalSet, TargetSet},
     diagnostic::Diagnostic,
-    ids::{AllocationSiteId, GateId, GlobalId, ImageId, LegalSetId, SiteId},
+    ids::{AllocationSiteId, GateId, GlobalId, ImageId, LegalSetId, SiteId, TargetId, TargetSetId},
     places::Frame,
 };
 
@@ -22,6 +22,14 @@ pub struct Sites {
     pub sites: Vec<Site>,
     /// Legal sets: rows of the analysis first, unions after them.
     pub legal_sets: Vec<LegalSet>,
+    /// Indirect calls and jumps of the compartment, sorted by (image, section, offset).
+    pub calls: Vec<CallSite>,
+    /// Returns of the compartment, sorted by (image, section, offset).
+    pub returns: Vec<ReturnSite>,
+    /// Sets of call targets: rows of the analysis first, unions after them.
+    pub target_sets: Vec<TargetSet>,
+    /// Machine entries of call targets, sorted; a target of an image that was not given has none.
+    pub target_symbols: Vec<TargetSymbol>,
     /// Where provenance is recorded, sorted by (image, section, offset).
     pub allocation_probes: Vec<AllocationProbe>,
     /// Allocation sites that have no probe and why: their objects stay without provenance.
@@ -238,6 +246,59 @@ pub struct Site {
     /// What deny does besides when it leaves the instruction out.
     #[serde(default)]
     pub on_skip: OnSkip,
+}
+
+/// Where the address of an indirect call or jump stands when the instruction is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallThrough {
+    /// In this register: `call *%rax`, or the register of `__x86_indirect_thunk_rax`.
+    Register(Register),
+    /// In memory: `call *0x18(%rdx)`.
+    Memory(Operand),
+}
+
+/// An indirect call or jump.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallSite {
+    /// Where.
+    pub location: Location,
+    /// The instruction, for people.
+    pub text: String,
+    /// Bytes of the instruction.
+    pub instruction_length: u8,
+    /// A jump: a call in tail position (or, with an unknown target, a jump table).
+    pub jump: bool,
+    /// Retpoline thunk that it goes through, `__x86_indirect_thunk_rax`.
+    pub thunk: Option<String>,
+    /// Where the target's address stands.
+    pub through: CallThrough,
+    /// Inlining chain, innermost first; never empty.
+    pub chain: Vec<Frame>,
+    /// Rung.
+    pub precision: Precision,
+    /// Where it may lead.
+    pub targets: TargetSetId,
+    /// How it is covered.
+    pub coverage: Coverage,
+}
+
+/// A return: legal is the address that the call pushed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReturnSite {
+    /// Where.
+    pub location: Location,
+    /// Whether it is a jump to `__x86_return_thunk`.
+    pub thunk: bool,
+}
+
+/// The machine entry of a call target.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TargetSymbol {
+    /// Which target.
+    pub target: TargetId,
+    /// Its first instruction.
+    pub location: Location,
 }
 
 /// Where provenance is recorded.

@@ -118,6 +118,10 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
     tidy(&mut diagnostics);
     let parsed = confined.iter().map(|c| &c.image).chain(&others);
     let result = Sites {
+        calls: Vec::new(),
+        returns: Vec::new(),
+        target_sets: Vec::new(),
+        target_symbols: Vec::new(),
         version: FORMAT_VERSION,
         images: parsed
             .zip(&images)

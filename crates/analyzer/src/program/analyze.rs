@@ -276,6 +276,8 @@ fn assemble(
             .iter()
             .map(|((file, name), copies)| function(file, name, copies, &ids))
             .collect(),
+        targets: Vec::new(),
+        target_sets: Vec::new(),
         legal_sets: rows.into_keys().collect(),
         types: tables.types.into_keys().collect(),
         globals: tables.globals.into_keys().collect(),
@@ -327,6 +329,7 @@ fn function(file: &str, name: &str, copies: &Copies, ids: &Ids<'_>) -> Function 
         line: copies.line,
         writes,
         calls,
+        indirect_calls: Vec::new(),
     }
 }
 
