@@ -23,6 +23,8 @@ use otf_testkit::objdump;
 /// An analysis that knows nothing but one wide set for the compartment.
 pub fn empty_analysis() -> Analysis {
     Analysis {
+        targets: Vec::new(),
+        target_sets: Vec::new(),
         version: FORMAT_VERSION,
         kernel: "test".into(),
         compartment: "test".into(),
