@@ -182,6 +182,7 @@ fn function(name: &str, writes: Vec<(u32, u64, Target)>, calls: Vec<Call>) -> Fu
         field: None,
     };
     Function {
+        indirect_calls: Vec::new(),
         file: "t.c".into(),
         name: name.into(),
         line: 1,
