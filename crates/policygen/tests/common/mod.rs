@@ -266,6 +266,8 @@ fn analysis() -> Analysis {
         },
     };
     Analysis {
+        targets: Vec::new(),
+        target_sets: Vec::new(),
         version: FORMAT_VERSION,
         kernel: "debian-6.12".into(),
         compartment: "sch_qfq@cve-2023-31436".into(),
@@ -333,6 +335,10 @@ pub fn sites() -> Sites {
     };
     assert_eq!(VMLINUX.index(), 1);
     Sites {
+        calls: Vec::new(),
+        returns: Vec::new(),
+        target_sets: Vec::new(),
+        target_symbols: Vec::new(),
         version: FORMAT_VERSION,
         images: vec![image("sch_qfq", true), image("vmlinux", false)],
         sites: machine_sites(),
