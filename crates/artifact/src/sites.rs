@@ -60,15 +60,18 @@ pub struct SiteImage {
     pub file: String,
     /// GNU build-id, hex.
     pub build_id: String,
-    /// Text sections of the compartment in it (empty for `vmlinux` when it holds no site).
+    /// Code of the compartment in it, sorted; empty for an image that holds no site.
     pub text: Vec<TextSection>,
 }
 
-/// A section with compartment code.
+/// A range of compartment code.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TextSection {
     /// Section name; modules publish its address under /sys/module/NAME/sections.
     pub name: String,
+    /// Bytes from the section's start (`vmlinux`: from `_text`) to the first one.
+    #[serde(default)]
+    pub offset: u64,
     /// Bytes.
     pub size: u64,
 }

@@ -183,6 +183,7 @@ fn site_image(image: &Image<'_>, input: &ImageInput<'_>) -> SiteImage {
         .filter(|_| input.confined)
         .map(|section| TextSection {
             name: section.name.to_owned(),
+            offset: 0,
             size: section.size,
         })
         .collect();

@@ -190,8 +190,15 @@ impl<'a> AddressBook<'a> {
         let plan = self.plan;
         let mut texts = Vec::new();
         for (row, image) in plan.images.iter().enumerate() {
-            for text in image.text.iter().filter(|t| !is_init(&t.name)) {
+            let never_runs = |section: &str| {
+                is_init(section)
+                    // Patched code is copied from there; nothing unloads vmlinux.
+                    || section.starts_with(".altinstr")
+                    || (image.name == VMLINUX && section.starts_with(".exit"))
+            };
+            for text in image.text.iter().filter(|t| !never_runs(&t.name)) {
                 let start = self.base(ImageId::from(row), &text.name)?;
+                let start = start.saturating_add(text.offset);
                 texts.push(Range {
                     start,
                     end: start.saturating_add(text.size),

@@ -103,10 +103,12 @@ pub fn plan() -> Plan {
                 vec![
                     TextSection {
                         name: ".text".into(),
+                        offset: 0,
                         size: 0x2000,
                     },
                     TextSection {
                         name: ".init.text".into(),
+                        offset: 0,
                         size: 64,
                     },
                 ],

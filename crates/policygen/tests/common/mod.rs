@@ -312,6 +312,7 @@ pub fn sites() -> Sites {
         text: if text {
             vec![TextSection {
                 name: ".text".into(),
+                offset: 0,
                 size: 0x4000,
             }]
         } else {
