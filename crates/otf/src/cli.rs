@@ -43,6 +43,9 @@ pub enum Command {
     Inspect(Inspect),
     /// Explains a diagnostic code (OTF0031) or a site of a compartment.
     Explain(Explain),
+    /// What changed between two analyses: another kernel version, changed source. Ends with 1 when
+    /// something did.
+    Diff(Diff),
     /// Makes a key pair for signing.
     Key(Key),
     /// Writes the JSON schemas of every YAML file that people edit.
@@ -117,6 +120,15 @@ pub struct Explain {
     /// Folder of the compartment, for a site.
     #[arg(long)]
     pub dir: Option<PathBuf>,
+}
+
+/// `otf diff`
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// Folder of the compartment before: OUT/KERNEL/COMPARTMENT.
+    pub before: PathBuf,
+    /// The same after.
+    pub after: PathBuf,
 }
 
 /// `otf key`

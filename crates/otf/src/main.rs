@@ -1,6 +1,7 @@
 //! The offline command: from a kernel profile to a signed bundle, and the questions one asks on the way.
 
 mod cli;
+mod diff;
 mod explain;
 mod files;
 mod inspect;
@@ -34,6 +35,11 @@ fn main() -> ExitCode {
         Command::Compile(a) => pipeline::compile(&a),
         Command::Inspect(a) => inspect::inspect(&a, cli.format),
         Command::Explain(a) => explain::explain(&a),
+        Command::Diff(a) => match diff::diff(&a, cli.format) {
+            Ok(false) => Ok(()),
+            Ok(true) => return ExitCode::from(1),
+            Err(failure) => Err(failure),
+        },
         Command::Key(a) => keys::new(&a),
         Command::Schema(a) => files::schemas(&a.dir),
     };

@@ -33,5 +33,5 @@ pub use inspect::{coverage, inspect, inspect_bundle};
 pub use policy::{Policy, parse, schema};
 pub use shape::Shape;
 pub use sign::{KeyFiles, new_key, sign};
-pub use words::describe;
+pub use words::{describe, items};
 pub use yaml_text::to_yaml;

@@ -12,37 +12,53 @@ const MOST: usize = 6;
 
 /// What a set allows, in one line.
 pub fn describe(set: &LegalSet, analysis: &Analysis) -> String {
-    let mut parts = Vec::new();
-    match set.stack {
-        StackRule::None => {}
-        StackRule::Own => parts.push("own stack frame".to_owned()),
-        StackRule::Compartment => parts.push("stack frames since the gate".to_owned()),
-        StackRule::Any => parts.push("any stack frame".to_owned()),
-    }
-    let globals = set
-        .globals
-        .iter()
-        .filter_map(|id| analysis.globals.get(id.index()));
-    let globals = globals.map(|g| format!("global {}:{}", g.image, g.symbol));
-    parts.extend(first(globals.collect()));
-    match &set.any_heap {
-        Some(why) => parts.push(format!("any heap object ({why})")),
-        None => parts.extend(first(set.heap.iter().map(|p| place(p, analysis)).collect())),
-    }
-    if let Some(why) = &set.any_global {
-        parts.push(format!("any global ({why})"));
-    }
-    if set.per_cpu {
-        parts.push("per-CPU memory".to_owned());
-    }
-    if set.user {
-        parts.push("user memory".to_owned());
-    }
+    let parts: Vec<String> = kinds(set, analysis).into_iter().flat_map(first).collect();
     if parts.is_empty() {
         "nothing".to_owned()
     } else {
         parts.join("; ")
     }
+}
+
+/// Everything that a set allows, one item each, in the order of the set.
+pub fn items(set: &LegalSet, analysis: &Analysis) -> Vec<String> {
+    kinds(set, analysis).concat()
+}
+
+/// The same by kind of memory.
+fn kinds(set: &LegalSet, analysis: &Analysis) -> Vec<Vec<String>> {
+    let stack = match set.stack {
+        StackRule::None => None,
+        StackRule::Own => Some("own stack frame"),
+        StackRule::Compartment => Some("stack frames since the gate"),
+        StackRule::Any => Some("any stack frame"),
+    };
+    let globals = set
+        .globals
+        .iter()
+        .filter_map(|id| analysis.globals.get(id.index()))
+        .map(|g| format!("global {}:{}", g.image, g.symbol));
+    let heap = match &set.any_heap {
+        Some(why) => vec![format!("any heap object ({why})")],
+        None => set.heap.iter().map(|p| place(p, analysis)).collect(),
+    };
+    let any_global = set.any_global.iter();
+    vec![
+        stack.into_iter().map(str::to_owned).collect(),
+        globals.collect(),
+        heap,
+        any_global
+            .map(|why| format!("any global ({why})"))
+            .collect(),
+        set.per_cpu
+            .then(|| "per-CPU memory".to_owned())
+            .into_iter()
+            .collect(),
+        set.user
+            .then(|| "user memory".to_owned())
+            .into_iter()
+            .collect(),
+    ]
 }
 
 fn place(place: &HeapPlace, analysis: &Analysis) -> String {
