@@ -50,6 +50,7 @@ codes! {
     PatchFailed = 16, "an overlay does not apply to this source", "The kernel source has changed under the overlay: bring its patch up to date.";
     BuildFailed = 17, "a compiler or kbuild step failed", "The message ends with the compiler's own words.";
     MissingModule = 18, "the kernel has no such module", "Check the compartment's `modules`: names are those of lsmod, without .ko.";
+    BadConfiguration = 19, "the configuration of a kernel that is built cannot be had", "A line of the fragment is no option, occurs twice, or asks for something that Kconfig dropped: usually an option that it depends on is missing. The message names the line.";
     BadBitcode = 20, "a bitcode file cannot be read", "The analyzer reads bitcode of the LLVM version that it was built with; make it again.";
     LayoutMismatch = 21, "bitcode and machine image disagree about a type", "The source or the configuration is not that of the image. Legal sets would be wrong, so nothing is produced.";
     PartialScope = 22, "the scope may not hold everything about a type", "Legal sets that depend on the type are wider than they could be, or rest on the allocations that the scope shows. Add the files that allocate it to the profile's scope, and name the type under `complete` when the scope holds all of them.";

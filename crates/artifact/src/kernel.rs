@@ -26,6 +26,10 @@ pub struct KernelLock {
     /// Loadable files for a VM: `.ko` of the compartment's modules (overlay builds where one
     /// applies), sorted by module name.
     pub loadable: Vec<Loadable>,
+    /// Further modules whose files are in scope, with code and DWARF, sorted by name: they may
+    /// allocate what the compartment writes, whether or not they are loaded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scope_modules: Vec<Image>,
     /// Stock modules that must be loaded before `loadable`: what those depend on and what the
     /// overlay's scripts need, in the order of loading.
     pub support: Vec<Loadable>,
@@ -35,6 +39,10 @@ pub struct KernelLock {
     pub source: String,
     /// Bitcode, sorted by source.
     pub bitcode: Vec<Bitcode>,
+    /// For a kernel that is built from its bitcode: the [`CodegenCommand`] of every file, as a JSON
+    /// list sorted by source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commands: Option<CachedFile>,
     /// `otf_guard.ko`, stripped of DWARF, for this release.
     pub guard: CachedFile,
 }
@@ -91,4 +99,20 @@ pub struct Bitcode {
     pub confined: bool,
     /// The bitcode.
     pub file: CachedFile,
+}
+
+/// How a recorded build made an object out of a file's bitcode: `COMPILER ARGUMENTS… -c -x ir BITCODE
+/// -o OBJECT` gives the same bytes again, wherever it runs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CodegenCommand {
+    /// Source relative to the kernel tree.
+    pub source: String,
+    /// Bitcode relative to the folder that the list is in.
+    pub bitcode: String,
+    /// Object relative to the folder that the list is in.
+    pub object: String,
+    /// Command, found by `PATH`: `clang-19`.
+    pub compiler: String,
+    /// Arguments that decide the code. None is a path.
+    pub arguments: Vec<String>,
 }
