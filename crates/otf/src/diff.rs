@@ -1,8 +1,8 @@
 //! `otf diff`: what changed between two analyses (another kernel version, changed source).
 //!
 //! Rows are matched by what people call them, never by line or index, so that code which only
-//! moved is no difference. Two writes or calls of one function with the same meaning are told
-//! apart by their number.
+//! moved is no difference. Of several things of one name, those that are alike on both sides are
+//! set off against each other first; the rest is compared in the order of the source.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,8 +21,11 @@ use crate::{
     render::{self, Failure},
 };
 
+/// What may change about a thing.
+type Items = BTreeSet<String>;
+
 /// Things by name, each with what may change about it.
-type Described = BTreeMap<String, BTreeSet<String>>;
+type Described = BTreeMap<String, Vec<Items>>;
 
 /// What a chapter is called, and what it says about an analysis.
 type Chapter = (&'static str, fn(&Analysis) -> Described);
@@ -86,27 +89,49 @@ fn compare(before: &Analysis, after: &Analysis) -> Vec<Change> {
 }
 
 fn chapter_changes(chapter: &'static str, before: &Described, after: &Described) -> Vec<Change> {
-    let none = BTreeSet::new();
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let of = |side: &Described, name: &String| side.get(name).cloned().unwrap_or_default();
     names
         .into_iter()
-        .filter(|name| before.get(*name) != after.get(*name))
-        .map(|name| {
-            let old = before.get(name).unwrap_or(&none);
-            let new = after.get(name).unwrap_or(&none);
-            Change {
-                chapter,
-                name: name.clone(),
-                only: match (before.contains_key(name), after.contains_key(name)) {
-                    (true, false) => Some(Side::Before),
-                    (false, true) => Some(Side::After),
-                    _ => None,
-                },
-                removed: old.difference(new).cloned().collect(),
-                added: new.difference(old).cloned().collect(),
-            }
+        .flat_map(|name| {
+            let (old, new) = unlike(of(before, name), of(after, name));
+            (0..old.len().max(new.len()))
+                .map(move |row| change(chapter, name, old.get(row), new.get(row)))
         })
         .collect()
+}
+
+/// What is left on each side when what both have is taken away, copy by copy.
+fn unlike(before: Vec<Items>, mut after: Vec<Items>) -> (Vec<Items>, Vec<Items>) {
+    let mut left = Vec::new();
+    for items in before {
+        match after.iter().position(|other| *other == items) {
+            Some(same) => drop(after.remove(same)),
+            None => left.push(items),
+        }
+    }
+    (left, after)
+}
+
+fn change(
+    chapter: &'static str,
+    name: &str,
+    before: Option<&Items>,
+    after: Option<&Items>,
+) -> Change {
+    let none = Items::new();
+    let (old, new) = (before.unwrap_or(&none), after.unwrap_or(&none));
+    Change {
+        chapter,
+        name: name.to_owned(),
+        only: match (before, after) {
+            (Some(_), None) => Some(Side::Before),
+            (None, Some(_)) => Some(Side::After),
+            _ => None,
+        },
+        removed: old.difference(new).cloned().collect(),
+        added: new.difference(old).cloned().collect(),
+    }
 }
 
 impl Change {
@@ -136,42 +161,31 @@ impl Change {
     }
 }
 
-/// Adds something under a name that only it has.
-fn number(into: &mut Described, name: String, items: BTreeSet<String>) {
-    let mut free = name.clone();
-    let mut copies = 1;
-    while into.contains_key(&free) {
-        copies += 1;
-        free = format!("{name} ({copies})");
+fn describe(things: impl Iterator<Item = (String, Items)>) -> Described {
+    let mut found = Described::new();
+    for (name, items) in things {
+        found.entry(name).or_default().push(items);
     }
-    into.insert(free, items);
+    found
 }
 
 fn types(analysis: &Analysis) -> Described {
-    let mut found = Described::new();
-    for ty in &analysis.types {
-        // A synthetic type is named after a line: its allocation site speaks for it.
-        if !ty.file.is_empty() {
-            number(
-                &mut found,
-                format!("{} ({})", ty.name, ty.file),
-                BTreeSet::from([format!("{} bytes", ty.size)]),
-            );
-        }
-    }
-    found
+    // A synthetic type is named after a line: its allocation site speaks for it.
+    let named = analysis.types.iter().filter(|ty| !ty.file.is_empty());
+    describe(named.map(|ty| {
+        let size = Items::from([format!("{} bytes", ty.size)]);
+        (format!("{} ({})", ty.name, ty.file), size)
+    }))
 }
 
 fn allocations(analysis: &Analysis) -> Described {
-    let mut found = Described::new();
-    for site in &analysis.allocation_sites {
+    describe(analysis.allocation_sites.iter().map(|site| {
         let name = format!("{} in {} ({})", site.callee, site.function, site.file);
-        number(&mut found, name, allocation(site, analysis));
-    }
-    found
+        (name, allocation(site, analysis))
+    }))
 }
 
-fn allocation(site: &AllocationSite, analysis: &Analysis) -> BTreeSet<String> {
+fn allocation(site: &AllocationSite, analysis: &Analysis) -> Items {
     let types = site
         .types
         .iter()
@@ -183,15 +197,11 @@ fn allocation(site: &AllocationSite, analysis: &Analysis) -> BTreeSet<String> {
 }
 
 fn gates(analysis: &Analysis) -> Described {
-    let mut found = Described::new();
-    for gate in &analysis.gates {
-        let name = format!("{} ({})", gate.function, gate.file);
-        number(&mut found, name, gate_items(gate));
-    }
-    found
+    let name = |gate: &Gate| format!("{} ({})", gate.function, gate.file);
+    describe(analysis.gates.iter().map(|g| (name(g), gate_items(g))))
 }
 
-fn gate_items(gate: &Gate) -> BTreeSet<String> {
+fn gate_items(gate: &Gate) -> Items {
     let reached = gate.reached_by.iter().map(|by| format!("reached by {by}"));
     let instance = match (&gate.instance_type, gate.instance_argument) {
         (Some(ty), Some(argument)) => format!("instance is argument {argument}, {ty}"),
@@ -202,17 +212,10 @@ fn gate_items(gate: &Gate) -> BTreeSet<String> {
 }
 
 fn writes(analysis: &Analysis) -> Described {
-    let mut found = Described::new();
-    for function in &analysis.functions {
-        for write in &function.writes {
-            number(
-                &mut found,
-                write_name(function, write),
-                allowed(analysis, write.target),
-            );
-        }
-    }
-    found
+    describe(analysis.functions.iter().flat_map(|function| {
+        let of = |write: &Write| (write_name(function, write), allowed(analysis, write.target));
+        function.writes.iter().map(of).collect::<Vec<_>>()
+    }))
 }
 
 fn write_name(function: &Function, write: &Write) -> String {
@@ -227,7 +230,7 @@ fn write_name(function: &Function, write: &Write) -> String {
     format!("{} ({}): {kind} of {size}", function.name, function.file)
 }
 
-fn allowed(analysis: &Analysis, target: Target) -> BTreeSet<String> {
+fn allowed(analysis: &Analysis, target: Target) -> Items {
     let items = |id: LegalSetId| {
         let set = analysis.legal_sets.get(id.index());
         set.map_or_else(Vec::new, |set| otf_policygen::items(set, analysis))
@@ -242,22 +245,19 @@ fn allowed(analysis: &Analysis, target: Target) -> BTreeSet<String> {
 }
 
 fn calls(analysis: &Analysis) -> Described {
-    let mut found = Described::new();
-    for function in &analysis.functions {
-        for call in &function.indirect_calls {
-            let name = format!(
-                "{} ({}): through {}",
-                function.name, function.file, call.through
-            );
-            number(&mut found, name, reachable(analysis, call));
-        }
-    }
-    found
+    describe(analysis.functions.iter().flat_map(|function| {
+        let place = format!("{} ({})", function.name, function.file);
+        let of = |call: &IndirectCall| {
+            let name = format!("{place}: through {}", call.through);
+            (name, reachable(analysis, call))
+        };
+        function.indirect_calls.iter().map(of).collect::<Vec<_>>()
+    }))
 }
 
-fn reachable(analysis: &Analysis, call: &IndirectCall) -> BTreeSet<String> {
+fn reachable(analysis: &Analysis, call: &IndirectCall) -> Items {
     let Some(set) = analysis.target_sets.get(call.targets.index()) else {
-        return BTreeSet::new();
+        return Items::new();
     };
     let names = set
         .targets
@@ -270,36 +270,39 @@ fn reachable(analysis: &Analysis, call: &IndirectCall) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Side, chapter_changes, number};
-    use std::collections::{BTreeMap, BTreeSet};
+    use super::{Change, Described, Items, Side, chapter_changes, describe};
 
-    fn items(items: &[&str]) -> BTreeSet<String> {
-        items.iter().map(|i| (*i).to_owned()).collect()
+    fn side(things: &[(&str, &[&str])]) -> Described {
+        let items = |items: &[&str]| items.iter().map(|i| (*i).to_owned()).collect::<Items>();
+        describe(
+            things
+                .iter()
+                .map(|(name, i)| ((*name).to_owned(), items(i))),
+        )
+    }
+
+    fn text(before: &[(&str, &[&str])], after: &[(&str, &[&str])]) -> Vec<String> {
+        let changes = chapter_changes("types", &side(before), &side(after));
+        changes.iter().map(Change::text).collect()
     }
 
     #[test]
     fn what_is_on_one_side_only_is_named_so() {
-        let before = BTreeMap::from([
-            ("a".to_owned(), items(&["1", "2"])),
-            ("b".to_owned(), items(&[])),
-            ("same".to_owned(), items(&["x"])),
-        ]);
-        let after = BTreeMap::from([
-            ("a".to_owned(), items(&["2", "3"])),
-            ("c".to_owned(), items(&["4"])),
-            ("same".to_owned(), items(&["x"])),
-        ]);
-        let changes = chapter_changes("types", &before, &after);
-        let text: Vec<String> = changes.iter().map(super::Change::text).collect();
-        assert_eq!(text, ["~ a\n    - 1\n    + 3", "- b", "+ c\n    + 4"]);
+        let before = [("a", &["1", "2"][..]), ("b", &[]), ("same", &["x"])];
+        let after = [("a", &["2", "3"][..]), ("c", &["4"]), ("same", &["x"])];
+        assert_eq!(
+            text(&before, &after),
+            ["~ a\n    - 1\n    + 3", "- b", "+ c\n    + 4"]
+        );
+        let changes = chapter_changes("types", &side(&before), &side(&after));
         assert_eq!(changes[1].only, Some(Side::Before));
     }
 
     #[test]
-    fn things_of_one_name_are_numbered() {
-        let mut found = BTreeMap::new();
-        number(&mut found, "w".into(), items(&["1"]));
-        number(&mut found, "w".into(), items(&["2"]));
-        assert!(found.keys().eq(["w", "w (2)"]));
+    fn one_more_of_a_kind_is_one_difference() {
+        let before = [("w", &["1"][..]), ("w", &["2"])];
+        let after = [("w", &["new"][..]), ("w", &["1"]), ("w", &["2"])];
+        assert_eq!(text(&before, &after), ["+ w\n    + new"]);
+        assert!(text(&before, &before).is_empty());
     }
 }
