@@ -7,7 +7,7 @@
 pub const MAX_PLACES: usize = 64;
 pub const MAX_GLOBALS: usize = 32;
 pub const MAX_FRAMES: usize = 8;
-pub const MAX_TEXTS: usize = 8;
+pub const MAX_TEXTS: usize = 256;
 pub const ALLOC_WORDS: usize = 8;
 pub const GATE_WORDS: usize = 4;
 pub const NO_INSTANCE: u8 = 0xff;
@@ -156,13 +156,23 @@ pub struct Alloc {
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Call {
+    pub displacement: i64,
+    pub shape: u16,
+    pub symbol: u16,
+    pub memory: u8,
+    pub pad: [u8; 3],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Range {
     pub start: u64,
     pub end: u64,
 }
 
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
     pub phase: u32,
     pub action: u32,
@@ -175,6 +185,24 @@ pub struct State {
     pub texts: u32,
     pub pad: u32,
     pub text: [Range; MAX_TEXTS],
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            phase: 0,
+            action: 0,
+            page_offset: 0,
+            vmemmap: 0,
+            vmalloc_start: 0,
+            vmalloc_end: 0,
+            kernel_map: 0,
+            kfence: 0,
+            texts: 0,
+            pad: 0,
+            text: [Range::default(); MAX_TEXTS],
+        }
+    }
 }
 
 #[repr(C)]

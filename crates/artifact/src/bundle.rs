@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Artifact, abi,
-    ids::ImageId,
+    ids::{CallSiteId, ImageId, SiteId},
     places::Frame,
     sites::{Location, SiteImage},
 };
@@ -99,6 +99,18 @@ pub struct Plan {
     pub allocations: Vec<String>,
     /// Action for `load` without `--action`.
     pub default_action: abi::Action,
+    /// The bundle records instead of checking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<RecordingPlan>,
+}
+
+/// What the rows of a bundle that records stand for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordingPlan {
+    /// Rows of the table of sites.
+    pub sites: Vec<SiteId>,
+    /// Rows of the table of calls.
+    pub calls: Vec<CallSiteId>,
 }
 
 impl Artifact for Plan {
@@ -120,6 +132,8 @@ pub enum Program {
     Gate,
     /// `otf_site`, at a site. Cookie: row of sites.
     Site,
+    /// `otf_call`, at an indirect call of a recording. Cookie: row of calls.
+    Call,
 }
 
 /// A probe.

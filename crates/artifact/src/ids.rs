@@ -46,4 +46,6 @@ id! {
     SiteId;
     /// Row of [`crate::sites::Sites::calls`].
     CallSiteId;
+    /// Row of [`crate::recording::Recording::allocations`].
+    SeenAllocationId;
 }

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod kernel;
 pub mod places;
 pub mod range_writers;
+pub mod recorder;
 pub mod recording;
 pub mod sites;
 pub mod yaml;

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Artifact,
-    ids::{CallSiteId, SiteId},
+    ids::{CallSiteId, SeenAllocationId, SiteId},
 };
 
 /// One recording. Addresses are bound back to images, so that it outlives the machine's run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recording {
     /// [`crate::FORMAT_VERSION`].
     pub version: u32,
@@ -21,15 +21,21 @@ pub struct Recording {
     pub compartment: String,
     /// SHA-256 of the `sites.json` that was recorded with.
     pub sites: String,
-    /// Sites that were attached: the others cannot appear.
+    /// Sites that were attached, sorted: the others cannot appear.
     pub attached: Vec<SiteId>,
+    /// Indirect calls that were attached, sorted.
+    pub attached_calls: Vec<CallSiteId>,
+    /// Probes that were not attached, by reason (`module sch_x is not loaded`).
+    pub not_attached: BTreeMap<String, u64>,
+    /// Names of the slab caches that appear: the kernel merges caches, and one stands for all.
+    pub caches: BTreeMap<String, Vec<String>>,
     /// Writes, sorted and unique but for `count`.
     pub pairs: Vec<Pair>,
     /// Indirect calls, sorted and unique but for `count`.
     pub calls: Vec<CallPair>,
     /// Objects given out while it ran, by the call that obtained them, sorted.
     pub allocations: Vec<SeenAllocation>,
-    /// What was lost, by reason (`map full`, `nested program`); empty when nothing was.
+    /// What was lost, by reason (`objects: map full or busy`); empty when nothing was.
     pub lost: BTreeMap<String, u64>,
 }
 
@@ -53,19 +59,32 @@ pub struct CodePlace {
     pub symbol: String,
 }
 
+/// Where a write on a stack ends, relative to a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// At or below it.
+    Within,
+    /// Above it.
+    Beyond,
+    /// The limit is not known.
+    Unknown,
+}
+
 /// What a write hit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SeenObject {
-    /// The current stack; whether at or above the frame of the function that writes, and whether
-    /// above the stack pointer noted at the innermost gate.
+    /// The stack that the write runs on, or that of the interrupted task (beyond every limit).
     Stack {
-        /// Above the writing function's frame: an object of a caller.
-        caller: bool,
-        /// Above the innermost gate: an object of somebody outside.
-        outside: bool,
+        /// At or above the stack pointer; below it nothing is alive.
+        alive: bool,
+        /// Relative to the frame of the function that writes.
+        frame: Side,
+        /// Relative to the outermost gate: beyond it lie objects of somebody outside.
+        gate: Side,
     },
-    /// Static storage of an image.
+    /// Static storage of an image; the place is that of the write.
     Global(CodePlace),
     /// The per-CPU area (of any CPU).
     PerCpu,
@@ -77,23 +96,29 @@ pub enum SeenObject {
         cache: String,
         /// Usable bytes of an object of the cache.
         object_size: u64,
-        /// Return address of the allocation; `None` when it is older than the recording.
-        allocated_at: Option<CodePlace>,
+        /// A `kmalloc` cache.
+        general: bool,
+        /// Its allocation; `None` when it is older than the recording.
+        allocated_at: Option<SeenAllocationId>,
     },
+    /// An object in the KFENCE pool: its place says nothing.
+    Kfence,
     /// Memory of the page allocator, compound or not.
     Pages {
-        /// Bytes known to belong to the object, 4096 when nothing else is known.
-        object_size: u64,
-        /// The allocation's call chain, innermost first, as far as it was kept.
-        allocated_at: Vec<CodePlace>,
+        /// Bytes of the object; `None` when neither its allocation nor its folio is known.
+        object_size: Option<u64>,
+        /// Its allocation; `None` when it is older than the recording.
+        allocated_at: Option<SeenAllocationId>,
     },
     /// A vmalloc area.
     Vmalloc {
-        /// Bytes.
-        object_size: u64,
-        /// Return address that `vm_struct` keeps.
-        allocated_at: Option<CodePlace>,
+        /// Bytes; `None` when it is older than the recording.
+        object_size: Option<u64>,
+        /// Its allocation; `None` when it is older than the recording.
+        allocated_at: Option<SeenAllocationId>,
     },
+    /// `struct page`, which nobody allocates.
+    PageStruct,
     /// None of these.
     Other,
 }
@@ -105,10 +130,13 @@ pub struct Pair {
     pub site: SiteId,
     /// Object.
     pub object: SeenObject,
-    /// Bytes from the object's start (from the symbol for a global; 0 where there is no start).
+    /// Bytes from the object's start; 0 where there is no start.
     pub offset: u64,
     /// Bytes written; the greatest seen for a site of variable length.
     pub length: u64,
+    /// Least bytes from the write's end to the end of what was requested; `None` where that is
+    /// not known.
+    pub rest: Option<i64>,
     /// How often.
     pub count: u64,
 }
@@ -118,7 +146,7 @@ pub struct Pair {
 pub struct CallPair {
     /// Which call.
     pub call: CallSiteId,
-    /// Where it led: `offset` of the symbol's start when it is one.
+    /// Where it led.
     pub target: CodePlace,
     /// How often.
     pub count: u64,
@@ -127,10 +155,13 @@ pub struct CallPair {
 /// Objects of one allocating call.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SeenAllocation {
-    /// Return address of the call.
-    pub at: CodePlace,
-    /// Cache.
+    /// The call chain, innermost first, from within the allocator outwards as far as it was kept:
+    /// return addresses.
+    pub chain: Vec<CodePlace>,
+    /// Dedicated cache; empty for a general one, pages and vmalloc.
     pub cache: String,
+    /// Bytes given out.
+    pub given: u64,
     /// Least and greatest bytes requested.
     pub requested: (u64, u64),
     /// How often.

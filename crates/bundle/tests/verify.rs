@@ -34,6 +34,7 @@ fn sample() -> Bundle {
             gates: vec![],
             allocations: vec![],
             default_action: abi::Action::Audit,
+            recording: None,
         },
         policy: "kernel: debian-6.12\n".into(),
         object: vec![0x7f, b'E', b'L', b'F'],

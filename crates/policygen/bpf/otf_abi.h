@@ -11,7 +11,7 @@
 #define OTF_MAX_PLACES		64	/* per legal set; policygen widens beyond */
 #define OTF_MAX_GLOBALS		32	/* per legal set; likewise */
 #define OTF_MAX_FRAMES		8	/* nested gates on one stack */
-#define OTF_MAX_TEXTS		8	/* text sections of a compartment */
+#define OTF_MAX_TEXTS		256	/* ranges of a compartment's code */
 #define OTF_ALLOC_WORDS		8	/* allocation sites per bundle: 64 times this */
 #define OTF_GATE_WORDS		4	/* gates that a set can name: 64 times this */
 #define OTF_NO_INSTANCE		0xff
@@ -82,6 +82,14 @@ struct otf_gate {
 	__s64 refusal;
 	__u8 instance;		/* argument register, from 0, or OTF_NO_INSTANCE */
 	__u8 pad[7];
+};
+
+struct otf_call {		/* an indirect call or jump */
+	__s64 displacement;
+	__u16 shape;		/* case of otf_effective_address */
+	__u16 symbol;		/* as in struct otf_site */
+	__u8 memory;		/* the target stands in memory at that address; otherwise it is the address */
+	__u8 pad[3];
 };
 
 struct otf_alloc {

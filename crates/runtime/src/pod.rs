@@ -20,7 +20,7 @@ macro_rules! pod {
 }
 
 pod! {
-    State = 4 + 4 + 6 * 8 + 4 + 4 + 8 * 16;
+    State = 4 + 4 + 6 * 8 + 4 + 4 + abi::MAX_TEXTS * 16;
     Range = 16;
     Quarantine = 32;
     SiteCount = 24;

@@ -161,6 +161,7 @@ pub fn plan() -> Plan {
         }],
         allocations: vec!["qdisc_alloc, net/sched/sch_generic.c:952".into()],
         default_action: Action::Deny,
+        recording: None,
     }
 }
 
