@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use otf_artifact::analysis::WriteKind;
 use serde::{Deserialize, Serialize};
 
+pub use crate::slots::Slots;
 pub use crate::types::{Member, Shape, Type, TypeId, Types};
 
 /// Facts of one translation unit.
@@ -25,6 +26,8 @@ pub struct Facts {
     pub references: Vec<Reference>,
     /// Exported symbols, sorted.
     pub exports: Vec<String>,
+    /// Function pointers.
+    pub slots: Slots,
 }
 
 /// Where a pointer points into: the outermost type known at the pointer and the way from there.

@@ -8,6 +8,7 @@ use crate::{
     extract::{
         calls::{is_call, parameter_homes},
         paths::{Resolver, Unit, variable},
+        slots::SlotReader,
     },
     facts::{
         FunctionFacts, Path, Pointer, Reference, Root, Shape, TypeId, Types, UserAccess, Variable,
@@ -31,6 +32,7 @@ pub(crate) fn function<'m>(
     function: Value<'m>,
     declared: HashMap<usize, TypeId>,
     references: &mut BTreeSet<Reference>,
+    slots: &mut SlotReader<'_, 'm>,
 ) -> FunctionFacts {
     let instructions = function.instructions();
     let calls: Vec<Value<'m>> = instructions
@@ -59,6 +61,7 @@ pub(crate) fn function<'m>(
         body.references(*instruction, references);
     }
     let calls = calls.into_iter().map(|c| body.call(c)).collect();
+    slots.function(&body.resolver, function, &instructions);
     let signature = &unit.signatures[&function.key()];
     FunctionFacts {
         symbol: function.name(),

@@ -5,6 +5,7 @@ mod calls;
 mod module;
 mod paths;
 mod retype;
+mod slots;
 mod types;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use crate::{
     extract::{
         module::{is_declare, variable_type},
         paths::{Unit, finish_types},
+        slots::SlotReader,
         types::{Files, TypeReader, join},
     },
     facts::{Facts, Reference, TypeId, Use},
@@ -85,15 +87,21 @@ pub fn facts(bitcode: &[u8], name: &str) -> Result<Facts, Diagnostic> {
             .collect(),
         globals: globals.iter().map(|(_, facts)| facts.clone()).collect(),
     };
+    let mut slots = SlotReader::new(&unit);
+    slots.globals();
     let functions = bodies
         .into_iter()
-        .map(|(function, declared)| body::function(&unit, function, declared, &mut references))
+        .map(|(function, declared)| {
+            body::function(&unit, function, declared, &mut references, &mut slots)
+        })
         .collect();
+    let slots = slots.finish(&references);
     Ok(Facts {
         source: name.to_owned(),
         functions,
         references: references.into_iter().collect(),
         exports: module::exports(&assembly, &globals),
+        slots,
         globals: unit.globals,
         types: unit.types,
     })

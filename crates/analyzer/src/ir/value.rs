@@ -251,6 +251,11 @@ impl<'m> Value<'m> {
         llvm!(LLVMGetNumArgOperands(self.raw))
     }
 
+    /// Whether a call passes a variable number of arguments.
+    pub(crate) fn is_variadic_call(self) -> bool {
+        llvm!(LLVMIsFunctionVarArg(LLVMGetCalledFunctionType(self.raw))) != 0
+    }
+
     /// Incoming values of a phi.
     pub(crate) fn incoming(self) -> Vec<Self> {
         (0..llvm!(LLVMCountIncoming(self.raw)))

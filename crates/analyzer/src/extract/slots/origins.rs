@@ -1,0 +1,332 @@
+//! Where the function pointer in a value comes from, inside one function.
+
+use std::{
+    cell::OnceCell,
+    collections::{BTreeSet, HashMap, HashSet},
+};
+
+use crate::{
+    extract::{
+        paths::Resolver,
+        slots::{SlotReader, globals::function_behind, layout::element},
+    },
+    facts::{Path, Pointer, Root, Shape, TypeId},
+    ir::{Kind, Opcode, Value},
+    slots::{NameId, Place, Unknown},
+};
+
+/// A function whose values are looked at.
+pub(super) struct Frame<'r, 'u, 'm> {
+    pub(super) resolver: &'r Resolver<'u, 'm>,
+    pub(super) function: Value<'m>,
+    pub(super) symbol: NameId,
+    pub(super) instructions: &'r [Value<'m>],
+    stores: OnceCell<HashMap<usize, Vec<Value<'m>>>>,
+}
+
+impl<'r, 'u, 'm> Frame<'r, 'u, 'm> {
+    pub(super) fn new(
+        resolver: &'r Resolver<'u, 'm>,
+        function: Value<'m>,
+        symbol: NameId,
+        instructions: &'r [Value<'m>],
+    ) -> Self {
+        Self {
+            resolver,
+            function,
+            symbol,
+            instructions,
+            stores: OnceCell::new(),
+        }
+    }
+
+    /// Values stored to variables that only plain loads and stores touch, by the variable's key.
+    fn stores(&self, variable: Value<'m>) -> &[Value<'m>] {
+        self.stores
+            .get_or_init(|| {
+                let mut stores: HashMap<usize, Vec<Value<'m>>> = HashMap::new();
+                for store in self.instructions {
+                    if store.kind() == Kind::Instruction(Opcode::LLVMStore)
+                        && let (Some(value), Some(home)) = (store.operand(0), store.operand(1))
+                        && self.resolver.is_simple(home)
+                    {
+                        stores.entry(home.key()).or_default().push(value);
+                    }
+                }
+                stores
+            })
+            .get(&variable.key())
+            .map_or(&[], Vec::as_slice)
+    }
+}
+
+/// One question about a value.
+struct Question<'f, 'r, 'u, 'm> {
+    frame: &'f Frame<'r, 'u, 'm>,
+    seen: HashSet<usize>,
+    found: BTreeSet<Place>,
+}
+
+impl<'m> SlotReader<'_, 'm> {
+    /// Places that a value may come from. `signature` is what its user declares it as.
+    pub(super) fn origins(
+        &mut self,
+        frame: &Frame<'_, '_, 'm>,
+        value: Value<'m>,
+        signature: Option<NameId>,
+    ) -> BTreeSet<Place> {
+        let mut question = Question {
+            frame,
+            seen: HashSet::new(),
+            found: BTreeSet::new(),
+        };
+        self.ask(&mut question, value, signature);
+        question.found
+    }
+
+    fn ask(
+        &mut self,
+        question: &mut Question<'_, '_, '_, 'm>,
+        value: Value<'m>,
+        signature: Option<NameId>,
+    ) {
+        if !question.seen.insert(value.key()) {
+            return;
+        }
+        match value.kind() {
+            Kind::Function | Kind::Alias => {
+                if let Some(function) = function_behind(value) {
+                    let symbol = self.symbol(function);
+                    question.found.insert(Place::Function(symbol));
+                }
+            }
+            // Marks such as an error code in a pointer are no functions.
+            Kind::Null | Kind::Integer => {}
+            Kind::Argument => self.argument(question, value, signature),
+            Kind::Global => {
+                question.found.insert(Place::Unknown(Unknown::Data, signature));
+            }
+            Kind::Instruction(opcode) | Kind::Expression(opcode) => {
+                self.instruction(question, value, opcode, signature);
+            }
+            _ => {
+                question
+                    .found
+                    .insert(Place::Unknown(Unknown::Computed, signature));
+            }
+        }
+    }
+
+    fn operand(
+        &mut self,
+        question: &mut Question<'_, '_, '_, 'm>,
+        value: Value<'m>,
+        index: u32,
+        signature: Option<NameId>,
+    ) {
+        if let Some(operand) = value.operand(index) {
+            self.ask(question, operand, signature);
+        }
+    }
+
+    fn instruction(
+        &mut self,
+        question: &mut Question<'_, '_, '_, 'm>,
+        value: Value<'m>,
+        opcode: Opcode,
+        signature: Option<NameId>,
+    ) {
+        match opcode {
+            Opcode::LLVMLoad => self.load(question, value, signature),
+            Opcode::LLVMAtomicRMW | Opcode::LLVMAtomicCmpXchg => {
+                if let Some(address) = value.operand(0) {
+                    self.memory(question, address, signature);
+                }
+            }
+            Opcode::LLVMPHI => {
+                for incoming in value.incoming() {
+                    self.ask(question, incoming, signature);
+                }
+            }
+            Opcode::LLVMSelect => {
+                self.operand(question, value, 1, signature);
+                self.operand(question, value, 2, signature);
+            }
+            Opcode::LLVMBitCast
+            | Opcode::LLVMIntToPtr
+            | Opcode::LLVMPtrToInt
+            | Opcode::LLVMAddrSpaceCast
+            | Opcode::LLVMFreeze
+            | Opcode::LLVMExtractValue => self.operand(question, value, 0, signature),
+            // Flag bits in a pointer.
+            Opcode::LLVMAnd | Opcode::LLVMOr => {
+                self.operand(question, value, 0, signature);
+                self.operand(question, value, 1, signature);
+            }
+            Opcode::LLVMCall | Opcode::LLVMCallBr => self.called(question, value, signature),
+            Opcode::LLVMGetElementPtr | Opcode::LLVMAlloca => {
+                let paths = question.frame.resolver.resolve(value);
+                let why = self.untyped(&paths, true);
+                question.found.insert(Place::Unknown(why, signature));
+            }
+            _ => {
+                question
+                    .found
+                    .insert(Place::Unknown(Unknown::Computed, signature));
+            }
+        }
+    }
+
+    fn argument(
+        &mut self,
+        question: &mut Question<'_, '_, '_, 'm>,
+        value: Value<'m>,
+        signature: Option<NameId>,
+    ) {
+        let Some((index, ty)) = self.parameter(question.frame.function, value) else {
+            question
+                .found
+                .insert(Place::Unknown(Unknown::Computed, signature));
+            return;
+        };
+        let types = &self.unit.types;
+        let place = if self.pointer_signature(ty).is_some() {
+            Place::Parameter(question.frame.symbol, index)
+        } else if ty.is_some_and(|ty| types.is_record(ty)) {
+            // A structure by value: its members are places of their own.
+            return;
+        } else {
+            let paths = question.frame.resolver.resolve(value);
+            Place::Unknown(self.untyped(&paths, true), signature)
+        };
+        question.found.insert(place);
+    }
+
+    /// Source index and declared type of an IR parameter.
+    fn parameter(&self, function: Value<'m>, value: Value<'m>) -> Option<(u16, Option<TypeId>)> {
+        let declared = self.unit.signatures.get(&function.key())?;
+        let row = function
+            .parameters()
+            .iter()
+            .position(|p| p.key() == value.key())?;
+        let index = declared.source(row as u32)?;
+        let ty = declared.parameters.get(usize::from(index)).copied()?;
+        Some((index, ty))
+    }
+
+    fn load(
+        &mut self,
+        question: &mut Question<'_, '_, '_, 'm>,
+        value: Value<'m>,
+        signature: Option<NameId>,
+    ) {
+        let Some(home) = value.operand(0) else { return };
+        let frame = question.frame;
+        if !frame.resolver.is_simple(home) {
+            self.memory(question, home, signature);
+            return;
+        }
+        let declared = frame.resolver.variable_type(home);
+        let signature = self.pointer_signature(declared).or(signature);
+        for stored in frame.stores(home) {
+            self.ask(question, *stored, signature);
+        }
+    }
+
+    /// What the memory at an address holds.
+    fn memory(
+        &mut self,
+        question: &mut Question<'_, '_, '_, 'm>,
+        address: Value<'m>,
+        signature: Option<NameId>,
+    ) {
+        for path in question.frame.resolver.resolve(address) {
+            let held = self.held(path);
+            if held.is_empty() {
+                let why = self.untyped(&Pointer::from([path]), false);
+                question.found.insert(Place::Unknown(why, signature));
+            }
+            question.found.extend(held);
+        }
+    }
+
+    fn called(
+        &mut self,
+        question: &mut Question<'_, '_, '_, 'm>,
+        call: Value<'m>,
+        signature: Option<NameId>,
+    ) {
+        let Some(callee) = call.callee() else { return };
+        match callee.kind() {
+            Kind::Assembly => {
+                // `xchg` and what hides a value from the optimiser give back an operand.
+                for index in 0..call.argument_count() {
+                    let Some(operand) = call.operand(index) else {
+                        continue;
+                    };
+                    if self.unit.module.is_memory_operand(call, index) {
+                        self.memory(question, operand, signature);
+                    } else {
+                        self.ask(question, operand, signature);
+                    }
+                }
+                if !callee.assembly().1.is_empty() {
+                    question
+                        .found
+                        .insert(Place::Unknown(Unknown::Untyped, signature));
+                }
+            }
+            Kind::Function => {
+                if callee.name().starts_with("llvm.") {
+                    self.operand(question, call, 0, signature);
+                    return;
+                }
+                let result = self
+                    .unit
+                    .signatures
+                    .get(&callee.key())
+                    .and_then(|s| s.result);
+                let place = if self.pointer_signature(result).is_some() {
+                    Place::Result(self.symbol(callee))
+                } else if result.is_some_and(|ty| self.unit.types.is_record(ty)) {
+                    return;
+                } else {
+                    let paths = question.frame.resolver.resolve(call);
+                    Place::Unknown(self.untyped(&paths, true), signature)
+                };
+                question.found.insert(place);
+            }
+            _ => {
+                question
+                    .found
+                    .insert(Place::Unknown(Unknown::Untyped, signature));
+            }
+        }
+    }
+
+    /// Why paths say nothing: of a pointer itself (`itself`), or of what lies where it points.
+    fn untyped(&self, paths: &Pointer, itself: bool) -> Unknown {
+        let data = paths.iter().any(|path| self.is_data(*path, itself));
+        if data { Unknown::Data } else { Unknown::Untyped }
+    }
+
+    /// Whether a path leads to something that is declared as data.
+    fn is_data(&self, path: Path, itself: bool) -> bool {
+        let types = &self.unit.types;
+        let Some(view) = path.view else { return false };
+        if itself {
+            let pointee = types.get(element(types, view.ty));
+            return path.root != Root::Constant
+                && pointee.name != "void"
+                && matches!(pointee.shape, Shape::Scalar | Shape::Record { .. });
+        }
+        let Some(Ok(offset)) = view.offset.map(u64::try_from) else {
+            return false;
+        };
+        types.at(view.ty, offset).into_iter().any(|ty| {
+            types
+                .pointee(ty)
+                .is_some_and(|to| matches!(types.get(to).shape, Shape::Scalar))
+        })
+    }
+}
