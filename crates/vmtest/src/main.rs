@@ -7,7 +7,7 @@ mod shell;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use flows::{checks::Checks, target::Setting};
+use flows::{checks::Checks, record::Record, target::Setting};
 use otf_artifact::diagnostic::Diagnostic;
 use shell::{Run, Shell};
 
@@ -27,6 +27,8 @@ enum Command {
     Kinds(Setting),
     /// Everything that `make test` runs in a machine.
     Test(Setting),
+    /// Run ordinary use of a compartment under its recording bundle.
+    Record(Record),
     /// Run a shell script in a machine and print what it says.
     Shell(Shell),
     /// The same for an analyzed compartment, with its modules, oracles, scripts and bundle.
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         .init();
     let result = match Cli::parse().command {
         Command::Shell(options) => shell::shell(&options),
+        Command::Record(options) => flows::record::run(&options),
         Command::Run(options) => shell::run(&options),
         Command::Demo(setting) => flow(|checks| {
             flows::demo::run(&setting, checks)?;

@@ -59,6 +59,11 @@ impl ModuleTree {
         Ok(name)
     }
 
+    /// Whether there is such a module; what a kernel has built in is none.
+    pub fn has(&self, name: &str) -> bool {
+        self.files.contains_key(&name.replace('-', "_"))
+    }
+
     /// The named modules and all that they depend on, dependencies first. What is built into the
     /// kernel is no module and must not be named.
     pub fn modules(&self, names: &[&str]) -> Result<Vec<Module>, Diagnostic> {

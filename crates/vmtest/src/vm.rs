@@ -36,6 +36,39 @@ pub enum Accel {
     },
 }
 
+/// A disk of the machine: a raw image.
+#[derive(Clone, Debug)]
+pub struct Drive {
+    /// The image.
+    pub file: PathBuf,
+    /// What becomes of what the guest writes.
+    pub writes: Writes,
+}
+
+/// What becomes of a guest's writes to a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// They are kept.
+    Kept,
+    /// They are gone when the machine ends.
+    Dropped,
+    /// There can be none.
+    Refused,
+}
+
+impl Drive {
+    /// QEMU's words for it. A comma in a value is doubled.
+    fn option(&self) -> String {
+        let file = self.file.display().to_string().replace(',', ",,");
+        let writes = match self.writes {
+            Writes::Kept => "cache=unsafe",
+            Writes::Dropped => "snapshot=on",
+            Writes::Refused => "readonly=on",
+        };
+        format!("file={file},if=virtio,format=raw,{writes}")
+    }
+}
+
 /// A machine to run.
 #[derive(Clone, Debug)]
 pub struct Vm {
@@ -43,6 +76,8 @@ pub struct Vm {
     pub kernel: PathBuf,
     /// Root of the guest; see [`crate::guest::Guest`].
     pub initramfs: Archive,
+    /// Disks: `/dev/vda`, `/dev/vdb`, … in this order, for a guest that has virtio's drivers.
+    pub drives: Vec<Drive>,
     /// Words added to the kernel's command line.
     pub append: String,
     /// CPUs.
@@ -64,6 +99,7 @@ impl Vm {
         Self {
             kernel: kernel.into(),
             initramfs,
+            drives: Vec::new(),
             append: String::new(),
             smp: 1,
             memory: 1024,
@@ -186,6 +222,9 @@ impl Vm {
                 command.args(["-accel", "tcg,thread=single", "-smp", "1"]);
                 command.args(["-icount", &format!("shift={shift},sleep=off")]);
             }
+        }
+        for drive in &self.drives {
+            command.args(["-drive", &drive.option()]);
         }
         command.arg("-kernel").arg(&self.kernel);
         // Level 5 lets warnings through.

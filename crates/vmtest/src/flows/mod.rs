@@ -4,6 +4,7 @@ pub mod checks;
 pub mod demo;
 pub mod kinds;
 pub mod observed;
+pub mod record;
 pub mod refuse;
 pub mod smoke;
 pub mod stock;

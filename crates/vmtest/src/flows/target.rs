@@ -147,7 +147,10 @@ pub fn signature_of(bundle: &Path) -> PathBuf {
     name.into()
 }
 
-/// The one bundle in a folder.
+/// How the name of a bundle ends that only records.
+const RECORDING: &str = ".record.otf";
+
+/// The one bundle in a folder that confines.
 fn bundle_of(folder: &Path) -> Result<PathBuf, Diagnostic> {
     let unreadable = |e: &dyn std::fmt::Display| {
         Diagnostic::error(
@@ -158,7 +161,8 @@ fn bundle_of(folder: &Path) -> Result<PathBuf, Diagnostic> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(|e| unreadable(&e))? {
         let path = entry.map_err(|e| unreadable(&e))?.path();
-        if path.extension().is_some_and(|e| e == bundle::EXTENSION) {
+        let records = path.to_string_lossy().ends_with(RECORDING);
+        if !records && path.extension().is_some_and(|e| e == bundle::EXTENSION) {
             found.push(path);
         }
     }
