@@ -22,6 +22,10 @@ const FOREIGN: &[&str] = &[
 ];
 
 fn main() {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_timer(tracing_subscriber::fmt::time::uptime())
+        .init();
     let mut arguments = std::env::args().skip(1);
     let out = PathBuf::from(arguments.next().expect("a folder with bitcode"));
     let cache = PathBuf::from(arguments.next().expect("a file for facts"));
@@ -56,6 +60,7 @@ fn main() {
     let request = Request {
         kernel: "measure".into(),
         compartment: confined.join(" "),
+        whole: true,
         ..Request::default()
     };
     let start = Instant::now();

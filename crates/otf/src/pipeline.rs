@@ -147,6 +147,7 @@ fn whole_program(root: &Path, lock: &KernelLock) -> Result<Analysis, Failure> {
             })
             .collect(),
         complete: profile.complete.into_iter().collect(),
+        whole: false,
     };
     Ok(otf_analyzer::analyze(&facts, &request)?)
 }

@@ -21,6 +21,7 @@ use crate::{
         origins::Origins,
         places::{Flow, Lead, Place, Places, outside},
         tables::{number, set},
+        targets::call_targets,
     },
 };
 
@@ -77,12 +78,11 @@ pub fn analyze(
             .help("name at least one module, directory or file in the compartment"),
         ]);
     }
-    let mut sorted: Vec<(FileMeta, Facts)> = files.to_vec();
-    sorted.sort_by(|(a, _), (b, _)| a.source.cmp(&b.source));
-    let program = Program::link(&sorted, &request.complete);
+    let program = Program::link(files, request);
+    info!(files = files.len(), types = program.records.len(), "linked");
     let origins = Origins::find(&program);
     info!(
-        files = sorted.len(),
+        files = files.len(),
         types = program.records.len(),
         allocations = origins.allocations.len(),
         areas = origins.areas.len(),
@@ -91,7 +91,8 @@ pub fn analyze(
     let flow = Flow::solve(&program, &origins);
     let functions = collect(&program, &flow);
     let mut legal = Legal::new(&program, &origins);
-    let analysis = assemble(&program, &origins, &mut legal, &functions, request);
+    let mut analysis = assemble(&program, &origins, &mut legal, &functions, request);
+    call_targets(&program).fill(&mut analysis);
     info!(
         functions = analysis.functions.len(),
         legal_sets = analysis.legal_sets.len(),

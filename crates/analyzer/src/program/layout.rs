@@ -120,12 +120,17 @@ impl Layout {
             dimensions.extend(&at.dimensions);
             let open_ended = at.size == HeapPlace::TO_END;
             let inner = program.records[at.container.0].size;
+            let behind = if inner > at.offset {
+                inner - at.offset
+            } else {
+                program.records[chain[0].0].size.max(1)
+            };
             let next = Placement {
                 container: holder.outer,
                 offset: at.offset + holder.offset,
                 // In an array, or before other members, what is open-ended ends with its type.
                 size: if open_ended && !dimensions.is_empty() {
-                    inner.max(1)
+                    behind
                 } else {
                     at.size
                 },

@@ -5,17 +5,24 @@ mod caches;
 mod casts;
 mod fields;
 mod gates;
+mod intern;
 mod layout;
 mod legal;
 mod origins;
 mod places;
 mod tables;
+mod targets;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use otf_artifact::analysis::{Dimension, Refusal};
 
-use crate::facts::{Facts, FunctionFacts, GlobalFacts, Shape, TypeId};
+use rayon::prelude::*;
+
+use crate::{
+    facts::{Facts, FunctionFacts, GlobalFacts, Shape, TypeId},
+    program::intern::{Interned, intern},
+};
 
 /// What the profile says about a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +46,8 @@ pub struct Request {
     pub refusals: BTreeMap<String, Refusal>,
     /// Header types (`struct Qdisc`) of which the scope holds every allocation, static or not.
     pub complete: BTreeSet<String>,
+    /// The scope holds every C file of the kernel: then it holds all allocations of every type.
+    pub whole: bool,
 }
 
 /// Row of [`Program::records`].
@@ -58,8 +67,6 @@ pub(crate) struct Record {
     pub(crate) name: String,
     pub(crate) file: String,
     pub(crate) size: u64,
-    /// Name, offset and size of every member: tells apart what only the name has in common.
-    shape: Vec<(String, u64, u64)>,
 }
 
 /// A structure inside another one.
@@ -72,7 +79,8 @@ pub(crate) struct Part {
 
 /// Facts of all files, joined.
 pub(crate) struct Program<'a> {
-    pub(crate) files: &'a [(FileMeta, Facts)],
+    pub(crate) files: Vec<(&'a FileMeta, &'a Facts)>,
+    pub(crate) whole: bool,
     pub(crate) records: Vec<Record>,
     /// What each record holds directly, sorted.
     pub(crate) parts: Vec<BTreeSet<Part>>,
@@ -84,31 +92,49 @@ pub(crate) struct Program<'a> {
     /// File that defines an external global, by symbol.
     definitions: HashMap<&'a str, (usize, usize)>,
     closed: Vec<bool>,
+    /// Functions of each file whose address is taken there.
+    escaping: Vec<HashSet<&'a str>>,
 }
 
 impl<'a> Program<'a> {
-    /// Joins the files; `complete` as in [`Request`].
-    pub(crate) fn link(files: &'a [(FileMeta, Facts)], complete: &BTreeSet<String>) -> Self {
-        let (records, rows) = intern_records(files);
+    /// Joins the files, in the order of their sources.
+    pub(crate) fn link(files: &'a [(FileMeta, Facts)], request: &Request) -> Self {
+        let mut files: Vec<(&FileMeta, &Facts)> = files.iter().map(|(m, f)| (m, f)).collect();
+        files.sort_by(|(a, _), (b, _)| a.source.cmp(&b.source));
+        let facts: Vec<&Facts> = files.iter().map(|(_, f)| *f).collect();
+        let Interned {
+            records,
+            rows,
+            fresh,
+        } = intern(&facts);
+        let sources: HashSet<&str> = files.iter().map(|(m, _)| m.source.as_str()).collect();
+        let closed = records
+            .iter()
+            .map(|r| {
+                request.whole && !r.file.is_empty()
+                    || sources.contains(r.file.as_str())
+                    || request.complete.contains(&r.name)
+            })
+            .collect();
         let mut program = Self {
-            files,
+            whole: request.whole,
             parts: vec![BTreeSet::new(); records.len()],
             open_ended: vec![false; records.len()],
-            closed: Vec::new(),
+            closed,
             rows,
             internal: Vec::new(),
             external: HashMap::new(),
             definitions: HashMap::new(),
+            escaping: facts
+                .par_iter()
+                .map(|f| f.references.iter().map(|r| r.function.as_str()).collect())
+                .collect(),
             records,
+            files,
         };
-        let sources: BTreeSet<&str> = files.iter().map(|(m, _)| m.source.as_str()).collect();
-        program.closed = program
-            .records
-            .iter()
-            .map(|r| sources.contains(r.file.as_str()) || complete.contains(&r.name))
-            .collect();
-        for (file, (_, facts)) in files.iter().enumerate() {
-            program.link_file(file, facts);
+        for (file, (facts, fresh)) in facts.into_iter().zip(fresh).enumerate() {
+            program.link_symbols(file, facts);
+            program.link_parts(file, facts, &fresh);
         }
         program.spread_open_ends();
         program
@@ -130,7 +156,7 @@ impl<'a> Program<'a> {
         }
     }
 
-    fn link_file(&mut self, file: usize, facts: &'a Facts) {
+    fn link_symbols(&mut self, file: usize, facts: &'a Facts) {
         let mut internal = HashMap::new();
         for (row, function) in facts.functions.iter().enumerate() {
             if function.internal {
@@ -149,11 +175,14 @@ impl<'a> Program<'a> {
                     .or_insert((file, row));
             }
         }
-        for (index, ty) in facts.types.0.iter().enumerate() {
-            let Some(record) = self.rows[file][index] else {
+    }
+
+    fn link_parts(&mut self, file: usize, facts: &Facts, fresh: &[TypeId]) {
+        for id in fresh {
+            let Some(record) = self.rows[file][id.0 as usize] else {
                 continue;
             };
-            let Shape::Record { members, .. } = &ty.shape else {
+            let Shape::Record { members, .. } = &facts.types.get(*id).shape else {
                 continue;
             };
             let last = members.iter().map(|m| m.offset).max();
@@ -196,6 +225,11 @@ impl<'a> Program<'a> {
             Some(row) => Some(FunctionRef { file, row: *row }),
             None => self.external.get(symbol).copied(),
         }
+    }
+
+    /// Whether a function's address is taken in its own file.
+    pub(crate) fn escapes(&self, at: FunctionRef) -> bool {
+        self.escaping[at.file].contains(self.function(at).symbol.as_str())
     }
 
     /// The record of a type, through arrays.
@@ -254,62 +288,4 @@ fn element(facts: &Facts, ty: TypeId) -> (TypeId, Option<Dimension>) {
         at = element;
     }
     (at, total)
-}
-
-fn key(facts: &Facts, id: TypeId) -> Option<Record> {
-    let ty = facts.types.get(id);
-    let Shape::Record { file, members } = &ty.shape else {
-        return None;
-    };
-    Some(Record {
-        name: ty.name.clone(),
-        file: file.clone(),
-        size: ty.size,
-        shape: members
-            .iter()
-            .map(|m| (m.name.clone(), m.offset, facts.types.get(m.ty).size))
-            .collect(),
-    })
-}
-
-/// All records, sorted, and the record of every type of every file.
-fn intern_records(files: &[(FileMeta, Facts)]) -> (Vec<Record>, Vec<Vec<Option<RecordId>>>) {
-    let keys: Vec<Vec<Option<Record>>> = files
-        .iter()
-        .map(|(_, facts)| {
-            (0..facts.types.0.len())
-                .map(|i| key(facts, TypeId(i as u32)))
-                .collect()
-        })
-        .collect();
-    let mut by_name: BTreeMap<&str, BTreeSet<&Record>> = BTreeMap::new();
-    for record in keys.iter().flatten().flatten() {
-        if !record.file.is_empty() {
-            by_name.entry(&record.name).or_default().insert(record);
-        }
-    }
-    // A type that a file only declares is the one that another file defines, if there is one.
-    let defined = |record: &Record| -> Record {
-        match by_name.get(record.name.as_str()) {
-            Some(known) if record.file.is_empty() && known.len() == 1 => {
-                known.iter().next().map_or(record, |r| *r).clone()
-            }
-            _ => record.clone(),
-        }
-    };
-    let resolved: Vec<Vec<Option<Record>>> = keys
-        .iter()
-        .map(|file| file.iter().map(|r| r.as_ref().map(defined)).collect())
-        .collect();
-    let all: BTreeSet<&Record> = resolved.iter().flatten().flatten().collect();
-    let ids: BTreeMap<&Record, RecordId> = all
-        .iter()
-        .enumerate()
-        .map(|(i, r)| (*r, RecordId(i)))
-        .collect();
-    let rows = resolved
-        .iter()
-        .map(|file| file.iter().map(|r| r.as_ref().map(|r| ids[r])).collect())
-        .collect();
-    (all.iter().map(|r| (*r).clone()).collect(), rows)
 }

@@ -92,9 +92,7 @@ impl<'p, 'a> Flow<'p, 'a> {
         }
         for function in confined {
             let facts = self.program.function(*function);
-            let file = &self.program.files[function.file].1;
-            let escapes = file.references.iter().any(|r| r.function == facts.symbol);
-            if facts.internal && !escapes && called.contains(function) {
+            if facts.internal && !self.program.escapes(*function) && called.contains(function) {
                 for index in 0..facts.parameters.len() {
                     self.arguments
                         .insert((*function, index as u16), Places::new());
