@@ -13,6 +13,7 @@ mod extract;
 pub mod facts;
 mod ir;
 mod program;
+mod signature;
 pub mod slots;
 pub mod tables;
 pub mod types;

@@ -5,7 +5,9 @@ use std::rc::Rc;
 use crate::{
     extract::{
         paths::Resolver,
-        slots::{SlotReader, globals::function_behind, origins::Frame, signature},
+        slots::{
+            SlotReader, call_signature::of_call, globals::function_behind, origins::Frame,
+        },
     },
     facts::{Shape, TypeId, Types, View},
     ir::{Kind, Opcode, Value},
@@ -251,7 +253,7 @@ impl<'m> SlotReader<'_, 'm> {
     }
 
     fn indirect(&mut self, frame: &Frame<'_, '_, 'm>, call: Value<'m>, callee: Value<'m>) {
-        let signature = signature::of_call(call).map(|text| self.name(&text));
+        let signature = of_call(call).map(|text| self.name(&text));
         let from = self.origins(frame, callee, signature);
         let (line, column) = call.place();
         self.calls.push(PointerCall {

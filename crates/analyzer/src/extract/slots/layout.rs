@@ -1,8 +1,8 @@
 //! Where a type holds function pointers.
 
 use crate::{
-    facts::{Shape, TypeId, Types},
-    types::Member,
+    signature::function_type,
+    types::{Member, Shape, TypeId, Types},
 };
 
 /// Depth of nesting that is followed.
@@ -22,21 +22,6 @@ pub(super) struct Found {
     inner: u64,
     /// The function type.
     pub(super) function: TypeId,
-}
-
-/// The type of the functions that a type is a pointer to.
-pub(super) fn function_type(types: &Types, ty: TypeId) -> Option<TypeId> {
-    types
-        .pointee(ty)
-        .filter(|to| matches!(types.get(*to).shape, Shape::Function { .. }))
-}
-
-/// Element of an array type, however many dimensions.
-pub(super) fn element(types: &Types, mut ty: TypeId) -> TypeId {
-    while let Shape::Array { element, .. } = types.get(ty).shape {
-        ty = element;
-    }
-    ty
 }
 
 /// Remembers which types hold function pointers.

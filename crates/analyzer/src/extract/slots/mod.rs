@@ -1,10 +1,11 @@
 //! Function pointers of a module: places, flows between them, calls through them.
 
+mod call_signature;
 mod function;
 mod globals;
 mod layout;
 mod origins;
-mod signature;
+
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -15,6 +16,7 @@ use crate::{
     extract::{paths::Unit, slots::layout::Layout},
     facts::{Path, Reference, Root, Shape, TypeId},
     ir::Value,
+    signature::{self, element, function_type},
     slots::{MemberSlot, NameId, Place, PointerCall, RecordName, Slots, Unknown},
 };
 
@@ -108,7 +110,7 @@ impl<'u, 'm> SlotReader<'u, 'm> {
     /// Signature that a declared type says, if it is a pointer to functions or an array of them.
     fn pointer_signature(&mut self, ty: Option<TypeId>) -> Option<NameId> {
         let types = &self.unit.types;
-        let function = layout::function_type(types, layout::element(types, ty?))?;
+        let function = function_type(types, element(types, ty?))?;
         Some(self.signature(function))
     }
 

@@ -8,10 +8,11 @@ use std::{
 use crate::{
     extract::{
         paths::Resolver,
-        slots::{SlotReader, globals::function_behind, layout::element},
+        slots::{SlotReader, globals::function_behind},
     },
     facts::{Path, Pointer, Root, Shape, TypeId},
     ir::{Kind, Opcode, Value},
+    signature::element,
     slots::{NameId, Place, Unknown},
 };
 
