@@ -78,6 +78,17 @@ pub enum Source {
     Somewhere,
     /// This variable.
     Global(Variable),
+    /// This member of a structure; told for pointers to `void` and to slab caches only.
+    Member(Holder),
+}
+
+/// A member of a structure, for all objects of its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Holder {
+    /// Structure that a pointer leads to.
+    pub record: TypeId,
+    /// Bytes from its start, array indices taken as 0.
+    pub offset: u32,
 }
 
 /// One way a pointer may have been made.
@@ -93,12 +104,13 @@ pub struct Path {
 pub type Pointer = BTreeSet<Path>;
 
 /// A pointer that is used as a pointer to a structure which its path does not contain there: an
-/// untyped allocation, a private area, a `container_of`.
+/// untyped allocation, a private area, a `container_of`. For what a call returned as `void *`
+/// also a use as a pointer to something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Flow {
     /// The pointer before the cast.
     pub from: Path,
-    /// The structure.
+    /// What it is used as a pointer to.
     pub to: TypeId,
 }
 
@@ -196,6 +208,9 @@ pub struct FunctionFacts {
     pub flows: Vec<Flow>,
     /// Pointers stored in variables with static storage, sorted.
     pub stored: Vec<(Variable, Path)>,
+    /// Pointers stored in members that hold a pointer to `void` or to a slab cache, and pointers to
+    /// `void` stored in others; sorted.
+    pub kept: Vec<(Holder, Path)>,
 }
 
 /// A global variable.

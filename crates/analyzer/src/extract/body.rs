@@ -11,7 +11,7 @@ use crate::{
         slots::SlotReader,
     },
     facts::{
-        FunctionFacts, Path, Pointer, Reference, Root, Shape, TypeId, Types, UserAccess, Variable,
+        FunctionFacts, Holder, Path, Pointer, Reference, Root, Shape, TypeId, Types, UserAccess, Variable,
         WriteFacts,
     },
     ir::{Kind, Opcode, Value},
@@ -54,6 +54,7 @@ pub(crate) fn function<'m>(
         writes: Vec::new(),
         returns: Pointer::new(),
         stored: BTreeSet::new(),
+        kept: BTreeSet::new(),
         locals: BTreeSet::new(),
     };
     for instruction in &instructions {
@@ -76,6 +77,7 @@ pub(crate) fn function<'m>(
         calls,
         returns: body.returns,
         stored: body.stored.into_iter().collect(),
+        kept: body.kept.into_iter().collect(),
         flows: body.resolver.into_flows(),
     }
 }
@@ -88,6 +90,7 @@ pub(super) struct Body<'u, 'm> {
     writes: Vec<WriteFacts>,
     returns: Pointer,
     stored: BTreeSet<(Variable, Path)>,
+    kept: BTreeSet<(Holder, Path)>,
     locals: BTreeSet<TypeId>,
 }
 
@@ -135,6 +138,7 @@ impl<'m> Body<'_, 'm> {
         for target in self.resolver.resolve(to) {
             let kinds = self.resolver.pointers_at(target.view);
             for value in &values {
+                self.keep(target, *value, &kinds);
                 // In a union one member that fits is enough.
                 if !kinds.iter().any(|kind| self.resolver.fits(*value, *kind)) {
                     for kind in kinds.iter().flatten() {
@@ -146,6 +150,24 @@ impl<'m> Body<'_, 'm> {
                 let calls = values.iter().filter(|v| matches!(v.root, Root::Call(_)));
                 self.stored.extend(calls.map(|v| (variable, *v)));
             }
+        }
+    }
+
+    /// Notes a pointer that is stored where the source does not say what it leads to.
+    fn keep(&mut self, target: Path, value: Path, kinds: &BTreeSet<Option<TypeId>>) {
+        if matches!(value.root, Root::Constant | Root::Unknown | Root::Result) {
+            return;
+        }
+        if let (Root::Call(_), None) = (value.root, value.view) {
+            for kind in kinds.iter().flatten() {
+                self.resolver.note(value, *kind);
+            }
+        }
+        let traced = |kind: &Option<TypeId>| kind.is_none_or(|to| self.resolver.is_cache(to));
+        if (value.view.is_none() || kinds.iter().any(traced))
+            && let Some(member) = self.resolver.member(target.view)
+        {
+            self.kept.insert((member, value));
         }
     }
 

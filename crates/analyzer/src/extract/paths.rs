@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     extract::{module::Signature, types::TypeReader},
-    facts::{Flow, GlobalFacts, Path, Pointer, Root, Source, TypeId, Types, Variable, View},
+    facts::{Flow, GlobalFacts, Holder, Path, Pointer, Root, Source, TypeId, Types, Variable, View},
     ir::{Kind, Module, Opcode, Passing, Value},
 };
 
@@ -256,8 +256,6 @@ impl<'u, 'm> Resolver<'u, 'm> {
     fn loaded(&self, from: &Pointer, is_pointer: bool) -> Pointer {
         let mut paths = Pointer::new();
         for path in from {
-            let source = variable(*path).map_or(Source::Somewhere, Source::Global);
-            let root = Root::Memory(source);
             let kinds = if is_pointer {
                 self.pointers_at(path.view)
             } else {
@@ -269,12 +267,31 @@ impl<'u, 'm> Resolver<'u, 'm> {
             } else {
                 None
             };
+            let member = || {
+                let traced = only.is_none_or(|to| self.is_cache(to));
+                let member = self.member(path.view).filter(|_| is_pointer && traced);
+                member.map_or(Source::Somewhere, Source::Member)
+            };
             paths.insert(Path {
-                root,
+                root: Root::Memory(variable(*path).map_or_else(member, Source::Global)),
                 view: start(only),
             });
         }
         paths
+    }
+
+    /// The member of a structure that a place is.
+    pub(crate) fn member(&self, view: Option<View>) -> Option<Holder> {
+        let View { ty, offset } = view?;
+        self.unit.types.is_record(ty).then_some(Holder {
+            record: ty,
+            offset: u32::try_from(offset?).ok()?,
+        })
+    }
+
+    /// Whether this is a slab cache.
+    pub(crate) fn is_cache(&self, ty: TypeId) -> bool {
+        self.unit.types.get(ty).name == "struct kmem_cache"
     }
 
     /// Integer arithmetic on addresses: whatever looks like a pointer stays in its object.

@@ -36,6 +36,7 @@ impl Resolver<'_, '_> {
         let types = &self.unit.types;
         let target = start(Some(to));
         if !types.is_record(to) {
+            self.note(path, to);
             return Path {
                 view: path.view.or(target),
                 ..path
@@ -82,11 +83,12 @@ impl Resolver<'_, '_> {
         let types = &self.unit.types;
         let evidence = match from.root {
             Root::Constant | Root::Unknown | Root::Result | Root::PerCpu => false,
-            Root::Call(_) => true,
+            Root::Call(_) | Root::Parameter(_) | Root::Memory(Source::Member(_)) => true,
             _ => from.view.is_some(),
         };
+        let received = matches!(from.root, Root::Call(_)) && from.view.is_none();
         if evidence
-            && types.is_record(to)
+            && (types.is_record(to) || received)
             && !from
                 .view
                 .is_some_and(|v| types.contains(v.ty, v.offset, to))

@@ -119,6 +119,10 @@ impl Layout {
             let mut dimensions: Vec<Dimension> = holder.dimension.into_iter().collect();
             dimensions.extend(&at.dimensions);
             let open_ended = at.size == HeapPlace::TO_END;
+            // What begins in the last element may reach beyond the array.
+            let last = holder
+                .dimension
+                .map_or(0, |d| d.stride * d.count.saturating_sub(1));
             let inner = program.records[at.container.0].size;
             let behind = if inner > at.offset {
                 inner - at.offset
@@ -138,7 +142,7 @@ impl Layout {
                 minimum: program.records[holder.outer.0]
                     .size
                     .max(holder.needs)
-                    .max(holder.offset + at.minimum),
+                    .max(holder.offset + last + at.minimum),
             };
             chain.push(holder.outer);
             self.outwards(program, &next, chain, found);
