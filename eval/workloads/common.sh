@@ -33,5 +33,10 @@ script() {
 	task "$folder/$name" "$limit" env -C "$selftest/$folder" NETIF_CREATE=yes "$@" "./$name"
 }
 
-# own NAME LIMIT: a shell function of the workload.
-own() { task "$1" "$2" bash -c ". /otf/workloads/common.sh; . /otf/workloads/$workload.d.sh; $1"; }
+# own FUNCTION LIMIT [ARGUMENT...]: a shell function of the workload; each is a task of its own with its first argument.
+own() {
+	local function=$1 limit=$2
+	shift 2
+	task "$function${1:+-$1}" "$limit" \
+		bash -c '. /otf/workloads/common.sh; . "$0"; "$@"' "/otf/workloads/$workload.d.sh" "$function" "$@"
+}

@@ -1,19 +1,25 @@
 # The functions of the workload `sched`.
 
-# traffic: a little of each protocol both ways between the namespaces a and b, in two bands of priority.
+# traffic: a little of each protocol both ways between the namespaces a and b, in three bands of priority.
 traffic() {
-	ip netns exec a ping -q -c 3 -i 0.02 -w 2 192.0.2.2 &
-	ip netns exec a ping -q -c 3 -i 0.02 -w 2 -Q 0x10 -s 1400 2001:db8:1::2 &
-	ip netns exec a ping -q -c 3 -i 0.02 -w 2 -m 7 192.0.2.2 &
-	wait
-	ip netns exec a timeout 2 iperf3 -c 192.0.2.2 -n 400K >/dev/null
-	ip netns exec a timeout 2 iperf3 -u -b 20M -c 2001:db8:1::2 -n 200K -S 0x20 >/dev/null
+	ip netns exec a bash -c '
+		ping -q -c 3 -i 0.01 -w 1 192.0.2.2 &
+		ping -q -c 3 -i 0.01 -w 1 -Q 0x10 -s 1400 2001:db8:1::2 &
+		ping -q -c 3 -i 0.01 -w 1 -m 7 192.0.2.2 &
+		head -c 40000 /dev/zero | timeout 1 socat -u -b 1000 - UDP6:[2001:db8:1::2]:5202 &
+		head -c 200000 /dev/zero | timeout 1 socat -u - TCP:192.0.2.2:5201
+		wait' >/dev/null 2>&1
 	return 0
 }
-serve() { ip netns exec b iperf3 -s -D >/dev/null 2>&1; }
+serve() {
+	ip netns exec b socat -u TCP-LISTEN:5201,fork,reuseaddr /dev/null >/dev/null 2>&1 &
+	ip netns exec b socat -u UDP6-RECV:5202 /dev/null >/dev/null 2>&1 &
+}
+# part N OF: of the lines read, every OF-th.
+part() { awk -v part="$1" -v of="$2" 'NR % of == part'; }
 tca() { ip netns exec a tc "$@" 2>&1; }
 
-# Each qdisc as root: made, used, shown, changed, used, deleted.
+# qdiscs PART OF: each qdisc as root: made, used, shown, changed, used, deleted.
 qdiscs() {
 	pair a b
 	serve
@@ -22,7 +28,6 @@ qdiscs() {
 		# shellcheck disable=SC2086 # lists of words
 		if tca qdisc add dev va root handle 1: $first; then
 			traffic
-			tca -s qdisc show dev va
 			[ -z "$second" ] || tca qdisc change dev va root handle 1: $second
 			traffic
 			tca -s -d qdisc show dev va
@@ -30,7 +35,7 @@ qdiscs() {
 			tca qdisc replace dev va root handle 1: $first
 			tca qdisc del dev va root
 		fi
-	done <<-'LIST'
+	done < <(part "$1" "$2" <<-'LIST'
 		pfifo limit 20|pfifo limit 40
 		bfifo limit 20000|bfifo limit 40000
 		pfifo_head_drop limit 5|pfifo_head_drop limit 50
@@ -68,10 +73,11 @@ qdiscs() {
 		etf clockid CLOCK_TAI delta 300000|
 		noqueue|
 	LIST
+	)
 	unpair a b
 }
 
-# Each classful qdisc with classes, inner qdiscs and a filter; its classes changed and deleted under traffic.
+# classful PART OF: each classful qdisc with classes, inner qdiscs and a filter; its classes changed and deleted under traffic.
 classful() {
 	pair a b
 	serve
@@ -104,7 +110,7 @@ classful() {
 			tca class del dev va parent 1: classid 1:2
 			tca qdisc del dev va root
 		}
-	done <<-'LIST'
+	done < <(part "$1" "$2" <<-'LIST'
 		htb default 1|htb rate 10mbit ceil 20mbit prio 1|htb rate 5mbit ceil 30mbit burst 4k prio 2
 		hfsc default 1|hfsc sc rate 10mbit ul rate 20mbit|hfsc sc m1 20mbit d 10ms m2 10mbit ul rate 30mbit
 		drr|drr quantum 1500|drr quantum 600
@@ -114,10 +120,11 @@ classful() {
 		multiq|multiq|multiq
 		tbf rate 30mbit burst 5k latency 20ms|tbf|tbf
 	LIST
+	)
 	unpair a b
 }
 
-# filters LINE…: each as a filter of a prio qdisc, shown, replaced, used, deleted.
+# classifiers PART OF: each as a filter of a prio qdisc, shown, replaced, used, deleted.
 classifiers() {
 	pair a b
 	serve
@@ -137,7 +144,7 @@ classifiers() {
 			tca -s -d filter show dev va
 			tca filter del dev va parent 1: prio 10
 		fi
-	done <<-'LIST'
+	done < <(part "$1" "$2" <<-'LIST'
 		protocol ip handle 1 basic match 'meta(priority gt 0)' flowid 1:1|protocol ip handle 1 basic match 'cmp(u8 at 9 layer network eq 6)' flowid 1:2
 		protocol ip basic match 'u32(u32 0x06000000 0xff000000 at 8)' flowid 1:1|
 		protocol ip basic match 'nbyte("abc" at 40 layer 1) or meta(rtiif eq 1)' flowid 1:1|
@@ -159,10 +166,11 @@ classifiers() {
 		protocol all flower src_mac 02:00:00:00:00:01/ff:00:00:00:00:00 classid 1:1|protocol all flower indev va classid 1:2
 		protocol ip flower tcp_flags 0x2/0x3f ip_proto tcp ct_state +trk+est classid 1:1|protocol ip flower ip_ttl 64 classid 1:2
 	LIST
+	)
 	unpair a b
 }
 
-# Each action on a matchall filter at egress and ingress.
+# actions PART OF: each action on a matchall filter at egress and ingress.
 actions() {
 	pair a b
 	serve
@@ -180,7 +188,7 @@ actions() {
 				tca filter del dev va $side prio 5
 			fi
 		done
-	done <<-'LIST'
+	done < <(part "$1" "$2" <<-'LIST'
 		pass
 		gact pass random determ drop 20
 		gact reclassify random netrand drop 10
@@ -213,6 +221,7 @@ actions() {
 		ife encode allow mark type 0xED3E
 		goto chain 3
 	LIST
+	)
 	tca actions add action police rate 1mbit burst 10k index 9
 	tca actions add action gact drop index 9
 	tca -s actions ls action police

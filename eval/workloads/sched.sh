@@ -1,14 +1,16 @@
 # Ordinary use of net/sched: tc-testing for each qdisc, classifier and action; every kind with traffic, changed and
 # deleted; selftests of forwarding. The cheapest come first.
-own qdiscs 240
-own classifiers 240
-own actions 200
-own classful 150
-own ingress_blocks 90
+modprobe -q -a dummy veth ifb
+for part in 0 1 2 3; do
+	own qdiscs 90 $part 4
+	own classifiers 90 $part 4
+	own actions 90 $part 4
+	own classful 90 $part 4
+done
+own ingress_blocks 60
 
 cp -n "$selftest/net/forwarding/forwarding.config.sample" "$selftest/net/forwarding/forwarding.config" 2>/dev/null
 tdc() { task "tdc/$1" "$2" env -C "$selftest/tc-testing" python3 ./tdc.py -f "tc-tests/$1.json"; }
-modprobe -q -a dummy veth ifb
 for file in filters/basic filters/route filters/fw filters/matchall filters/u32 filters/flow filters/cgroup filters/bpf \
 	qdiscs/cake qdiscs/choke qdiscs/codel qdiscs/drr qdiscs/ets qdiscs/fq qdiscs/fq_codel qdiscs/fq_pie qdiscs/gred \
 	qdiscs/hfsc qdiscs/hhf qdiscs/htb qdiscs/mqprio qdiscs/multiq qdiscs/netem qdiscs/plug qdiscs/prio qdiscs/qfq \
