@@ -11,9 +11,12 @@
 pub mod check;
 mod extract;
 pub mod facts;
+pub mod format;
 mod ir;
+mod mentions;
 mod program;
 mod signature;
+mod prune;
 pub mod slots;
 pub mod tables;
 pub mod types;

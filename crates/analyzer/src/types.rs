@@ -1,6 +1,7 @@
 //! Types of a translation unit: a table of rows that refer to each other, and what lies where.
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Row of [`Types`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub struct Type {
     pub size: u64,
     /// What it is made of.
     pub shape: Shape,
+    /// Of a structure or union that its file defines: the same for every file that defines it
+    /// alike, and another one otherwise (see [`Types::seal`]); 0 for everything else.
+    pub identity: u64,
 }
 
 /// What a type is made of.
@@ -48,7 +52,8 @@ pub enum Shape {
     Record {
         /// File that defines it, relative to the kernel tree; empty when only declared.
         file: String,
-        /// Members in order of declaration.
+        /// Members in order of declaration; none when only declared, or when the facts were read
+        /// without what they do not mention (see [`Type::is_opaque`]).
         members: Vec<Member>,
     },
 }
@@ -72,6 +77,30 @@ impl Type {
     pub fn is_anonymous(&self) -> bool {
         self.name.contains(Self::ANONYMOUS)
     }
+
+    /// Whether this is a structure that is defined, but whose members were left out: another file
+    /// has them under the same identity.
+    pub fn is_opaque(&self) -> bool {
+        self.identity != 0
+            && self.size > 0
+            && matches!(&self.shape, Shape::Record { members, .. } if members.is_empty())
+    }
+
+    /// The same type without what it is made of.
+    pub(crate) fn opaque(&self) -> Self {
+        let shape = match &self.shape {
+            Shape::Record { file, .. } => Shape::Record {
+                file: file.clone(),
+                members: Vec::new(),
+            },
+            other => other.clone(),
+        };
+        Self {
+            name: self.name.clone(),
+            shape,
+            ..*self
+        }
+    }
 }
 
 impl Types {
@@ -84,7 +113,47 @@ impl Types {
             name: "void".into(),
             size: 1,
             shape: Shape::Scalar,
+            identity: 0,
         }])
+    }
+
+    /// Computes [`Type::identity`] of every row: XXH3 over name, defining file and size, and for
+    /// every member its name, offset, and the name, size, element and count of its type.
+    pub(crate) fn seal(&mut self) {
+        let identities: Vec<u64> = self.0.iter().map(|ty| self.identity(ty)).collect();
+        for (ty, identity) in self.0.iter_mut().zip(identities) {
+            ty.identity = identity;
+        }
+    }
+
+    fn identity(&self, ty: &Type) -> u64 {
+        let Shape::Record { file, members } = &ty.shape else {
+            return 0;
+        };
+        if file.is_empty() {
+            return 0;
+        }
+        let mut bytes = Vec::with_capacity(64 + 48 * members.len());
+        let text = |bytes: &mut Vec<u8>, text: &str| {
+            bytes.extend_from_slice(text.as_bytes());
+            bytes.push(0);
+        };
+        text(&mut bytes, &ty.name);
+        text(&mut bytes, file);
+        bytes.extend(ty.size.to_le_bytes());
+        for member in members {
+            let inner = self.get(member.ty);
+            text(&mut bytes, &member.name);
+            text(&mut bytes, &inner.name);
+            bytes.extend(member.offset.to_le_bytes());
+            bytes.extend(inner.size.to_le_bytes());
+            if let Shape::Array { element, count, .. } = inner.shape {
+                text(&mut bytes, &self.get(element).name);
+                bytes.extend(count.to_le_bytes());
+            }
+        }
+        // 0 stands for no identity.
+        xxh3_64(&bytes).max(1)
     }
 
     /// The type in a row.

@@ -3,7 +3,13 @@
 mod common;
 
 use common::{bitcode, cases, unit};
-use otf_analyzer::{FileMeta, Request, analyze, check::check, facts, facts::Facts};
+use otf_analyzer::{
+    FileMeta, Request, analyze,
+    check::check,
+    facts,
+    facts::Facts,
+    format::{self, Depth, EXTRACTOR, decode, encode},
+};
 use otf_artifact::{diagnostic::Code, ids::LegalSetId};
 use proptest::prelude::*;
 
@@ -35,10 +41,76 @@ fn no_confined_file_is_an_error() {
 #[test]
 fn facts_survive_their_file_format_and_name_no_machine() {
     let (_, facts) = unit("private_area.c", true);
-    let bytes = postcard::to_allocvec(&facts).unwrap();
-    assert_eq!(postcard::from_bytes::<Facts>(&bytes).unwrap(), facts);
+    let bytes = encode(facts.clone(), &[7; 32]).unwrap();
+    assert_eq!(format::header(&bytes, "x").unwrap().bitcode, [7; 32]);
+    let whole = decode(&bytes, Depth::Full, "x").unwrap();
+    assert_eq!(whole.types.0.len(), facts.types.0.len());
+    assert_eq!(encode(whole, &[7; 32]).unwrap(), bytes);
+    assert_eq!(encode(facts.clone(), &[7; 32]).unwrap(), bytes);
     let folder = cases().display().to_string();
     assert!(!format!("{facts:?}").contains(&folder));
+}
+
+#[test]
+fn an_analysis_does_not_depend_on_the_way_through_a_file() {
+    let files = vec![
+        unit("private_area.c", true),
+        unit("private_area.scope.c", false),
+    ];
+    let direct = analyze(&files, &Request::default()).unwrap();
+    for depth in [Depth::Mentioned, Depth::Full] {
+        let read: Vec<(FileMeta, Facts)> = files
+            .iter()
+            .map(|(meta, facts)| {
+                let bytes = encode(facts.clone(), &[0; 32]).unwrap();
+                (meta.clone(), decode(&bytes, depth, "x").unwrap())
+            })
+            .collect();
+        assert_eq!(
+            analyze(&read, &Request::default()).unwrap(),
+            direct,
+            "{depth:?}"
+        );
+    }
+}
+
+#[test]
+fn without_what_is_not_mentioned_pointees_are_opaque_and_parts_are_whole() {
+    let (_, facts) = unit("containers.c", true);
+    let bytes = encode(facts, &[0; 32]).unwrap();
+    let few = decode(&bytes, Depth::Mentioned, "x").unwrap();
+    let all = decode(&bytes, Depth::Full, "x").unwrap();
+    let (few, all) = (few.types.0, all.types.0);
+    for (few, all) in few.iter().zip(&all) {
+        assert_eq!(
+            (&few.name, few.size, few.identity),
+            (&all.name, all.size, all.identity)
+        );
+        assert!(few == all || few.is_opaque());
+    }
+}
+
+#[test]
+fn damaged_facts_are_refused() {
+    let (_, facts) = unit("lists.c", true);
+    let bytes = encode(facts, &[0; 32]).unwrap();
+    let code = |bytes: &[u8]| decode(bytes, Depth::Full, "x").unwrap_err().code;
+    for cut in 0..bytes.len() {
+        assert_eq!(code(&bytes[..cut]), Code::BadArtifact);
+    }
+    for at in (0..24).chain(56..bytes.len()) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0x10;
+        assert_eq!(code(&changed), Code::BadArtifact, "byte {at}");
+    }
+    let mut other = bytes.clone();
+    assert_eq!(&other[8..24], EXTRACTOR.as_bytes());
+    other[8..24].copy_from_slice(b"0123456789abcdef");
+    let error = decode(&other, Depth::Full, "x").unwrap_err();
+    assert!(error.message.contains("version"), "{}", error.message);
+    let mut longer = bytes;
+    longer.push(0);
+    assert_eq!(code(&longer), Code::BadArtifact);
 }
 
 #[test]

@@ -486,6 +486,7 @@ fn simple_variables(instructions: &[Value<'_>]) -> HashSet<usize> {
 }
 
 /// What a finished type reader leaves to resolvers.
-pub(crate) fn finish_types(reader: TypeReader<'_>) -> (Types, HashMap<String, TypeId>) {
+pub(crate) fn finish_types(mut reader: TypeReader<'_>) -> (Types, HashMap<String, TypeId>) {
+    reader.types.seal();
     (reader.types, reader.by_ir_name)
 }

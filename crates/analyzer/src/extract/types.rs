@@ -144,6 +144,7 @@ impl<'m> TypeReader<'m> {
                 name: String::new(),
                 size: 0,
                 shape: Shape::Scalar,
+                identity: 0,
             });
             self.pending.push((id, at, alias));
             Some(id)
@@ -165,12 +166,14 @@ impl<'m> TypeReader<'m> {
             name,
             size,
             shape: Shape::Scalar,
+            identity: 0,
         };
         match (node.class(), node.tag()) {
             (Class::Derived, TAG_POINTER) => Type {
                 name: String::new(),
                 size: 8,
                 shape: Shape::Pointer(self.base(node)),
+                identity: 0,
             },
             (Class::Composite, TAG_ENUMERATION) => {
                 let base = self.module.node(node, BASE);
@@ -204,6 +207,7 @@ impl<'m> TypeReader<'m> {
                 name: String::new(),
                 size,
                 shape: Shape::Scalar,
+                identity: 0,
             };
         };
         // The element's own row may not be filled yet: its size is in its node.
@@ -216,6 +220,7 @@ impl<'m> TypeReader<'m> {
                 stride,
                 count,
             },
+            identity: 0,
         }
     }
 
@@ -282,6 +287,7 @@ impl<'m> TypeReader<'m> {
             },
             size,
             shape: Shape::Record { file, members },
+            identity: 0,
         }
     }
 
@@ -312,6 +318,7 @@ impl<'m> TypeReader<'m> {
                 result,
                 parameters: rows,
             },
+            identity: 0,
         }
     }
 
