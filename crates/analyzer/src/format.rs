@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 8 | magic `OTFFACTS` |
 //! | 16 | [`EXTRACTOR`], hexadecimal |
-//! | 32 | SHA-256 of the bitcode |
+//! | 64 | SHA-256 of the bitcode, hexadecimal |
 //! | 2 × 16 | length and XXH3 of each section |
 //!
 //! then the sections, in postcard: the facts with the types that they mention; types that they do
@@ -27,7 +27,7 @@ pub const EXTRACTOR: &str = env!("OTF_EXTRACTOR");
 
 const MAGIC: &[u8; 8] = b"OTFFACTS";
 const SECTIONS: usize = 2;
-const HEADER: usize = 8 + 16 + 32 + 16 * SECTIONS;
+const HEADER: usize = 8 + 16 + 64 + 16 * SECTIONS;
 
 /// How much of a file of facts is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,8 +48,9 @@ struct Unmentioned {
     more: Vec<Type>,
 }
 
-/// The file of these facts; `bitcode` is the SHA-256 of what they were read from.
-pub fn encode(mut facts: Facts, bitcode: &[u8; 32]) -> Result<Vec<u8>, Diagnostic> {
+/// The file of these facts; `bitcode` is the SHA-256 of what they were read from, in
+/// hexadecimal.
+pub fn encode(mut facts: Facts, bitcode: &str) -> Result<Vec<u8>, Diagnostic> {
     let (kept, opaque) = sort_types(&mut facts);
     let more = facts.types.0.split_off(kept);
     let mut whole = Vec::with_capacity(opaque.len());
@@ -66,7 +67,10 @@ pub fn encode(mut facts: Facts, bitcode: &[u8; 32]) -> Result<Vec<u8>, Diagnosti
     let mut header = Vec::with_capacity(HEADER);
     header.extend(MAGIC);
     header.extend(EXTRACTOR.as_bytes());
-    header.extend(bitcode);
+    let mut hash = [b'0'; 64];
+    let length = bitcode.len().min(hash.len());
+    hash[..length].copy_from_slice(&bitcode.as_bytes()[..length]);
+    header.extend(hash);
     for section in sections {
         let section = section.map_err(|e| {
             Diagnostic::error(
@@ -102,8 +106,8 @@ pub fn decode(bytes: &[u8], depth: Depth, name: &str) -> Result<Facts, Diagnosti
 /// What the header of a file of facts says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// SHA-256 of the bitcode.
-    pub bitcode: [u8; 32],
+    /// SHA-256 of the bitcode, hexadecimal.
+    pub bitcode: String,
     sections: [(Range<usize>, u64); SECTIONS],
 }
 
@@ -118,7 +122,7 @@ pub fn header(bytes: &[u8], name: &str) -> Result<Header, Diagnostic> {
         return Err(bad(name, "another version of the extractor made it"));
     }
     let cut = || bad(name, "it is truncated");
-    let bitcode = take(&mut rest).ok_or_else(cut)?;
+    let bitcode: [u8; 64] = take(&mut rest).ok_or_else(cut)?;
     let mut at = HEADER;
     let mut sections = [const { (0..0, 0) }; SECTIONS];
     for section in &mut sections {
@@ -135,6 +139,7 @@ pub fn header(bytes: &[u8], name: &str) -> Result<Header, Diagnostic> {
     if at != bytes.len() {
         return Err(bad(name, "something follows its end"));
     }
+    let bitcode = String::from_utf8_lossy(&bitcode).into_owned();
     Ok(Header { bitcode, sections })
 }
 

@@ -80,6 +80,9 @@ pub struct Analyze {
 pub struct Facts {
     /// Bitcode.
     pub bitcode: PathBuf,
+    /// Source file relative to the kernel tree, as facts name it; without it the bitcode's name.
+    #[arg(long)]
+    pub source: Option<String>,
     /// Where the facts go.
     #[arg(short)]
     pub output: PathBuf,

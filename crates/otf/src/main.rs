@@ -3,6 +3,7 @@
 mod cli;
 mod diff;
 mod explain;
+mod facts;
 mod files;
 mod inspect;
 mod keys;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     render::start_log(cli.quiet);
     let result = match cli.command {
         Command::Analyze(a) => pipeline::analyze(&a),
-        Command::Facts(a) => pipeline::facts(&a),
+        Command::Facts(a) => facts::command(&a),
         Command::Resolve(a) => pipeline::resolve(&a.dir),
         Command::Compile(a) => pipeline::compile(&a),
         Command::Inspect(a) => inspect::inspect(&a, cli.format),

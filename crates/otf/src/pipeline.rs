@@ -5,7 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use otf_analyzer::{FileMeta, facts::Facts};
 use otf_artifact::{
     analysis::{Analysis, Refusal},
     bundle,
@@ -14,11 +13,10 @@ use otf_artifact::{
     sites::Sites,
 };
 use otf_binresolve::ImageInput;
-use rayon::prelude::*;
 use tracing::info;
 
 use crate::{
-    cli, files, keys,
+    cli, facts, files, keys,
     render::{self, Failure},
 };
 
@@ -54,13 +52,6 @@ pub fn analyze(args: &cli::Analyze) -> Result<(), Failure> {
     render::line(&path.display().to_string())
 }
 
-/// `otf facts FILE.bc -o FILE.facts`.
-pub fn facts(args: &cli::Facts) -> Result<(), Failure> {
-    let name = args.bitcode.display().to_string();
-    let facts = otf_analyzer::facts(&files::read(&args.bitcode)?, &name)?;
-    files::write(&args.output, &encode(&facts)?)
-}
-
 /// `otf resolve DIR`.
 pub fn resolve(dir: &Path) -> Result<(), Failure> {
     let lock = files::read_lock(&dir.join("kernel.lock.yaml"))?;
@@ -87,7 +78,7 @@ pub fn bundle_path(dir: &Path, compartment: &str) -> PathBuf {
 }
 
 /// The bytes of a cached file, which must still be those that the lock names.
-fn cached(file: &CachedFile) -> Result<Vec<u8>, Failure> {
+pub fn cached(file: &CachedFile) -> Result<Vec<u8>, Failure> {
     let path = files::cache()?.join(&file.path);
     let bytes = files::read(&path)?;
     unchanged(file, &path, &bytes)?;
@@ -107,24 +98,9 @@ fn unchanged(file: &CachedFile, path: &Path, bytes: &[u8]) -> Result<(), Failure
     .into())
 }
 
-/// Facts of every file in parallel, then the whole-program step on facts alone.
-fn whole_program(root: &Path, lock: &KernelLock) -> Result<Analysis, Failure> {
-    info!(files = lock.bitcode.len(), "facts");
-    let facts = lock
-        .bitcode
-        .par_iter()
-        .map(|unit| {
-            let meta = FileMeta {
-                source: unit.source.clone(),
-                image: unit.image.clone(),
-                confined: unit.confined,
-            };
-            Ok((
-                meta,
-                otf_analyzer::facts(&cached(&unit.file)?, &unit.source)?,
-            ))
-        })
-        .collect::<Result<Vec<(FileMeta, Facts)>, Failure>>()?;
+/// Facts of every file, then the whole-program step on facts alone.
+pub fn whole_program(root: &Path, lock: &KernelLock) -> Result<Analysis, Failure> {
+    let facts = facts::of_lock(lock)?;
     info!("legal sets");
     let profile = otf_kernel::inputs::profile(root, &lock.kernel)?;
     let request = otf_analyzer::Request {
@@ -147,19 +123,9 @@ fn whole_program(root: &Path, lock: &KernelLock) -> Result<Analysis, Failure> {
             })
             .collect(),
         complete: profile.complete.into_iter().collect(),
-        whole: false,
+        whole: facts::whole(lock),
     };
     Ok(otf_analyzer::analyze(&facts, &request)?)
-}
-
-fn encode(facts: &Facts) -> Result<Vec<u8>, Failure> {
-    postcard::to_stdvec(facts).map_err(|e| {
-        Diagnostic::error(
-            Code::InvariantBroken,
-            format!("facts cannot be written: {e}"),
-        )
-        .into()
-    })
 }
 
 /// Machine code and DWARF of the images, joined with the analysis.

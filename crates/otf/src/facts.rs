@@ -1,0 +1,99 @@
+//! Facts of files: made from bitcode, kept in the cache under the bitcode's hash.
+
+use std::path::{Path, PathBuf};
+
+use otf_analyzer::{
+    FileMeta,
+    facts::Facts,
+    format::{self, Depth, EXTRACTOR},
+};
+use otf_artifact::kernel::{Bitcode, CachedFile, KernelLock};
+use rayon::prelude::*;
+use tracing::{debug, info};
+
+use crate::{cli, files, pipeline, render::Failure};
+
+/// Source with the kernel's entry point: when it is in scope, the scope is the whole kernel.
+const ENTRY_POINT: &str = "init/main.c";
+
+/// `otf facts FILE.bc -o FILE.facts`: a function of the one file.
+pub fn command(args: &cli::Facts) -> Result<(), Failure> {
+    let name = args
+        .source
+        .clone()
+        .unwrap_or_else(|| args.bitcode.display().to_string());
+    let bitcode = files::read(&args.bitcode)?;
+    files::write(
+        &args.output,
+        &make(&bitcode, &otf_bundle::sha256(&bitcode), &name)?,
+    )
+}
+
+/// The bytes of the facts of a file.
+fn make(bitcode: &[u8], sha256: &str, source: &str) -> Result<Vec<u8>, Failure> {
+    Ok(format::encode(
+        otf_analyzer::facts(bitcode, source)?,
+        sha256,
+    )?)
+}
+
+/// Whether the files that were locked are those of the whole kernel.
+pub fn whole(lock: &KernelLock) -> bool {
+    lock.bitcode.iter().any(|unit| unit.source == ENTRY_POINT)
+}
+
+/// Facts of every file of the lock in its order, in parallel; only what is not in the cache is
+/// read from bitcode, and no more than one module per thread is in memory.
+pub fn of_lock(lock: &KernelLock) -> Result<Vec<(FileMeta, Facts)>, Failure> {
+    let cache = files::cache()?;
+    let depth = if whole(lock) {
+        Depth::Mentioned
+    } else {
+        Depth::Full
+    };
+    let read: Vec<(bool, (FileMeta, Facts))> = lock
+        .bitcode
+        .par_iter()
+        .map(|unit| {
+            let (fresh, facts) = of_unit(&cache, unit, depth)?;
+            let meta = FileMeta {
+                source: unit.source.clone(),
+                image: unit.image.clone(),
+                confined: unit.confined,
+            };
+            Ok((fresh, (meta, facts)))
+        })
+        .collect::<Result<_, Failure>>()?;
+    let fresh = read.iter().filter(|(fresh, _)| *fresh).count();
+    info!(files = read.len(), made = fresh, "facts");
+    Ok(read.into_iter().map(|(_, file)| file).collect())
+}
+
+/// Facts of one file, and whether they had to be made.
+fn of_unit(cache: &Path, unit: &Bitcode, depth: Depth) -> Result<(bool, Facts), Failure> {
+    let path = place(cache, &unit.file);
+    if let Ok(bytes) = std::fs::read(&path) {
+        let name = path.display().to_string();
+        match format::decode(&bytes, depth, &name) {
+            Ok(facts) if facts.source == unit.source => return Ok((false, facts)),
+            Ok(_) => debug!(source = unit.source, "the same bitcode under another name"),
+            // What cannot be read is made again.
+            Err(e) => debug!(message = e.message, "facts"),
+        }
+    }
+    let bytes = make(
+        &pipeline::cached(&unit.file)?,
+        &unit.file.sha256,
+        &unit.source,
+    )?;
+    files::write(&path, &bytes)?;
+    Ok((true, format::decode(&bytes, depth, &unit.source)?))
+}
+
+/// Where the facts of a bitcode file are kept: a folder for each version of the extractor.
+fn place(cache: &Path, bitcode: &CachedFile) -> PathBuf {
+    cache
+        .join("facts")
+        .join(EXTRACTOR)
+        .join(format!("{}.facts", bitcode.sha256))
+}
