@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use crate::facts::{
-    Argument, CallFacts, Facts, Flow, FunctionFacts, GlobalFacts, Path, Reference, TypeId, Use,
-    View, WriteFacts,
+    Argument, CallFacts, Facts, Flow, FunctionFacts, GlobalFacts, Holder, Path, Reference, Root,
+    Source, TypeId, Use, Variable, View, WriteFacts,
 };
 
 /// Something that mentions types.
@@ -43,8 +43,9 @@ impl<T: Mentions + Ord> Mentions for BTreeSet<T> {
     }
 }
 
-impl<A, T: Mentions> Mentions for (A, T) {
+impl<A: Mentions, T: Mentions> Mentions for (A, T) {
     fn mentions(&mut self, visit: &mut impl FnMut(&mut TypeId)) {
+        self.0.mentions(visit);
         self.1.mentions(visit);
     }
 }
@@ -57,10 +58,44 @@ impl Mentions for TypeId {
 
 impl Mentions for Path {
     fn mentions(&mut self, visit: &mut impl FnMut(&mut TypeId)) {
-        let Self { root: _, view } = self;
+        let Self { root, view } = self;
+        root.mentions(visit);
         if let Some(View { ty, offset: _ }) = view {
             visit(ty);
         }
+    }
+}
+
+impl Mentions for Root {
+    fn mentions(&mut self, visit: &mut impl FnMut(&mut TypeId)) {
+        match self {
+            Self::Memory(Source::Member(holder)) => holder.mentions(visit),
+            Self::Memory(Source::Somewhere | Source::Global(_))
+            | Self::Local
+            | Self::Parameter(_)
+            | Self::Result
+            | Self::Global(_)
+            | Self::Call(_)
+            | Self::Constant
+            | Self::PerCpu
+            | Self::Unknown => {}
+        }
+    }
+}
+
+impl Mentions for Holder {
+    fn mentions(&mut self, visit: &mut impl FnMut(&mut TypeId)) {
+        let Self { record, offset: _ } = self;
+        visit(record);
+    }
+}
+
+impl Mentions for Variable {
+    fn mentions(&mut self, _: &mut impl FnMut(&mut TypeId)) {
+        let Self {
+            global: _,
+            offset: _,
+        } = self;
     }
 }
 
@@ -126,6 +161,7 @@ impl Mentions for FunctionFacts {
             returns,
             flows,
             stored,
+            kept,
         } = self;
         parameters.mentions(visit);
         result.mentions(visit);
@@ -135,6 +171,7 @@ impl Mentions for FunctionFacts {
         returns.mentions(visit);
         flows.mentions(visit);
         stored.mentions(visit);
+        kept.mentions(visit);
     }
 }
 
