@@ -7,7 +7,15 @@ const CLANG: &str = "clang-19";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=bpf");
-    let out = PathBuf::from(env::var("OUT_DIR")?).join("otf.bpf.bc");
+    for library in ["otf", "otf_record"] {
+        compile(library)?;
+    }
+    Ok(())
+}
+
+fn compile(library: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let source = format!("bpf/{library}.bpf.c");
+    let out = PathBuf::from(env::var("OUT_DIR")?).join(format!("{library}.bpf.bc"));
     // Relative paths and a fixed folder: nothing of this machine goes into BTF.
     let status = Command::new(CLANG)
         .current_dir(env::var("CARGO_MANIFEST_DIR")?)
@@ -19,12 +27,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "-ffile-compilation-dir=.",
             "-I/usr/include/x86_64-linux-gnu",
         ])
-        .args(["-emit-llvm", "-c", "bpf/otf.bpf.c", "-o"])
+        .args(["-emit-llvm", "-c", &source, "-o"])
         .arg(&out)
         .status()
         .map_err(|e| format!("{CLANG} cannot be run ({e}): install clang-19 and libbpf-dev"))?;
     if !status.success() {
-        return Err(format!("{CLANG} could not compile bpf/otf.bpf.c").into());
+        return Err(format!("{CLANG} could not compile {source}").into());
     }
     Ok(())
 }

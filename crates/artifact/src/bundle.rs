@@ -16,6 +16,8 @@ use crate::{
 
 /// File name of a bundle ends so.
 pub const EXTENSION: &str = "otf";
+/// What stands before that in the name of a bundle that records.
+pub const RECORDING: &str = "record";
 /// Members of the archive, in order; `otf_guard.ko` last.
 pub const MEMBERS: [&str; 5] = [
     "manifest.json",

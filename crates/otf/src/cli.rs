@@ -39,6 +39,8 @@ pub enum Command {
     Resolve(Directory),
     /// Makes the bundle again from sites.json and policy.yaml (after editing it).
     Compile(Compile),
+    /// Whether everything that recordings have seen is legal.
+    Judge(Judge),
     /// What is covered, and how precisely.
     Inspect(Inspect),
     /// Explains a diagnostic code (OTF0031) or a site of a compartment.
@@ -46,6 +48,8 @@ pub enum Command {
     /// What changed between two analyses: another kernel version, changed source. Ends with 1 when
     /// something did.
     Diff(Diff),
+    /// Writes the report of `make eval-analysis` from what was analyzed and recorded.
+    EvalReport(EvalReport),
     /// Makes a key pair for signing.
     Key(Key),
     /// Writes the JSON schemas of every YAML file that people edit.
@@ -103,9 +107,51 @@ pub struct Compile {
     /// Another policy than DIR/policy.yaml.
     #[arg(long)]
     pub policy: Option<PathBuf>,
+    /// Make a bundle that records what every site writes, for `otf judge`, and checks nothing.
+    #[arg(long, conflicts_with = "policy")]
+    pub record: bool,
+    /// Where the bundle goes; DIR/COMPARTMENT.otf, or DIR/COMPARTMENT.record.otf, otherwise.
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
     /// Secret key; without it a development key in the cache is used, and made if need be.
     #[arg(long, env = "OTF_SIGNING_KEY")]
     pub key: Option<PathBuf>,
+}
+
+/// `otf judge`
+#[derive(Debug, Args)]
+pub struct Judge {
+    /// Folder of the compartment: OUT/KERNEL/COMPARTMENT.
+    pub dir: PathBuf,
+    /// Recordings that `otf-load recording` wrote, of the sites in that folder.
+    #[arg(required = true)]
+    pub recordings: Vec<PathBuf>,
+}
+
+/// `otf eval-report`
+#[derive(Debug, Args)]
+pub struct EvalReport {
+    /// KERNEL/COMPARTMENT=RUN, where RUN is the compartment whose run was recorded.
+    #[arg(required = true)]
+    pub cases: Vec<String>,
+    /// Products of the analyses.
+    #[arg(long, default_value = "out")]
+    pub out: PathBuf,
+    /// What came out of the machines: RUNS/KERNEL/RUN/.
+    #[arg(long, default_value = "out/eval")]
+    pub runs: PathBuf,
+    /// Results of the workloads without a bundle: EXPECTED/KERNEL/RUN.tsv.
+    #[arg(long, default_value = "eval/expected")]
+    pub expected: PathBuf,
+    /// First part of the Markdown.
+    #[arg(long, default_value = "eval/introduction.md")]
+    pub introduction: PathBuf,
+    /// Where the entries go.
+    #[arg(long, default_value = "out/eval/analysis.json")]
+    pub json: PathBuf,
+    /// Where the tables go.
+    #[arg(long, default_value = "docs/evaluation/analysis.md")]
+    pub markdown: PathBuf,
 }
 
 /// `otf inspect`

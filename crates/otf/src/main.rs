@@ -2,10 +2,12 @@
 
 mod cli;
 mod diff;
+mod evaluate;
 mod explain;
 mod facts;
 mod files;
 mod inspect;
+mod judge;
 mod keys;
 mod pipeline;
 mod render;
@@ -34,6 +36,12 @@ fn main() -> ExitCode {
         Command::Facts(a) => facts::command(&a),
         Command::Resolve(a) => pipeline::resolve(&a.dir),
         Command::Compile(a) => pipeline::compile(&a),
+        Command::Judge(a) => match judge::judge(&a, cli.format) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::from(1),
+            Err(failure) => Err(failure),
+        },
+        Command::EvalReport(a) => evaluate::report(&a),
         Command::Inspect(a) => inspect::inspect(&a, cli.format),
         Command::Explain(a) => explain::explain(&a),
         Command::Diff(a) => match diff::diff(&a, cli.format) {

@@ -1,7 +1,7 @@
 //! The stages in order, each from files to files below OUT/KERNEL/COMPARTMENT.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -12,7 +12,7 @@ use otf_artifact::{
     kernel::{CachedFile, KernelLock},
     sites::Sites,
 };
-use otf_binresolve::ImageInput;
+use otf_binresolve::{ImageInput, extent::Confinement};
 use tracing::info;
 
 use crate::{
@@ -48,7 +48,7 @@ pub fn analyze(args: &cli::Analyze) -> Result<(), Failure> {
         &dir.join("policy.yaml"),
         otf_policygen::to_yaml(&policy).as_bytes(),
     )?;
-    let path = compile_in(&dir, &dir.join("policy.yaml"), args.key.as_deref())?;
+    let path = compile_in(&dir, &dir.join("policy.yaml"), None, args.key.as_deref())?;
     render::line(&path.display().to_string())
 }
 
@@ -68,7 +68,11 @@ pub fn compile(args: &cli::Compile) -> Result<(), Failure> {
         .policy
         .clone()
         .unwrap_or_else(|| args.dir.join("policy.yaml"));
-    let path = compile_in(&args.dir, &policy, args.key.as_deref())?;
+    let path = if args.record {
+        record_in(&args.dir, args.output.as_deref(), args.key.as_deref())?
+    } else {
+        compile_in(&args.dir, &policy, args.output.as_deref(), args.key.as_deref())?
+    };
     render::line(&path.display().to_string())
 }
 
@@ -131,28 +135,34 @@ pub fn whole_program(root: &Path, lock: &KernelLock) -> Result<Analysis, Failure
 /// Machine code and DWARF of the images, joined with the analysis.
 fn bind(analysis: &Analysis, lock: &KernelLock) -> Result<Sites, Failure> {
     let cache = files::cache()?;
+    let mut confined: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for unit in lock.bitcode.iter().filter(|unit| unit.confined) {
+        let files = confined.entry(unit.image.as_str()).or_default();
+        files.insert(unit.source.clone());
+    }
     let images = lock
         .modules
         .iter()
-        .map(|image| (image, true))
-        .chain([(&lock.vmlinux, false)])
-        .map(|(image, confined)| {
+        .chain([&lock.vmlinux])
+        .map(|image| {
             let path = cache.join(&image.file.path);
             let bytes = files::map(&path)?;
             // The 354 MB of vmlinux would take as long as all the rest: there the build-id has to do.
-            if confined {
+            if image.name != lock.vmlinux.name {
                 unchanged(&image.file, &path, &bytes)?;
             }
-            Ok((image, bytes, confined))
+            Ok((image, bytes))
         })
         .collect::<Result<Vec<_>, Failure>>()?;
     let inputs: Vec<ImageInput<'_>> = images
         .iter()
-        .map(|(image, bytes, confined)| ImageInput {
+        .map(|(image, bytes)| ImageInput {
             name: &image.name,
             file: &image.file.path,
             bytes,
-            confined: *confined,
+            confined: confined
+                .get(image.name.as_str())
+                .map_or(Confinement::Outside, Confinement::Files),
         })
         .collect();
     let sites = otf_binresolve::resolve(analysis, &inputs)?;
@@ -202,40 +212,88 @@ fn same_analysis(sites: &Sites, path: &Path) -> Result<(), Failure> {
     .into())
 }
 
+/// What every bundle of a folder is made from.
+struct Made {
+    lock: KernelLock,
+    sites: Sites,
+    /// SHA-256 of the files, by name.
+    hashes: BTreeMap<String, String>,
+}
+
+impl Made {
+    fn read(dir: &Path) -> Result<Self, Failure> {
+        let lock_path = dir.join("kernel.lock.yaml");
+        let lock = files::read_lock(&lock_path)?;
+        let sites_path = dir.join("sites.json");
+        let sites: Sites = files::read_artifact(&sites_path)?;
+        let analysis_path = dir.join("analysis.json");
+        same_builds(&sites, &lock)?;
+        same_analysis(&sites, &analysis_path)?;
+        let mut hashes = BTreeMap::new();
+        for path in [&lock_path, &analysis_path, &sites_path] {
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            hashes.insert(name, otf_bundle::sha256(&files::read(path)?));
+        }
+        Ok(Self {
+            lock,
+            sites,
+            hashes,
+        })
+    }
+}
+
 /// Policy and sites to a signed bundle.
-fn compile_in(dir: &Path, policy_path: &Path, key: Option<&Path>) -> Result<PathBuf, Failure> {
-    let lock_path = dir.join("kernel.lock.yaml");
-    let lock = files::read_lock(&lock_path)?;
-    let sites_path = dir.join("sites.json");
-    let sites: Sites = files::read_artifact(&sites_path)?;
-    let analysis_path = dir.join("analysis.json");
-    same_builds(&sites, &lock)?;
-    same_analysis(&sites, &analysis_path)?;
+fn compile_in(
+    dir: &Path,
+    policy_path: &Path,
+    output: Option<&Path>,
+    key: Option<&Path>,
+) -> Result<PathBuf, Failure> {
+    let made = Made::read(dir)?;
     let text = String::from_utf8(files::read(policy_path)?).map_err(|e| {
         let message = format!("not UTF-8: {e}");
         Diagnostic::error(Code::BadYaml, message).at(policy_path.display().to_string(), 0, 0)
     })?;
     let policy = otf_policygen::parse(&text, &policy_path.display().to_string())?;
-    let mut hashes = BTreeMap::new();
-    for path in [&lock_path, &analysis_path, &sites_path] {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        hashes.insert(name, otf_bundle::sha256(&files::read(path)?));
-    }
     let inputs = otf_policygen::Inputs {
-        release: lock.release.clone(),
-        guard: cached(&lock.guard)?,
-        hashes,
+        release: made.lock.release.clone(),
+        guard: cached(&made.lock.guard)?,
+        hashes: made.hashes,
         policy_text: Some(text),
     };
-    let (bundle, warnings) = otf_policygen::compile(&policy, &sites, inputs)?;
+    let (bundle, warnings) = otf_policygen::compile(&policy, &made.sites, inputs)?;
     render::warn(&warnings);
-    let archive = otf_bundle::pack(&bundle)?;
+    let path = output.map_or_else(
+        || bundle_path(dir, &made.sites.analysis.compartment),
+        Path::to_path_buf,
+    );
+    sign_and_write(&bundle, path, key)
+}
+
+/// Sites to a signed bundle that records.
+fn record_in(dir: &Path, output: Option<&Path>, key: Option<&Path>) -> Result<PathBuf, Failure> {
+    let made = Made::read(dir)?;
+    let inputs = otf_policygen::RecordInputs {
+        release: made.lock.release.clone(),
+        hashes: made.hashes,
+    };
+    let bundle = otf_policygen::record(&made.sites, inputs)?;
+    let name = format!("{}.{}", made.sites.analysis.compartment, bundle::RECORDING);
+    let path = output.map_or_else(|| bundle_path(dir, &name), Path::to_path_buf);
+    sign_and_write(&bundle, path, key)
+}
+
+fn sign_and_write(
+    bundle: &otf_bundle::Bundle,
+    path: PathBuf,
+    key: Option<&Path>,
+) -> Result<PathBuf, Failure> {
+    let archive = otf_bundle::pack(bundle)?;
     let signature = otf_policygen::sign(&archive, &bundle.manifest, &keys::secret(key)?)?;
-    let path = bundle_path(dir, &sites.analysis.compartment);
     files::write(&path, &archive)?;
     let mut name = path.clone().into_os_string();
     name.push(".minisig");

@@ -2,6 +2,8 @@
 /* The programs of a policy: sites, gates, allocations, frees, set-up. */
 #include "otf_check.h"
 #include "otf_frames.h"
+#include "otf_operand.h"
+#include "otf_setup.h"
 
 #include <bpf/bpf_tracing.h>
 
@@ -35,7 +37,9 @@ static __always_inline bool otf_in_text(const struct otf_state *st, __u64 addr)
 	int i;
 
 	for (i = 0; i < OTF_MAX_TEXTS; i++) {
-		if (i < st->texts && addr >= st->text[i].start && addr < st->text[i].end)
+		if (i >= st->texts)
+			break;
+		if (addr >= st->text[i].start && addr < st->text[i].end)
 			return true;
 	}
 	return false;
@@ -177,28 +181,6 @@ static __always_inline void otf_report(const struct otf_verdict *v, __u32 row, _
 	bpf_ringbuf_submit(e, 0);
 }
 
-static __always_inline __u64 otf_length_of(struct pt_regs *ctx, const struct otf_site *site)
-{
-	switch (site->length) {
-	case OTF_LENGTH_CX: return OTF_REGISTER(ctx, cx) * site->size;
-	case OTF_LENGTH_DX: return OTF_REGISTER(ctx, dx) * site->size;
-	case OTF_LENGTH_SI: return OTF_REGISTER(ctx, si) * site->size;
-	default: return site->size;
-	}
-}
-
-/* address of the symbol in an operand such as array(,%rax,8), bound at load */
-static __always_inline __u64 otf_symbol_of(const struct otf_site *site)
-{
-	__u32 row = site->symbol - 1;
-	struct otf_range *r;
-
-	if (!site->symbol)
-		return 0;
-	r = bpf_map_lookup_elem(&otf_globals, &row);
-	return r ? r->start : 0;
-}
-
 SEC("kprobe")
 int otf_site(struct pt_regs *ctx)
 {
@@ -230,7 +212,7 @@ int otf_site(struct pt_regs *ctx)
 	if (count)
 		__sync_fetch_and_add(&count->hits, 1);
 
-	addr = otf_effective_address(ctx, site->shape) + site->displacement + otf_symbol_of(site);
+	addr = otf_address_of(ctx, site);
 	length = otf_length_of(ctx, site);
 	key = otf_find_stack(c.sp, &c.stack, &c.top, &c.task_stack);
 	live = otf_top(key, c.sp);
@@ -546,59 +528,4 @@ int otf_free_bulk(struct pt_regs *ctx)
 
 	bpf_loop((__u32)ctx->si, otf_walk_bulk, &array, 0);
 	return 0;
-}
-
-/* ----------------------------------------------------------------- set-up */
-
-extern const void page_offset_base __ksym __weak;
-extern const void vmemmap_base __ksym __weak;
-extern const void vmalloc_base __ksym __weak;
-extern const void slab_caches __ksym __weak;
-extern const void __kfence_pool __ksym __weak;
-
-struct otf_caches_walk { __u64 at; __u32 n; };
-
-static long otf_walk_cache(__u32 i, struct otf_caches_walk *w)
-{
-	struct kmem_cache *s;
-	struct otf_cache *row;
-	__u64 head = (__u64)&slab_caches;
-	__u32 n = w->n;
-
-	if (!w->at || w->at == head)
-		return 1;
-	s = (void *)(w->at - bpf_core_field_offset(struct kmem_cache, list));
-	row = bpf_map_lookup_elem(&otf_slab_caches, &n);
-	if (!row)
-		return 1;
-	row->address = (__u64)s;
-	row->size = BPF_CORE_READ(s, size);
-	row->object_size = BPF_CORE_READ(s, object_size);
-	bpf_probe_read_kernel_str(row->name, sizeof(row->name), BPF_CORE_READ(s, name));
-	bpf_probe_read_kernel_str(row->unique, sizeof(row->unique), BPF_CORE_READ(s, kobj.name));
-	w->n++;
-	w->at = (__u64)BPF_CORE_READ(s, list.next);
-	return 0;
-}
-
-/* run once by the loader, before anything is attached */
-SEC("syscall")
-int otf_setup(void *ctx)
-{
-	struct otf_state *st = otf_get_state();
-	struct otf_caches_walk w = {};
-
-	if (!st || !&slab_caches ||
-	    bpf_probe_read_kernel(&st->page_offset, 8, &page_offset_base) ||
-	    bpf_probe_read_kernel(&st->vmemmap, 8, &vmemmap_base) ||
-	    bpf_probe_read_kernel(&st->vmalloc_start, 8, &vmalloc_base) ||
-	    bpf_probe_read_kernel(&w.at, 8, &slab_caches))
-		return -1;
-	/* Documentation/arch/x86/x86_64/mm.rst: 32 TB with 4 levels, 12.5 PB with 5; vmemmap lies above */
-	st->vmalloc_end = st->vmemmap;
-	if (&__kfence_pool)
-		bpf_probe_read_kernel(&st->kfence, 8, &__kfence_pool);
-	st->kernel_map = 0xffffffff80000000ULL;
-	bpf_loop(1024, otf_walk_cache, &w, 0);
-	return w.n;
 }

@@ -6,6 +6,7 @@
 #ifndef OTF_CHECK_H
 #define OTF_CHECK_H
 
+#include "otf_maps.h"
 #include "otf_memory.h"
 #include "otf_tables.h"
 
@@ -279,86 +280,57 @@ static __always_inline void otf_check_stack(const struct otf_site *site, const s
 		v->reason = OTF_BAD_STACK;
 }
 
-/* where the store runs */
-struct otf_context {
-	__u64 sp;
-	__u64 stack, top;	/* bounds of the stack it runs on */
-	__u64 task_stack;	/* of current; another one in an interrupt */
-	__u64 gate_sp;
-};
-
 static __always_inline void otf_check(const struct otf_state *st, const struct otf_site *site,
 				      const struct otf_legal *l, const struct otf_context *c,
 				      __u64 addr, __u64 length, struct otf_verdict *v)
 {
-	__u64 end = addr + length, head;
+	__u64 end = addr + length, head = 0;
 
 	if (!length)
 		return;
-	if (end < addr) {
-		v->class = OTF_CLASS_OTHER;
-		v->reason = OTF_BAD_ADDRESS;
-		return;
-	}
-	if (site->flags & OTF_SITE_PERCPU) {
-		v->class = OTF_CLASS_PERCPU;
+	v->class = otf_classify(st, c, site->flags & OTF_SITE_PERCPU, addr, end, &head);
+	switch (v->class) {
+	case OTF_CLASS_PERCPU:
 		if (l->flags & OTF_LEGAL_PERCPU)
 			v->weak = true;
 		else
 			v->reason = OTF_BAD_CLASS;
 		return;
-	}
-	if ((__s64)addr > 0) {
-		v->class = OTF_CLASS_USER;
+	case OTF_CLASS_USER:
 		if (!(l->flags & OTF_LEGAL_USER))
 			v->reason = OTF_BAD_CLASS;
 		return;
-	}
-	if (addr >= c->stack && addr < c->top) {
-		otf_check_stack(site, l, c->sp, c->gate_sp, c->top, addr, end, v);
-		return;
-	}
-	if (addr - c->task_stack < OTF_THREAD_SIZE) {
-		v->class = OTF_CLASS_STACK;	/* interrupted task's: only a caller's object */
-		if (l->stack == OTF_STACK_ANY)
-			v->weak = true;
+	case OTF_CLASS_STACK:
+		if (addr >= c->stack && addr < c->top)
+			otf_check_stack(site, l, c->sp, c->gate_sp, c->top, addr, end, v);
+		else if (l->stack == OTF_STACK_ANY)
+			v->weak = true;	/* interrupted task's: only a caller's object */
 		else
 			v->reason = OTF_BAD_STACK;
 		return;
-	}
-	if (addr >= st->kernel_map) {
+	case OTF_CLASS_GLOBAL:
 		otf_check_global(l, addr, end, v);
 		return;
-	}
-	if (otf_in_linear_map(st, addr)) {
-		if (st->kfence && addr - st->kfence < OTF_KFENCE_SIZE) {
-			/* objects lie at either end of a page: their place says nothing */
-			v->class = OTF_CLASS_SLAB;
-			if (l->flags & OTF_LEGAL_ANY_HEAP || l->places)
-				v->weak = true;
-			else
-				v->reason = OTF_BAD_CLASS;
-			return;
-		}
-		head = otf_head_page(st, addr);
-		if (head && otf_page_is_slab(head))
+	case OTF_CLASS_SLAB:
+		if (head)
 			otf_check_slab(st, l, head, addr, length, v);
-		else if (head)
-			otf_check_pages(st, l, head, addr, length, v);
+		else if (l->flags & OTF_LEGAL_ANY_HEAP || l->places)
+			v->weak = true;	/* KFENCE: objects lie at either end of a page: their place says nothing */
 		else
-			v->class = OTF_CLASS_OTHER, v->reason = OTF_BAD_ADDRESS;
+			v->reason = OTF_BAD_CLASS;
 		return;
-	}
-	if (addr >= st->vmalloc_start && addr < st->vmalloc_end) {
-		otf_check_pages(st, l, 0, addr, length, v);
+	case OTF_CLASS_PAGES:
+	case OTF_CLASS_VMALLOC:
+		otf_check_pages(st, l, head, addr, length, v);
 		return;
+	default:
+		/* struct page, for reference counts: nobody allocates these */
+		if (end >= addr && addr >= st->vmemmap && addr < st->kernel_map &&
+		    l->flags & OTF_LEGAL_ANY_HEAP)
+			v->weak = true;
+		else
+			v->reason = OTF_BAD_ADDRESS;
 	}
-	v->class = OTF_CLASS_OTHER;
-	/* struct page, for reference counts: nobody allocates these */
-	if (addr >= st->vmemmap && l->flags & OTF_LEGAL_ANY_HEAP)
-		v->weak = true;
-	else
-		v->reason = OTF_BAD_ADDRESS;
 }
 
 #endif

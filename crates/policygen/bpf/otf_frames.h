@@ -7,7 +7,7 @@
 #ifndef OTF_FRAMES_H
 #define OTF_FRAMES_H
 
-#include "otf_maps.h"
+#include "otf_state.h"
 
 static const struct otf_frames otf_no_frames;
 

@@ -3,7 +3,7 @@
 #ifndef OTF_MEMORY_H
 #define OTF_MEMORY_H
 
-#include "otf_maps.h"
+#include "otf_state.h"
 
 struct otf_slab {
 	__u64 cache;		/* struct kmem_cache, 0: not a slab page */
@@ -92,6 +92,44 @@ static __always_inline void otf_find_slab(const struct otf_state *st, __u64 head
 static __always_inline bool otf_in_linear_map(const struct otf_state *st, __u64 addr)
 {
 	return addr >= st->page_offset && addr < st->vmalloc_start;
+}
+
+/* where the store runs */
+struct otf_context {
+	__u64 sp;
+	__u64 stack, top;	/* bounds of the stack it runs on */
+	__u64 task_stack;	/* of current; another one in an interrupt */
+	__u64 gate_sp;
+};
+
+/*
+ * What lies at an address. head: head page of slabs and pages; 0 for a slab
+ * object in the KFENCE pool.
+ */
+static __always_inline __u8 otf_classify(const struct otf_state *st, const struct otf_context *c,
+					 bool per_cpu, __u64 addr, __u64 end, __u64 *head)
+{
+	if (end < addr)
+		return OTF_CLASS_OTHER;
+	if (per_cpu)
+		return OTF_CLASS_PERCPU;
+	if ((__s64)addr > 0)
+		return OTF_CLASS_USER;
+	if ((addr >= c->stack && addr < c->top) || addr - c->task_stack < OTF_THREAD_SIZE)
+		return OTF_CLASS_STACK;
+	if (addr >= st->kernel_map)
+		return OTF_CLASS_GLOBAL;
+	if (otf_in_linear_map(st, addr)) {
+		if (st->kfence && addr - st->kfence < OTF_KFENCE_SIZE)
+			return OTF_CLASS_SLAB;
+		*head = otf_head_page(st, addr);
+		if (!*head)
+			return OTF_CLASS_OTHER;
+		return otf_page_is_slab(*head) ? OTF_CLASS_SLAB : OTF_CLASS_PAGES;
+	}
+	if (addr >= st->vmalloc_start && addr < st->vmalloc_end)
+		return OTF_CLASS_VMALLOC;
+	return OTF_CLASS_OTHER;
 }
 
 #endif

@@ -14,9 +14,10 @@ extern const __u32 otf_global_rows[];
 extern const struct otf_gate otf_gates[];
 extern const struct otf_gate_set otf_gate_sets[];
 extern const struct otf_alloc otf_allocs[];
+extern const struct otf_call otf_calls[];
 
 extern const __u32 otf_nsites, otf_nlegals, otf_nplaces, otf_nglobal_rows, otf_ngates, otf_ngate_sets,
-	otf_nallocs;
+	otf_nallocs, otf_ncalls;
 
 /*
  * base + index * scale (+ bit index) of an operand shape, without the displacement.

@@ -139,6 +139,7 @@ fn check_probes(tables: &Tables, plan: &Plan, broken: &mut Broken) {
             Program::AllocationCall | Program::AllocationReturn => tables.allocs.len(),
             Program::Gate => tables.gates.len(),
             Program::Site => tables.sites.len(),
+            Program::Call => tables.calls.len(),
         };
         broken.unless(probe.cookie < rows as u64, || {
             format!("a probe at {:?} names row {}", probe.location, probe.cookie)

@@ -23,6 +23,9 @@ use crate::{
 /// Bitcode of `bpf/otf.bpf.c`.
 pub const CHECK_LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/otf.bpf.bc"));
 
+/// Bitcode of `bpf/otf_record.bpf.c`.
+pub const RECORD_LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/otf_record.bpf.bc"));
+
 /// Instruction set of the programs; Linux has it since 5.2.
 const CPU: &str = "v3";
 /// Constants of the library that the loader sets by name.
@@ -64,6 +67,7 @@ fn generate<'ctx>(
     module.set_data_layout(&library.get_data_layout());
     let define = Define {
         context,
+        library,
         module: &module,
     };
     define.table("otf_sites", "otf_nsites", &tables.sites);
@@ -73,6 +77,7 @@ fn generate<'ctx>(
     define.table("otf_gates", "otf_ngates", &tables.gates);
     define.table("otf_gate_sets", "otf_ngate_sets", &tables.gate_sets);
     define.table("otf_allocs", "otf_nallocs", &tables.allocs);
+    define.table("otf_calls", "otf_ncalls", &tables.calls);
     let function = address::add(&module, &tables.shapes).map_err(failed)?;
     let inline = Attribute::get_named_enum_kind_id("alwaysinline");
     function.add_attribute(
@@ -84,13 +89,17 @@ fn generate<'ctx>(
 
 struct Define<'a, 'ctx> {
     context: &'ctx Context,
+    library: &'a Module<'ctx>,
     module: &'a Module<'ctx>,
 }
 
 impl Define<'_, '_> {
-    /// Defines `const struct … name[]` and `const u32 count`. An empty table gets one row of
+    /// Defines `const struct … name[]` and `const u32 count`, if the library uses them. An empty table gets one row of
     /// zeroes, which no count reaches: a table without bytes has no address of its own.
     fn table<R: Row + Default>(&self, name: &str, count: &str, rows: &[R]) {
+        if self.library.get_global(count).is_none() {
+            return;
+        }
         let bytes = if rows.is_empty() {
             encode(&[R::default()])
         } else {

@@ -101,7 +101,7 @@ fn is_wide(row: &otf_artifact::abi::Legal, set: &otf_artifact::analysis::LegalSe
         || set.any_global.is_some()
 }
 
-fn build_ids(sites: &Sites) -> Result<BTreeMap<String, String>, Vec<Diagnostic>> {
+pub(crate) fn build_ids(sites: &Sites) -> Result<BTreeMap<String, String>, Vec<Diagnostic>> {
     let missing: Vec<_> = sites
         .images
         .iter()

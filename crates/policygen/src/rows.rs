@@ -55,6 +55,7 @@ rows! {
     Legal { first_place, places, first_global, globals, stack, flags, pad }
     Place { offset, stride, count, size, object_min, object_max, allocations, cache, pad }
     Gate { refusal, instance, pad }
+    Call { displacement, shape, symbol, memory, pad }
     Alloc { size, size_arg, count_arg, is_order, pad }
 }
 
@@ -74,6 +75,7 @@ mod tests {
             size_of_row::<abi::Place>(),
             size_of_row::<abi::Gate>(),
             size_of_row::<abi::Alloc>(),
+            size_of_row::<abi::Call>(),
         ] {
             assert_eq!(encoded, in_memory);
         }

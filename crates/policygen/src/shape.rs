@@ -17,20 +17,7 @@ pub struct Shape {
 impl Shape {
     /// The shape of a site's operand, or what is wrong with it.
     pub fn of(site: &Site) -> Result<Self, &'static str> {
-        let Operand {
-            base,
-            index,
-            scale,
-            bit_index,
-            ..
-        } = site.operand;
-        if [base, index].contains(&Some(Register::Ip)) {
-            return Err("the operand is relative to the instruction pointer");
-        }
-        if index.is_some() && ![1, 2, 4, 8].contains(&scale) {
-            return Err("the scale of the operand is not 1, 2, 4 or 8");
-        }
-        let bit = match (bit_index, site.length) {
+        let bit = match (site.operand.bit_index, site.length) {
             (None, _) => None,
             (Some(register), Length::Constant(bytes @ (2 | 4 | 8)))
                 if site.kind == SiteKind::BitString =>
@@ -40,9 +27,26 @@ impl Shape {
             _ => return Err("a bit index without an operand of 2, 4 or 8 bytes"),
         };
         Ok(Self {
+            bit,
+            ..Self::of_operand(site.operand)?
+        })
+    }
+
+    /// The shape of an operand without its bit index, or what is wrong with it.
+    pub fn of_operand(operand: Operand) -> Result<Self, &'static str> {
+        let Operand {
+            base, index, scale, ..
+        } = operand;
+        if [base, index].contains(&Some(Register::Ip)) {
+            return Err("the operand is relative to the instruction pointer");
+        }
+        if index.is_some() && ![1, 2, 4, 8].contains(&scale) {
+            return Err("the scale of the operand is not 1, 2, 4 or 8");
+        }
+        Ok(Self {
             base,
             index: index.map(|register| (register, scale)),
-            bit,
+            bit: None,
         })
     }
 }

@@ -39,6 +39,8 @@ pub struct Tables {
     pub gate_sets: Vec<abi::GateSet>,
     /// `otf_allocs`.
     pub allocs: Vec<abi::Alloc>,
+    /// `otf_calls`, in a recording.
+    pub calls: Vec<abi::Call>,
     /// Cases of `otf_effective_address`, sorted.
     pub shapes: Vec<Shape>,
 }
@@ -70,7 +72,13 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
         .collect();
     let provenance = Provenance::new(&wanted, sites, &mut warnings);
     let mut legal = legal_rows(&bound.legal_sets, sites, &provenance, &mut warnings);
-    let symbols = operand_symbols(bound, sites, &mut legal.globals)?;
+    let symbols = symbol_rows(
+        bound
+            .sites
+            .iter()
+            .filter_map(|entry| sites.site(entry.site).operand_symbol.as_ref()),
+        &mut legal.globals,
+    )?;
     let gate_sets = gate_sets(bound, sites);
     let refers = References { symbols, gate_sets };
     let (site_rows, shapes) = site_rows(bound, sites, &refers)?;
@@ -92,6 +100,7 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
             .map(|row| allocation_text(&row.members, sites))
             .collect(),
         default_action: bound.default_action,
+        recording: None,
     };
     let tables = Tables {
         sites: site_rows,
@@ -101,6 +110,7 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
         gates: bound.gates.iter().map(gate_row).collect(),
         gate_sets: refers.gate_sets,
         allocs: provenance.rows.iter().map(|row| row.row).collect(),
+        calls: Vec::new(),
         shapes,
     };
     Ok(Built {
@@ -155,16 +165,11 @@ fn gate_set(site: &Site) -> abi::GateSet {
 
 /// Rows of the globals for symbols that operands are relative to, plus one. No legal set names
 /// these rows: they only give an address.
-fn operand_symbols(
-    bound: &Bound,
-    sites: &Sites,
+pub(crate) fn symbol_rows<'a>(
+    used: impl Iterator<Item = &'a Location>,
     globals: &mut Vec<GlobalBinding>,
 ) -> Result<BTreeMap<Location, u16>, Vec<Diagnostic>> {
-    let used: BTreeSet<&Location> = bound
-        .sites
-        .iter()
-        .filter_map(|entry| sites.site(entry.site).operand_symbol.as_ref())
-        .collect();
+    let used: BTreeSet<&Location> = used.collect();
     let mut rows = BTreeMap::new();
     for location in used {
         // The loader compares a name with the kernel's symbols: only one that starts here has one.
@@ -197,7 +202,17 @@ fn site_rows(
     let mut rows = Vec::new();
     for entry in &bound.sites {
         let site = sites.site(entry.site);
-        let row = Shape::of(site).and_then(|shape| Ok((shape, site_row(site, entry, refers)?)));
+        let row = Shape::of(site).and_then(|shape| {
+            let row = site_row(site, entry.legal as u32, entry.action)?;
+            Ok((
+                shape,
+                abi::Site {
+                    symbol: refers.symbol(site),
+                    gates: refers.gate_set(site),
+                    ..row
+                },
+            ))
+        });
         match row {
             Ok(row) => rows.push(row),
             Err(why) => errors.push(impossible(site, why)),
@@ -223,7 +238,7 @@ fn site_rows(
     ))
 }
 
-fn impossible(site: &Site, why: &str) -> Diagnostic {
+pub(crate) fn impossible(site: &Site, why: &str) -> Diagnostic {
     let place = format!(
         "{}+{:#x}",
         site.location.symbol, site.location.symbol_offset
@@ -238,10 +253,11 @@ fn impossible(site: &Site, why: &str) -> Diagnostic {
     }
 }
 
-fn site_row(
+/// The row of a site, but for its shape and what is in other tables.
+pub(crate) fn site_row(
     site: &Site,
-    entry: &BoundSite,
-    refers: &References,
+    legal: u32,
+    action: abi::Action,
 ) -> Result<abi::Site, &'static str> {
     let (length, factor) = match site.length {
         Length::Constant(bytes) => (abi::LengthKind::Constant, bytes),
@@ -252,16 +268,16 @@ fn site_row(
     };
     Ok(abi::Site {
         displacement: site.operand.displacement,
-        legal: entry.legal as u32,
+        legal,
         size: factor,
         frame_size: site.frame_size.unwrap_or(0),
         shape: 0,
         length: length as u8,
         flags: site_flags(site),
         insn_len: site.instruction_length,
-        action: entry.action as u8,
-        symbol: refers.symbol(site),
-        gates: refers.gate_set(site),
+        action: action as u8,
+        symbol: 0,
+        gates: 0,
         pad: [0; 2],
     })
 }
@@ -308,6 +324,17 @@ fn gate_row(gate: &otf_artifact::analysis::Gate) -> abi::Gate {
 
 fn probes(bound: &Bound, sites: &Sites, provenance: &Provenance) -> Vec<Probe> {
     let mut probes = provenance.probes.clone();
+    probes.extend(gate_probes(sites));
+    probes.extend(bound.sites.iter().zip(0..).map(|(entry, cookie)| Probe {
+        program: Program::Site,
+        location: sites.site(entry.site).location.clone(),
+        cookie,
+    }));
+    probes
+}
+
+/// Probes at the gates, by place.
+pub(crate) fn gate_probes(sites: &Sites) -> Vec<Probe> {
     let mut gates: Vec<Probe> = sites
         .gate_probes
         .iter()
@@ -318,13 +345,7 @@ fn probes(bound: &Bound, sites: &Sites, provenance: &Provenance) -> Vec<Probe> {
         })
         .collect();
     gates.sort_by(|a, b| (&a.location, a.cookie).cmp(&(&b.location, b.cookie)));
-    probes.append(&mut gates);
-    probes.extend(bound.sites.iter().zip(0..).map(|(entry, cookie)| Probe {
-        program: Program::Site,
-        location: sites.site(entry.site).location.clone(),
-        cookie,
-    }));
-    probes
+    gates
 }
 
 fn plan_site(entry: &BoundSite, bound: &Bound, sites: &Sites) -> PlanSite {
@@ -337,7 +358,7 @@ fn plan_site(entry: &BoundSite, bound: &Bound, sites: &Sites) -> PlanSite {
     }
 }
 
-fn plan_gate(gate: &otf_artifact::analysis::Gate) -> PlanGate {
+pub(crate) fn plan_gate(gate: &otf_artifact::analysis::Gate) -> PlanGate {
     PlanGate {
         function: gate.function.clone(),
         reached_by: gate.reached_by.clone(),

@@ -39,6 +39,7 @@ fn structs(out: &mut String) {
             offset, stride, count, size, object_min, object_max, allocations, cache, pad
         }
         Gate = "otf_gate" { refusal, instance, pad }
+        Call = "otf_call" { displacement, shape, symbol, memory, pad }
         Alloc = "otf_alloc" { size, size_arg, count_arg, is_order, pad }
         Range = "otf_range" { start, end }
         State = "otf_state" {

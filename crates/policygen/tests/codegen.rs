@@ -187,6 +187,7 @@ fn tables() -> Tables {
             };
             2
         ],
+        calls: Vec::new(),
         allocs: vec![abi::Alloc {
             size: 96,
             size_arg: 0xff,

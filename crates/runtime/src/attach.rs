@@ -22,19 +22,22 @@ pub fn program_name(program: Program) -> &'static str {
         Program::AllocationReturn => "otf_alloc_return",
         Program::Gate => "otf_gate",
         Program::Site => "otf_site",
+        Program::Call => "otf_call",
     }
 }
 
 /// Attaches everything: first what follows frees, then the probes in order. Each link is pinned
 /// under `links` as `00000_PROGRAM`, so that the names sort in the order of attachment.
 ///
-/// `progress` is told how many probes of how many are attached.
+/// `progress` is told how many probes of how many are attached. `refused` decides about a probe
+/// that the kernel refuses: `Ok` goes on without it.
 pub fn attach(
     object: &Object,
     probes: &[BoundProbe],
     pmu: u32,
     links: &Path,
     progress: &mut dyn FnMut(usize, usize),
+    refused: &mut dyn FnMut(Refused<'_>, Diagnostic) -> Result<(), Diagnostic>,
 ) -> Result<(), Diagnostic> {
     let mut count = 0;
     for program in object.progs_mut().filter(|p| p.autoload()) {
@@ -45,13 +48,17 @@ pub fn attach(
         let name = program.name().to_string_lossy().into_owned();
         let pin = links.join(link_name(count, &name));
         let attached = match section.split('/').next() {
-            Some("kprobe") => attach_function(&program, target, pmu, &pin),
+            Some("kprobe") => attach_function(&program, target, false, pmu, &pin),
+            Some("kretprobe") => attach_function(&program, target, true, pmu, &pin),
             Some("raw_tp" | "raw_tracepoint" | "tp_btf" | "fentry" | "fexit") => {
                 attach_by_section(&program, &pin)
             }
             _ => Err(io::ErrorKind::Unsupported.into()),
         };
-        attached.map_err(|e| kernel_refused(&format!("{name} at {section}"), &e))?;
+        if let Err(e) = attached {
+            let error = kernel_refused(&format!("{name} at {section}"), &e);
+            refused(Refused::Hook(&name), error)?;
+        }
         count += 1;
     }
     let free_hooks = count;
@@ -64,12 +71,22 @@ pub fn attach(
         }
         let name = program_name(probe.program);
         let pin = links.join(link_name(count, name));
-        attach_address(program(object, name)?.as_fd(), probe, pmu, &pin)
-            .map_err(|e| refused_probe(probe, &e))?;
+        if let Err(e) = attach_address(program(object, name)?.as_fd(), probe, pmu, &pin) {
+            refused(Refused::Probe(probe), refused_probe(probe, &e))?;
+        }
         count += 1;
         progress(count - free_hooks, probes.len());
     }
     Ok(())
+}
+
+/// What could not be attached.
+#[derive(Clone, Copy, Debug)]
+pub enum Refused<'a> {
+    /// A program that is attached where its section says.
+    Hook(&'a str),
+    /// A probe of the plan.
+    Probe(&'a BoundProbe),
 }
 
 fn link_name(row: usize, program: &str) -> String {
@@ -90,11 +107,17 @@ fn attach_address(
 fn attach_function(
     program: &ProgramMut<'_>,
     function: &str,
+    at_return: bool,
     pmu: u32,
     pin: &Path,
 ) -> io::Result<()> {
     let function = CString::new(function)?;
-    let event = sys::kprobe_event(pmu, Target::Function(&function))?;
+    let target = if at_return {
+        Target::Return(&function)
+    } else {
+        Target::Function(&function)
+    };
+    let event = sys::kprobe_event(pmu, target)?;
     let link = sys::link_perf_event(program.as_fd(), event.as_fd(), 0)?;
     sys::pin(link.as_fd(), pin)
 }

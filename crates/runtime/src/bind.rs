@@ -37,6 +37,8 @@ pub struct Binding {
     pub globals: Vec<Range>,
     /// Code of the compartment.
     pub texts: Vec<Range>,
+    /// Probes that were left out, by reason; only a recording leaves any out.
+    pub left_out: BTreeMap<String, u64>,
     /// Section bases by `IMAGE SECTION`, to notice a module that was loaded again elsewhere.
     pub bases: BTreeMap<String, u64>,
 }
@@ -45,8 +47,15 @@ pub struct Binding {
 pub fn bind(plan: &Plan, host: &Host) -> Result<Binding, Diagnostic> {
     let mut book = AddressBook::new(plan, host)?;
     let mut probes = Vec::with_capacity(plan.probes.len());
+    let mut left_out = BTreeMap::new();
     for probe in &plan.probes {
         let label = label(plan, &probe.location);
+        if plan.recording.is_some()
+            && let Some(why) = book.unreachable(&probe.location)
+        {
+            *left_out.entry(why).or_default() += 1;
+            continue;
+        }
         if is_init(&probe.location.section) {
             return Err(Diagnostic::error(
                 Code::BadBundle,
@@ -66,9 +75,15 @@ pub fn bind(plan: &Plan, host: &Host) -> Result<Binding, Diagnostic> {
         .iter()
         .map(|global| book.global(global))
         .collect::<Result<_, _>>()?;
-    let texts = book.texts()?;
+    // A recording does not ask whose code a caller is.
+    let texts = if plan.recording.is_some() {
+        Vec::new()
+    } else {
+        book.texts()?
+    };
     Ok(Binding {
         probes,
+        left_out,
         globals,
         texts,
         bases: book.bases,
@@ -157,8 +172,21 @@ impl<'a> AddressBook<'a> {
         })
     }
 
+    /// Why a place cannot be recorded, if so.
+    fn unreachable(&self, location: &Location) -> Option<String> {
+        let image = image_name(self.plan, location.image);
+        if is_init(&location.section) {
+            Some("code that is freed after initialisation".into())
+        } else if image != VMLINUX && !self.host.module_loaded(image) {
+            Some(format!("module {image} is not loaded"))
+        } else {
+            None
+        }
+    }
+
     fn global(&mut self, global: &GlobalBinding) -> Result<Range, Diagnostic> {
-        if is_init(&global.location.section) {
+        let lost = self.plan.recording.is_some() && self.unreachable(&global.location).is_some();
+        if lost || is_init(&global.location.section) {
             return Ok(Range::default());
         }
         let start = if global.location.section.starts_with(".data..percpu")

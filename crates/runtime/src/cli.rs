@@ -100,6 +100,14 @@ pub enum Command {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Write down what a bundle that records has seen so far, for `otf judge`.
+    Recording {
+        /// Compartment; may be left out when only one is loaded.
+        compartment: Option<String>,
+        /// File for the recording; the standard output otherwise.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Switch the phase.
     Phase {
         /// In `working`, an object without provenance is a violation.

@@ -1,8 +1,11 @@
 //! The commands: arguments in, results out, nothing printed that is not asked for.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 use otf_artifact::{
+    Artifact,
     abi::{Action, Counter},
     diagnostic::{Code, Diagnostic},
 };
@@ -12,6 +15,7 @@ use crate::control::{self, Which};
 use crate::host::{self, Host};
 use crate::meta::Meta;
 use crate::pins::Pins;
+use crate::record;
 use crate::render::{self, Output};
 use crate::status::{self, Status};
 use crate::verify::{self, Verified};
@@ -73,6 +77,10 @@ pub fn run(cli: &Cli) -> Result {
             compartment,
             follow,
         } => context.events(compartment.as_deref(), *follow),
+        Command::Recording {
+            compartment,
+            output,
+        } => context.recording(compartment.as_deref(), output.as_deref()),
         Command::Phase { phase, compartment } => {
             context.phase((*phase).into(), compartment.as_deref())
         }
@@ -191,6 +199,20 @@ impl Context {
             return Err(Diagnostic::error(Code::BadArtifact, message)
                 .help("read them with the otf-load that has loaded the bundle")
                 .into());
+        }
+        Ok(End::Fine)
+    }
+
+    fn recording(&self, compartment: Option<&str>, output: Option<&Path>) -> Result {
+        let name = self.pins.choose(compartment)?;
+        let recording = record::read(&self.pins.folder(&name), &self.host)?;
+        match output {
+            Some(path) => {
+                let mut file = BufWriter::new(File::create(path)?);
+                recording.write(&mut file)?;
+                file.flush()?;
+            }
+            None => recording.write(&mut io::stdout().lock())?,
         }
         Ok(End::Fine)
     }

@@ -1,5 +1,7 @@
 //! `load`: all or nothing. Whatever fails, the host is as before.
 
+use std::collections::BTreeMap;
+
 use otf_artifact::{
     FORMAT_VERSION,
     abi::Action,
@@ -8,7 +10,7 @@ use otf_artifact::{
 use serde::Serialize;
 
 use crate::ability;
-use crate::attach;
+use crate::attach::{self, Refused};
 use crate::bind::{self, Binding};
 use crate::guard;
 use crate::host::{
@@ -19,6 +21,7 @@ use crate::host::{
 use crate::meta::{Changes, Meta};
 use crate::object;
 use crate::pins::{Folder, Pins};
+use crate::record;
 use crate::sys;
 use crate::unload;
 use crate::verify::{self, Verified};
@@ -36,6 +39,9 @@ pub struct Loaded {
     pub signer: verify::Signer,
     /// Probes attached.
     pub probes: usize,
+    /// Probes of a recording that lie in code that is not there, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, u64>,
     /// Sites in the table, those without a probe included.
     pub sites: usize,
     /// Nothing was attached.
@@ -58,6 +64,10 @@ pub fn prepare<'a>(
 ) -> Result<Prepared<'a>, Diagnostic> {
     let bundle = &verified.bundle;
     let action = action.unwrap_or(bundle.plan.default_action);
+    if bundle.plan.recording.is_some() && action != Action::Audit {
+        let message = format!("the bundle records: it cannot {}", action.text());
+        return Err(Diagnostic::error(Code::Usage, message).help("leave --action out"));
+    }
     if let Some(first) = verify::mismatches(bundle, host).into_iter().next() {
         return Err(first);
     }
@@ -83,6 +93,7 @@ impl Prepared<'_> {
             action: self.action,
             signer: self.verified.signer.clone(),
             probes: self.binding.probes.len(),
+            left_out: self.binding.left_out.clone(),
             sites: bundle.plan.sites.len(),
             dry_run,
         }
@@ -148,7 +159,17 @@ impl Prepared<'_> {
         object::pin(&object, &staging.maps(), &staging.programs())?;
         let links = staging.links();
         let _expedited = Expedited::new(host);
-        attach::attach(&object, &self.binding.probes, self.pmu, &links, progress)?;
+        let mut attached = record::Attached::new(&bundle.plan, &self.binding);
+        let refused = &mut |what: Refused<'_>, error| attached.without(what, error);
+        attach::attach(
+            &object,
+            &self.binding.probes,
+            self.pmu,
+            &links,
+            progress,
+            refused,
+        )?;
+        attached.pin(staging)?;
         object::arm(&object, self.action)
     }
 

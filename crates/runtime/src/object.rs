@@ -63,17 +63,23 @@ pub fn kernel_refused(what: &str, error: &dyn std::fmt::Display) -> Diagnostic {
 /// Opens the object and sets what must be known before it is loaded.
 pub fn open(elf: &[u8], plan: &Plan, action: Action) -> Result<OpenObject, Diagnostic> {
     libbpf_rs::set_print(Some((PrintLevel::Warn, log)));
-    let (section, offset) = guard_switch(elf)?;
+    // A recording acts upon nothing.
+    let switch = match plan.recording {
+        Some(_) => None,
+        None => Some(guard_switch(elf)?),
+    };
     let mut object = ObjectBuilder::default()
         .name("otf_policy")
         .and_then(|builder| builder.open_memory(elf))
         .map_err(|e| kernel_refused("the BPF object", &e))?;
     for mut map in object.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
-        if name.ends_with(&section) {
+        if let Some((section, offset)) = &switch
+            && name.ends_with(section)
+        {
             let byte = map
                 .initial_value_mut()
-                .and_then(|value| value.get_mut(offset))
+                .and_then(|value| value.get_mut(*offset))
                 .ok_or_else(|| no_part(WITH_GUARD))?;
             *byte = u8::from(action == Action::Deny);
         }
@@ -120,6 +126,21 @@ pub fn fill(
     for (row, range) in binding.globals.iter().enumerate() {
         put(&globals, row, pod::bytes(range))?;
     }
+    if plan.recording.is_none() {
+        fill_caches(object, plan, host)?;
+    }
+    let states = map(object, "otf_state")?;
+    let mut state = state(&states)?;
+    state.phase = Phase::Transition as u32;
+    state.action = Action::Audit as u32;
+    state.texts = binding.texts.len() as u32;
+    for (slot, text) in state.text.iter_mut().zip(&binding.texts) {
+        *slot = *text;
+    }
+    put(&states, 0, pod::bytes(&state))
+}
+
+fn fill_caches(object: &Object, plan: &Plan, host: &Host) -> Result<(), Diagnostic> {
     let slabs = slab_caches(object)?;
     let caches = map(object, "otf_caches")?;
     for (row, name) in plan.caches.iter().enumerate() {
@@ -132,15 +153,7 @@ pub fn fill(
         })?;
         put(&caches, row, &address.to_ne_bytes())?;
     }
-    let states = map(object, "otf_state")?;
-    let mut state = state(&states)?;
-    state.phase = Phase::Transition as u32;
-    state.action = Action::Audit as u32;
-    state.texts = binding.texts.len() as u32;
-    for (slot, text) in state.text.iter_mut().zip(&binding.texts) {
-        *slot = *text;
-    }
-    put(&states, 0, pod::bytes(&state))
+    Ok(())
 }
 
 /// From here on violations are acted upon.

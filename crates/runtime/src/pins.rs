@@ -155,6 +155,11 @@ impl Folder {
         self.0.join("meta")
     }
 
+    /// The map with what a recording attached; goes with the maps.
+    pub fn attached(&self) -> PathBuf {
+        self.maps().join("attached")
+    }
+
     /// Gives the folder its other name.
     pub fn rename(&self, to: &Folder) -> Result<(), Diagnostic> {
         fs::rename(&self.0, &to.0).map_err(|e| failed("rename", &self.0, &e))

@@ -2,7 +2,7 @@
 
 use std::mem::{MaybeUninit, size_of};
 
-use otf_artifact::abi;
+use otf_artifact::{abi, recorder};
 
 /// A structure that is nothing but its bytes.
 ///
@@ -12,21 +12,29 @@ pub unsafe trait Pod: Copy {}
 
 /// Asserts at compile time that the fields fill the structure: no padding.
 macro_rules! pod {
-    ($($name:ident = $size:expr;)*) => {$(
-        const _: () = assert!(size_of::<abi::$name>() == $size);
+    ($($home:ident::$name:ident = $size:expr;)*) => {$(
+        const _: () = assert!(size_of::<$home::$name>() == $size);
         // SAFETY: integers and arrays of them in repr(C), and the sum of their sizes is the size.
-        unsafe impl Pod for abi::$name {}
+        unsafe impl Pod for $home::$name {}
     )*};
 }
 
 pod! {
-    State = 4 + 4 + 6 * 8 + 4 + 4 + abi::MAX_TEXTS * 16;
-    Range = 16;
-    Quarantine = 32;
-    SiteCount = 24;
-    Cache = 8 + 4 + 4 + 56 + 56;
-    Event = 7 * 8 + 6 * 4 + 8 + 16 + 32;
+    abi::State = 4 + 4 + 6 * 8 + 4 + 4 + abi::MAX_TEXTS * 16;
+    abi::Range = 16;
+    abi::Quarantine = 32;
+    abi::SiteCount = 24;
+    abi::Cache = 8 + 4 + 4 + 56 + 56;
+    abi::Event = 7 * 8 + 6 * 4 + 8 + 16 + 32;
+    recorder::Chain = recorder::CHAIN * 8 + 8;
+    recorder::ChainUse = 4 * 8 + 2 * 4;
+    recorder::Seen = 3 * 8 + 2 * 4 + 8;
+    recorder::SeenUse = 3 * 8;
+    recorder::Called = 8 + 2 * 4;
 }
+
+// SAFETY: an integer.
+unsafe impl Pod for u64 {}
 
 /// Reads a structure from the front of `bytes`; `None` when they are too few.
 pub fn read<T: Pod>(bytes: &[u8]) -> Option<T> {

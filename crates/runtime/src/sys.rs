@@ -21,6 +21,8 @@ pub enum Target<'a> {
     Address(u64),
     /// Entry of a kernel function.
     Function(&'a CStr),
+    /// Return of a kernel function.
+    Return(&'a CStr),
 }
 
 /// Set once SIGINT or SIGTERM has arrived.
@@ -53,6 +55,11 @@ pub fn kprobe_event(pmu: u32, target: Target<'_>) -> io::Result<OwnedFd> {
     match target {
         Target::Address(address) => attr.__bindgen_anon_4.kprobe_addr = address,
         Target::Function(name) => attr.__bindgen_anon_3.kprobe_func = name.as_ptr() as u64,
+        Target::Return(name) => {
+            attr.__bindgen_anon_3.kprobe_func = name.as_ptr() as u64;
+            // format/retprobe of the PMU: bit 0 since there are such events
+            attr.config = 1;
+        }
     }
     // SAFETY: attr lives over the call, and so does the name that it may point to.
     let fd = unsafe {

@@ -86,6 +86,9 @@ pub fn mismatches(bundle: &Bundle, host: &Host) -> Vec<Diagnostic> {
             host.kernel_build_id()
         } else if host.module_loaded(image) {
             host.module_build_id(image)
+        } else if bundle.plan.recording.is_some() {
+            // Its sites are listed as not attached.
+            continue;
         } else {
             found.push(
                 Diagnostic::error(
@@ -145,11 +148,15 @@ fn check_rows(bundle: &Bundle) -> Result<(), Diagnostic> {
             return bad(format!("{} lies in no image", location.symbol));
         }
     }
+    if plan.recording.as_ref().is_some_and(|r| r.sites.len() != plan.sites.len()) {
+        return bad("not every row of the recording stands for a site".into());
+    }
     for probe in &plan.probes {
         let rows = match probe.program {
             Program::AllocationCall | Program::AllocationReturn => plan.allocations.len(),
             Program::Gate => plan.gates.len(),
             Program::Site => plan.sites.len(),
+            Program::Call => plan.recording.as_ref().map_or(0, |r| r.calls.len()),
         };
         if probe.cookie >= rows as u64 {
             return bad(format!(
