@@ -16,7 +16,7 @@ TOOLS   := $(OTF_CACHE)/lint-tools
 KEY     := $(or $(OTF_SIGNING_KEY),$(OTF_CACHE)/keys/otf.key)
 PUBKEY  := $(KEY:.key=.pub)
 
-.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean
+.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean eval-analysis eval-expected
 all: build
 
 setup:
@@ -33,6 +33,7 @@ analyze: build
 # The bundles that demo and tests use: the stock module, the module with the bug, the broken module.
 bundles: build
 	$(OTF) analyze --kernel $(KERNEL) --compartment sch_qfq
+	$(OTF) compile out/$(KERNEL)/sch_qfq --record
 	$(OTF) analyze --kernel $(KERNEL) --compartment sch_qfq --overlay cve-2023-31436
 	$(OTF) analyze --kernel $(KERNEL) --compartment otf_broken --overlay broken
 
@@ -55,6 +56,15 @@ vm: bundles
 	$(VMTEST) test --out out/$(KERNEL) --load $(LOAD) --key $(PUBKEY)
 
 test: lint unit vm
+
+# Analyzes and records the compartments of both kernels, and writes docs/evaluation/analysis.md: hours under emulation, the
+# second time only what changed. KERNELS, COMPARTMENTS, RUNS and BUDGET narrow it.
+eval-analysis: build
+	@eval/analysis.sh
+
+# The results of the workloads without a bundle, eval/expected/, to compare with.
+eval-expected: build
+	@eval/analysis.sh expected
 
 # Writes docs/schema/ from the types.
 schema: build

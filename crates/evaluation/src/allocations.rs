@@ -16,7 +16,11 @@ pub(crate) type Address<'a> = (&'a str, &'a str, u64);
 /// The address of a place of the sites.
 pub(crate) fn address_of<'a>(sites: &'a Sites, location: &'a Location) -> Option<Address<'a>> {
     let image = sites.images.get(location.image.index())?.name.as_str();
-    let section = if image == VMLINUX { "" } else { location.section.as_str() };
+    let section = if image == VMLINUX {
+        ""
+    } else {
+        location.section.as_str()
+    };
     Some((image, section, location.offset))
 }
 
@@ -37,10 +41,18 @@ impl<'a> Allocations<'a> {
         let mut found = Self::default();
         for probe in &sites.allocation_probes {
             if let Some(address) = address_of(sites, &probe.after) {
-                found.by_return.entry(address).or_default().insert(probe.allocation);
+                found
+                    .by_return
+                    .entry(address)
+                    .or_default()
+                    .insert(probe.allocation);
             }
         }
-        found.untracked = sites.untracked_allocations.iter().map(|u| u.allocation).collect();
+        found.untracked = sites
+            .untracked_allocations
+            .iter()
+            .map(|u| u.allocation)
+            .collect();
         found
     }
 
@@ -52,7 +64,10 @@ impl<'a> Allocations<'a> {
     /// Allocation sites in the chain, innermost first.
     pub(crate) fn of(&self, seen: &'a SeenAllocation) -> impl Iterator<Item = AllocationSiteId> {
         let frames = seen.chain.iter();
-        frames.filter_map(|frame| self.by_return.get(&address(frame))).flatten().copied()
+        frames
+            .filter_map(|frame| self.by_return.get(&address(frame)))
+            .flatten()
+            .copied()
     }
 
     /// The frame that an allocation is named after: the innermost one that is an allocation site,
@@ -60,7 +75,11 @@ impl<'a> Allocations<'a> {
     pub(crate) fn name_of(&self, seen: &'a SeenAllocation) -> Option<&'a CodePlace> {
         let known = |frame: &&CodePlace| self.by_return.contains_key(&address(frame));
         let frames = &seen.chain;
-        frames.iter().find(known).or_else(|| frames.get(CALLER)).or(frames.last())
+        frames
+            .iter()
+            .find(known)
+            .or_else(|| frames.get(CALLER))
+            .or(frames.last())
     }
 }
 

@@ -2,12 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use otf_artifact::{
-    analysis::TargetSet,
-    ids::TargetId,
-    recording::CodePlace,
-    sites::Sites,
-};
+use otf_artifact::{analysis::TargetSet, ids::TargetId, recording::CodePlace, sites::Sites};
 
 use crate::{
     allocations::{address, address_of},
@@ -21,7 +16,11 @@ pub(crate) fn legal(sites: &Sites, set: &TargetSet, target: &CodePlace) -> Optio
     }
     let wanted: BTreeSet<TargetId> = set.targets.iter().copied().collect();
     let mut placed = BTreeSet::new();
-    for symbol in sites.target_symbols.iter().filter(|s| wanted.contains(&s.target)) {
+    for symbol in sites
+        .target_symbols
+        .iter()
+        .filter(|s| wanted.contains(&s.target))
+    {
         placed.insert(symbol.target);
         if address_of(sites, &symbol.location) == Some(address(target)) {
             return Some(Legal::Named);

@@ -139,7 +139,9 @@ pub fn judge(sites: &Sites, recordings: &[Recording]) -> Judgement {
         }
     }
     judgement.outside.sort_by(|a, b| a.pair.cmp(&b.pair));
-    judgement.outside_targets.sort_by(|a, b| a.pair.cmp(&b.pair));
+    judgement
+        .outside_targets
+        .sort_by(|a, b| a.pair.cmp(&b.pair));
     tally.figures(&mut judgement);
     judgement
 }
@@ -180,9 +182,13 @@ impl Tally {
         };
         let object = identity(context, &pair.object);
         let grade = Grade::from(verdict.ok());
-        let worst = self.pairs.entry((pair.site, object.clone())).or_insert(grade);
+        let worst = self
+            .pairs
+            .entry((pair.site, object.clone()))
+            .or_insert(grade);
         *worst = grade.max(*worst);
-        self.writes.insert((pair.site, object, pair.offset, pair.length));
+        self.writes
+            .insert((pair.site, object, pair.offset, pair.length));
         if let Err(why) = verdict {
             outside.push(Outside {
                 pair: pair.clone(),

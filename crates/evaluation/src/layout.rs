@@ -86,9 +86,9 @@ mod tests {
                 .collect()
         };
         let bases = place.dimensions.iter().fold(vec![place.offset], starts);
-        bases.iter().any(|base| {
-            write.offset >= *base && write.offset + write.length <= base + place.size
-        })
+        bases
+            .iter()
+            .any(|base| write.offset >= *base && write.offset + write.length <= base + place.size)
     }
 
     proptest! {
@@ -119,7 +119,10 @@ mod tests {
         assert!(!write(96).fits(&place));
         place.object_size = Some(100);
         assert!(write(128).fits(&place));
-        assert!(!write(256).fits(&place), "kmalloc-256 never holds 100 bytes");
+        assert!(
+            !write(256).fits(&place),
+            "kmalloc-256 never holds 100 bytes"
+        );
         let dedicated = Write {
             padded: false,
             ..write(256)

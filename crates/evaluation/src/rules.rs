@@ -63,7 +63,9 @@ impl Context<'_> {
         let allocated = set.heap.iter().flat_map(|place| &place.allocation_sites);
         set.per_cpu
             || set.globals.iter().any(variable)
-            || allocated.copied().any(|id| self.family(id) == Some(Family::PerCpu))
+            || allocated
+                .copied()
+                .any(|id| self.family(id) == Some(Family::PerCpu))
     }
 
     fn family(&self, id: AllocationSiteId) -> Option<Family> {
@@ -76,7 +78,12 @@ impl Context<'_> {
         let end = start.saturating_add(length);
         let wanted: BTreeSet<_> = set.globals.iter().collect();
         let mut placed = BTreeSet::new();
-        for symbol in self.sites.global_symbols.iter().filter(|s| wanted.contains(&s.global)) {
+        for symbol in self
+            .sites
+            .global_symbols
+            .iter()
+            .filter(|s| wanted.contains(&s.global))
+        {
             placed.insert(&symbol.global);
             if let Some((of, within, first)) = address_of(self.sites, &symbol.location)
                 && (of, within) == (image, section)
@@ -122,7 +129,9 @@ impl Context<'_> {
         if set.any_heap.is_some() {
             return Ok(Legal::Wide);
         }
-        let seen = heap.allocated_at.and_then(|id| self.recording.allocations.get(id.index()));
+        let seen = heap
+            .allocated_at
+            .and_then(|id| self.recording.allocations.get(id.index()));
         if heap.cache.is_none() && seen.is_none() && self.per_cpu(set) {
             return Ok(Legal::Wide);
         }
@@ -131,8 +140,14 @@ impl Context<'_> {
         }
         if heap.cache.is_none() && seen.is_some_and(is_carved) {
             let pages = set.heap.iter().flat_map(|place| &place.allocation_sites);
-            let from_pages = pages.copied().any(|id| self.family(id) == Some(Family::Pages));
-            return if from_pages { Ok(Legal::Wide) } else { Err(Why::Provenance) };
+            let from_pages = pages
+                .copied()
+                .any(|id| self.family(id) == Some(Family::Pages));
+            return if from_pages {
+                Ok(Legal::Wide)
+            } else {
+                Err(Why::Provenance)
+            };
         }
         let fitting: BTreeSet<AllocationSiteId> = set
             .heap
@@ -164,7 +179,11 @@ impl Context<'_> {
         place: &'p HeapPlace,
         heap: &'p Heap<'_>,
     ) -> impl Iterator<Item = AllocationSiteId> {
-        place.allocation_sites.iter().copied().filter(move |id| self.is_of_kind(*id, heap))
+        place
+            .allocation_sites
+            .iter()
+            .copied()
+            .filter(move |id| self.is_of_kind(*id, heap))
     }
 
     fn is_of_kind(&self, id: AllocationSiteId, heap: &Heap<'_>) -> bool {

@@ -87,7 +87,10 @@ fn write(outside: &Outside, sites: &Sites) -> Diagnostic {
         || format!("site {}", pair.site.0),
         |site| {
             let location = &site.location;
-            format!("`{}` at {}+{:#x}", site.text, location.symbol, location.symbol_offset)
+            format!(
+                "`{}` at {}+{:#x}",
+                site.text, location.symbol, location.symbol_offset
+            )
         },
     );
     let message = format!(
@@ -115,7 +118,10 @@ fn call(outside: &OutsideTarget, sites: &Sites) -> Diagnostic {
         || format!("call {}", pair.call.0),
         |call| {
             let location = &call.location;
-            format!("`{}` at {}+{:#x}", call.text, location.symbol, location.symbol_offset)
+            format!(
+                "`{}` at {}+{:#x}",
+                call.text, location.symbol, location.symbol_offset
+            )
         },
     );
     let message = format!(
@@ -139,17 +145,24 @@ fn call(outside: &OutsideTarget, sites: &Sites) -> Diagnostic {
 
 fn object(object: &SeenObject, allocated_at: &[CodePlace]) -> String {
     let from = || {
-        let frames: Vec<&str> = allocated_at.iter().take(FRAMES).map(|f| f.symbol.as_str()).collect();
+        let frames: Vec<&str> = allocated_at
+            .iter()
+            .take(FRAMES)
+            .map(|f| f.symbol.as_str())
+            .collect();
         if frames.is_empty() {
             "older than the recording".to_owned()
         } else {
             format!("from {}", frames.join(" < "))
         }
     };
-    let bytes = |size: &Option<u64>| size.map_or("of unknown size".into(), |s| format!("of {s} bytes"));
+    let bytes =
+        |size: &Option<u64>| size.map_or("of unknown size".into(), |s| format!("of {s} bytes"));
     match object {
         SeenObject::Stack { alive: false, .. } => "the stack below the stack pointer".into(),
-        SeenObject::Stack { frame, gate, .. } => format!("a stack (frame {frame:?}, gate {gate:?})"),
+        SeenObject::Stack { frame, gate, .. } => {
+            format!("a stack (frame {frame:?}, gate {gate:?})")
+        }
         SeenObject::Global(place) => format!("global {} of {}", place.symbol, place.image),
         SeenObject::PerCpu => "per-CPU memory".into(),
         SeenObject::User => "user memory".into(),
@@ -157,7 +170,9 @@ fn object(object: &SeenObject, allocated_at: &[CodePlace]) -> String {
             cache, object_size, ..
         } => format!("an object of {cache} ({object_size} bytes), {}", from()),
         SeenObject::Kfence => "an object in the KFENCE pool".into(),
-        SeenObject::Pages { object_size, .. } => format!("pages {}, {}", bytes(object_size), from()),
+        SeenObject::Pages { object_size, .. } => {
+            format!("pages {}, {}", bytes(object_size), from())
+        }
         SeenObject::Vmalloc { object_size, .. } => {
             format!("a vmalloc area {}, {}", bytes(object_size), from())
         }

@@ -35,11 +35,14 @@ pub struct RecordInputs {
 /// [`Code::PolicyTooLarge`] and [`Code::CompileFailed`] as `compile` has them.
 pub fn record(sites: &Sites, inputs: RecordInputs) -> Result<Bundle, Vec<Diagnostic>> {
     let probed: Vec<SiteId> = rows_where(&sites.sites, |site| site.coverage == Coverage::Probe);
-    let calls: Vec<CallSiteId> =
-        rows_where(&sites.calls, |call| call.coverage == Coverage::Probe && can_read(call));
+    let calls: Vec<CallSiteId> = rows_where(&sites.calls, |call| {
+        call.coverage == Coverage::Probe && can_read(call)
+    });
     let mut globals: Vec<GlobalBinding> = Vec::new();
     let symbols = symbol_rows(
-        probed.iter().filter_map(|id| sites.site(*id).operand_symbol.as_ref()),
+        probed
+            .iter()
+            .filter_map(|id| sites.site(*id).operand_symbol.as_ref()),
         &mut globals,
     )?;
     let tables = tables(sites, &probed, &calls, &symbols)?;
@@ -51,7 +54,12 @@ pub fn record(sites: &Sites, inputs: RecordInputs) -> Result<Bundle, Vec<Diagnos
         globals,
         caches: Vec::new(),
         sites: probed.iter().map(|id| plan_site(sites.site(*id))).collect(),
-        gates: sites.analysis.gates.iter().map(plan_gate).collect::<Vec<PlanGate>>(),
+        gates: sites
+            .analysis
+            .gates
+            .iter()
+            .map(plan_gate)
+            .collect::<Vec<PlanGate>>(),
         allocations: Vec::new(),
         default_action: abi::Action::Audit,
         recording: Some(RecordingPlan {
@@ -120,7 +128,13 @@ fn tables(
         let symbol = site.operand_symbol.as_ref().and_then(|s| symbols.get(s));
         let row = Shape::of(site).and_then(|shape| {
             let row = site_row(site, 0, abi::Action::Audit)?;
-            Ok((shape, abi::Site { symbol: symbol.copied().unwrap_or(0), ..row }))
+            Ok((
+                shape,
+                abi::Site {
+                    symbol: symbol.copied().unwrap_or(0),
+                    ..row
+                },
+            ))
         });
         match row {
             Ok(row) => site_rows.push(row),
@@ -157,11 +171,17 @@ fn tables(
     Ok(Tables {
         sites: site_rows
             .into_iter()
-            .map(|(shape, row)| abi::Site { shape: numbers[&shape], ..row })
+            .map(|(shape, row)| abi::Site {
+                shape: numbers[&shape],
+                ..row
+            })
             .collect(),
         calls: call_rows
             .into_iter()
-            .map(|(shape, row)| abi::Call { shape: numbers[&shape], ..row })
+            .map(|(shape, row)| abi::Call {
+                shape: numbers[&shape],
+                ..row
+            })
             .collect(),
         shapes: shapes.into_iter().collect(),
         ..Tables::default()

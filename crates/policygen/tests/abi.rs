@@ -6,14 +6,15 @@ use std::{fmt::Write as _, mem::offset_of, process::Command};
 use otf_artifact::{
     abi::{self, Action, Class, Counter, Done, LengthKind, Phase, Reason},
     analysis::StackRule,
+    recorder,
 };
 
 macro_rules! layouts {
-    ($out:ident; $($rust:ident = $c:literal { $($field:ident $(as $other:literal)?),* })*) => {$(
+    ($out:ident, $home:ident; $($rust:ident = $c:literal { $($field:ident $(as $other:literal)?),* })*) => {$(
         writeln!(
             $out,
             "_Static_assert(sizeof(struct {}) == {}, \"{}\");",
-            $c, size_of::<abi::$rust>(), $c,
+            $c, size_of::<$home::$rust>(), $c,
         ).unwrap();
         $(
             let name = [stringify!($field) $(, $other)?];
@@ -21,14 +22,14 @@ macro_rules! layouts {
             writeln!(
                 $out,
                 "_Static_assert(__builtin_offsetof(struct {}, {name}) == {}, \"{} {name}\");",
-                $c, offset_of!(abi::$rust, $field), $c,
+                $c, offset_of!($home::$rust, $field), $c,
             ).unwrap();
         )*
     )*};
 }
 
 fn structs(out: &mut String) {
-    layouts! { out;
+    layouts! { out, abi;
         Site = "otf_site" {
             displacement, legal, size, frame_size, shape, length, flags, insn_len, action, symbol,
             gates, pad
@@ -53,6 +54,30 @@ fn structs(out: &mut String) {
         }
         SiteCount = "otf_site_count" { hits, violations, unknown }
         Cache = "otf_cache" { address, size, object_size, name, unique }
+    }
+}
+
+fn recorder_structs(out: &mut String) {
+    layouts! { out, recorder;
+        Chain = "otf_chain" { frame, given }
+        ChainUse = "otf_chain_use" { cache, count, least, most, id, pad }
+        Seen = "otf_seen" { object, offset, size, site, chain, class, flags, pad }
+        SeenUse = "otf_seen_use" { count, length, rest }
+        Called = "otf_called" { target, call, pad }
+    }
+    for (name, value) in [
+        ("CHAIN", recorder::CHAIN),
+        ("LOST_MAX", recorder::LOST.len()),
+        ("SEEN_DEAD", recorder::SEEN_DEAD.into()),
+        ("SEEN_IN_FRAME", recorder::SEEN_IN_FRAME.into()),
+        ("SEEN_NO_FRAME", recorder::SEEN_NO_FRAME.into()),
+        ("SEEN_IN_GATE", recorder::SEEN_IN_GATE.into()),
+        ("SEEN_NO_GATE", recorder::SEEN_NO_GATE.into()),
+        ("SEEN_GENERAL", recorder::SEEN_GENERAL.into()),
+        ("SEEN_KFENCE", recorder::SEEN_KFENCE.into()),
+        ("SEEN_BOUNDED", recorder::SEEN_BOUNDED.into()),
+    ] {
+        writeln!(out, "_Static_assert(OTF_{name} == {value}, \"{name}\");").unwrap();
     }
 }
 
@@ -157,8 +182,9 @@ fn compiles(source: &str) -> (bool, String) {
 
 #[test]
 fn layouts_and_constants_are_those_of_the_header() {
-    let mut source = String::from("#include <linux/types.h>\n#include \"otf_abi.h\"\n");
+    let mut source = String::from("#include <linux/types.h>\n#include \"otf_record.h\"\n");
     structs(&mut source);
+    recorder_structs(&mut source);
     constants(&mut source);
     let (ok, words) = compiles(&source);
     assert!(ok, "{words}");

@@ -21,15 +21,8 @@ pub fn pin(name: &str, value: &impl Serialize, path: &Path) -> Result<(), Diagno
         sz: size_of_val(&libbpf_sys::bpf_map_create_opts::default()) as u64,
         ..Default::default()
     };
-    let map = MapHandle::create(
-        MapType::Array,
-        Some(name),
-        4,
-        value.len() as u32,
-        1,
-        &opts,
-    )
-    .map_err(|e| kernel_refused(name, &e))?;
+    let map = MapHandle::create(MapType::Array, Some(name), 4, value.len() as u32, 1, &opts)
+        .map_err(|e| kernel_refused(name, &e))?;
     map.update(&0u32.to_ne_bytes(), &value, MapFlags::ANY)
         .and_then(|()| map.freeze())
         .map_err(|e| kernel_refused(name, &e))?;

@@ -148,7 +148,11 @@ fn check_rows(bundle: &Bundle) -> Result<(), Diagnostic> {
             return bad(format!("{} lies in no image", location.symbol));
         }
     }
-    if plan.recording.as_ref().is_some_and(|r| r.sites.len() != plan.sites.len()) {
+    if plan
+        .recording
+        .as_ref()
+        .is_some_and(|r| r.sites.len() != plan.sites.len())
+    {
         return bad("not every row of the recording stands for a site".into());
     }
     for probe in &plan.probes {

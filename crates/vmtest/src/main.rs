@@ -53,6 +53,7 @@ fn main() -> ExitCode {
             flows::smoke::run(&setting, checks)?;
             flows::refuse::run(&setting, checks)?;
             flows::stock::run(&setting, checks)?;
+            flows::recorded::run(&setting, checks)?;
             let table = flows::kinds::run(&setting, checks)?;
             flows::demo::run(&setting, checks)?;
             Ok(Some(table))

@@ -71,7 +71,12 @@ impl Attached {
             return Err(error);
         };
         match what {
-            Refused::Hook(name) => *self.missing.entry(format!("{name} has no place in this kernel")).or_default() += 1,
+            Refused::Hook(name) => {
+                *self
+                    .missing
+                    .entry(format!("{name} has no place in this kernel"))
+                    .or_default() += 1
+            }
             Refused::Probe(probe) => {
                 let row = probe.cookie as usize;
                 match probe.program {
@@ -114,9 +119,10 @@ pub fn read(folder: &Folder, host: &Host) -> Result<Recording, Diagnostic> {
     let names = Names::read(host)?;
     let rows = meta.plan.recording.clone().unwrap_or_default();
     let state = crate::object::state(&folder.map("otf_state")?)?;
-    let caches: BTreeMap<u64, Cache> = maps::entries::<u64, Cache>(&folder.map("otf_seen_caches")?)?
-        .into_iter()
-        .collect();
+    let caches: BTreeMap<u64, Cache> =
+        maps::entries::<u64, Cache>(&folder.map("otf_seen_caches")?)?
+            .into_iter()
+            .collect();
     let chains: Vec<(Chain, ChainUse)> = maps::entries(&folder.map("otf_chains")?)?;
     let (allocations, by_chain) = allocations(&chains, &caches, &names);
     let reader = Reader {
@@ -200,7 +206,10 @@ fn lost(folder: &Folder) -> Result<BTreeMap<String, u64>, Diagnostic> {
     }
     let missed = missed_hits(folder)?;
     if missed > 0 {
-        lost.insert("hits of probes that the kernel could not handle".into(), missed);
+        lost.insert(
+            "hits of probes that the kernel could not handle".into(),
+            missed,
+        );
     }
     Ok(lost)
 }

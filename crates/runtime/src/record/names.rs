@@ -37,7 +37,9 @@ impl Names {
                 .help("the kernel needs CONFIG_KALLSYMS, and procfs must be mounted")
         };
         let symbols = File::open(&path).and_then(parse).map_err(unusable)?;
-        let base = symbols.iter().find(|s| s.name == BASE && s.image == VMLINUX);
+        let base = symbols
+            .iter()
+            .find(|s| s.name == BASE && s.image == VMLINUX);
         let base = base.map_or(0, |s| s.address);
         let mut sections: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
         for symbol in symbols.iter().filter(|s| s.image != VMLINUX) {
@@ -63,7 +65,10 @@ impl Names {
             };
         };
         let name = format!("{}+{:#x}", symbol.name, address - symbol.address);
-        let sections = self.sections.get(&symbol.image).map_or(&[][..], Vec::as_slice);
+        let sections = self
+            .sections
+            .get(&symbol.image)
+            .map_or(&[][..], Vec::as_slice);
         let section = sections
             .iter()
             .rev()
@@ -108,7 +113,9 @@ fn parse_line(line: &str) -> Option<Symbol> {
     let address = parse_hex(words.next()?)?;
     let _kind = words.next()?;
     let name = words.next()?.to_owned();
-    let image = words.next().map_or(VMLINUX, |word| word.trim_matches(['[', ']']));
+    let image = words
+        .next()
+        .map_or(VMLINUX, |word| word.trim_matches(['[', ']']));
     Some(Symbol {
         address,
         name,
@@ -139,7 +146,11 @@ impl Host {
         caches: impl Iterator<Item = (String, String)>,
     ) -> BTreeMap<String, Vec<String>> {
         let mut aliases: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for entry in fs::read_dir(self.sys.join("kernel/slab")).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(self.sys.join("kernel/slab"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             if let Some(name) = entry.file_name().to_str()
                 && let Some(folder) = self.slab_alias(name)
             {

@@ -5,6 +5,7 @@ pub mod demo;
 pub mod kinds;
 pub mod observed;
 pub mod record;
+pub mod recorded;
 pub mod refuse;
 pub mod smoke;
 pub mod stock;
