@@ -47,7 +47,17 @@ pub fn not_started(command: &Command, package: &str, error: &io::Error) -> Diagn
 
 /// The end of what a program said, its errors last.
 pub fn last_words(output: &Output) -> String {
-    let said = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy);
-    let lines: Vec<&str> = said.iter().flat_map(|s| s.trim_end().lines()).collect();
+    let mut said = output.stdout.clone();
+    if said.last().is_some_and(|b| *b != b'\n') {
+        said.push(b'\n');
+    }
+    said.extend_from_slice(&output.stderr);
+    last_lines(&said)
+}
+
+/// The last lines of a text.
+pub fn last_lines(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
+    let lines: Vec<&str> = text.trim_end().lines().collect();
     lines[lines.len().saturating_sub(KEPT_LINES)..].join("\n")
 }

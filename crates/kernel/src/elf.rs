@@ -83,6 +83,7 @@ fn units(elf: &Elf<'_>) -> Result<BTreeSet<String>, gimli::Error> {
         ".debug_str",
         ".debug_line_str",
         ".debug_str_offsets",
+        ".debug_line",
     ] {
         sections.insert(name, relocated(elf, name));
     }
@@ -102,6 +103,10 @@ fn units(elf: &Elf<'_>) -> Result<BTreeSet<String>, gimli::Error> {
             Some(gimli::AttributeValue::DebugLineStrRef(offset)) => dwarf.line_string(offset)?,
             Some(gimli::AttributeValue::DebugStrRef(offset)) => dwarf.string(offset)?,
             Some(gimli::AttributeValue::String(name)) => name,
+            // Clang's: an index that only the unit as a whole resolves.
+            Some(value @ gimli::AttributeValue::DebugStrOffsetsIndex(_)) => {
+                dwarf.attr_string(&dwarf.unit(header)?, value)?
+            }
             _ => continue,
         };
         names.insert(name.to_string_lossy().into_owned());

@@ -12,7 +12,12 @@ use otf_artifact::{
 use schemars::{Schema, schema_for};
 use serde::de::DeserializeOwned;
 
-use crate::{compartment::Compartment, overlay::Overlay, profile::Profile};
+use crate::{
+    compartment::Compartment,
+    overlay::Overlay,
+    profile::{Archive, Build, Profile},
+    units::EVERYTHING,
+};
 
 /// Reads `kernels/KERNEL/kernel.yaml` below `root`.
 pub fn profile(root: &Path, kernel: &str) -> Result<Profile, Diagnostic> {
@@ -27,17 +32,108 @@ pub fn profile(root: &Path, kernel: &str) -> Result<Profile, Diagnostic> {
     )?;
     let file = format!("kernels/{kernel}/kernel.yaml");
     let profile: Profile = read(root, &file)?;
-    let pattern = &profile.archive.image;
-    if pattern.value.matches('*').count() != 1 || !pattern.value.starts_with("linux-image-") {
-        return Err(pattern
+    valid(&profile, root, kernel, &file)?;
+    Ok(profile)
+}
+
+/// What the fields of a profile must be together.
+fn valid(profile: &Profile, root: &Path, kernel: &str, file: &str) -> Result<(), Diagnostic> {
+    for path in &profile.scope {
+        scope_path(path, file)?;
+    }
+    let wrong = |message: &str, help: &str| {
+        Err(Diagnostic::error(Code::BadYaml, message)
+            .at(file, 0, 0)
+            .help(help))
+    };
+    match (&profile.archive, &profile.bitcode, &profile.build) {
+        (Some(archive), Some(_), None) => stock(archive, file),
+        (None, None, Some(recipe)) => built(recipe, root, kernel, file),
+        (Some(_), None, None) => wrong(
+            "missing field `bitcode`",
+            "say under `bitcode` how source becomes bitcode",
+        ),
+        (None, _, None) => wrong(
+            "the profile has neither `archive` nor `build`",
+            "name packages under `archive`, or say under `build` how the kernel is built",
+        ),
+        (_, _, Some(_)) => wrong(
+            "`build` excludes `archive` and `bitcode`",
+            "the source comes from the profile under `build.source_of`, bitcode from the build",
+        ),
+    }
+}
+
+/// Where a profile's packages come from: for a kernel that is built, the profile whose source it is.
+pub(crate) fn archive(root: &Path, kernel: &str, profile: &Profile) -> Result<Archive, Diagnostic> {
+    let lacking = |named: &Placed<String>| {
+        let message = format!("`{named}` is no profile of packages");
+        named.error(
+            Code::BadYaml,
+            &format!("kernels/{kernel}/kernel.yaml"),
+            message,
+        )
+    };
+    match (&profile.archive, &profile.build) {
+        (Some(archive), _) => Ok(archive.clone()),
+        (None, Some(recipe)) => {
+            let of = &recipe.source_of;
+            let file = format!("kernels/{kernel}/kernel.yaml");
+            let source = self::profile(root, &of.value).map_err(|e| match e.code {
+                Code::UnknownKernel => e.at(file, of.line, of.column),
+                _ => e,
+            })?;
+            source.archive.ok_or_else(|| lacking(of))
+        }
+        // Such a profile was refused when it was read.
+        (None, None) => Err(Diagnostic::error(Code::InvariantBroken, "no packages")),
+    }
+}
+
+fn stock(archive: &Archive, file: &str) -> Result<(), Diagnostic> {
+    let pattern = &archive.image;
+    if pattern.value.matches('*').count() == 1 && pattern.value.starts_with("linux-image-") {
+        return Ok(());
+    }
+    Err(pattern
+        .error(
+            Code::BadYaml,
+            file,
+            format!("`{pattern}` is no pattern of a kernel image's package"),
+        )
+        .help("write `linux-image-`, a version with one `*`, and the flavour"))
+}
+
+fn built(recipe: &Build, root: &Path, kernel: &str, file: &str) -> Result<(), Diagnostic> {
+    let compiler = &recipe.compiler;
+    let version = compiler.value.strip_prefix("clang").map(|rest| {
+        rest.is_empty()
+            || rest.strip_prefix('-').is_some_and(|number| {
+                !number.is_empty() && number.chars().all(|c| c.is_ascii_digit())
+            })
+    });
+    if version != Some(true) {
+        return Err(compiler
             .error(
                 Code::BadYaml,
-                &file,
-                format!("`{pattern}` is no pattern of a kernel image's package"),
+                file,
+                format!("`{compiler}` is no clang, and only clang leaves bitcode"),
             )
-            .help("write `linux-image-`, a version with one `*`, and the flavour"));
+            .help("write `clang-19`"));
     }
-    Ok(profile)
+    inside(&recipe.fragment, file)?;
+    if !fragment(root, kernel, recipe).is_file() {
+        let missing = format!("`{}` does not exist beside {file}", recipe.fragment);
+        return Err(recipe.fragment.error(Code::BadYaml, file, missing));
+    }
+    Ok(())
+}
+
+/// Where the fragment of a kernel that is built lies.
+pub(crate) fn fragment(root: &Path, kernel: &str, recipe: &Build) -> PathBuf {
+    root.join("kernels")
+        .join(kernel)
+        .join(&recipe.fragment.value)
 }
 
 /// Reads `kernels/KERNEL/compartments/COMPARTMENT.yaml` below `root`.
@@ -47,14 +143,9 @@ pub fn compartment(
     compartment: &str,
 ) -> Result<Compartment, Diagnostic> {
     let file = compartment_file(kernel, compartment);
-    let folder = root.join("kernels").join(kernel).join("compartments");
-    let exists: Vec<String> = entries(&folder, Path::is_file)
-        .iter()
-        .filter_map(|name| name.strip_suffix(".yaml").map(str::to_owned))
-        .collect();
     known(
         compartment,
-        &exists,
+        &compartments(root, kernel),
         Code::UnknownCompartment,
         "compartment",
         "compartments",
@@ -63,14 +154,28 @@ pub fn compartment(
     for path in &compartment.confined {
         inside(path, &file)?;
     }
-    if compartment.confined.is_empty() {
+    for path in &compartment.scope {
+        scope_path(path, &file)?;
+    }
+    if compartment.confined.is_empty() && compartment.modules.is_empty() {
         return Err(
             Diagnostic::error(Code::BadYaml, "the compartment confines nothing")
                 .at(file, 0, 0)
-                .help("list source files or directories under `confined`"),
+                .help(
+                    "list source files or directories under `confined`, or modules under `modules`",
+                ),
         );
     }
     Ok(compartment)
+}
+
+/// Names of the compartments of a profile, sorted.
+pub fn compartments(root: &Path, kernel: &str) -> Vec<String> {
+    let folder = root.join("kernels").join(kernel).join("compartments");
+    entries(&folder, Path::is_file)
+        .iter()
+        .filter_map(|name| name.strip_suffix(".yaml").map(str::to_owned))
+        .collect()
 }
 
 /// Reads `kernels/KERNEL/overlays/OVERLAY/overlay.yaml` below `root`.
@@ -182,6 +287,14 @@ fn known(
     )
 }
 
+/// A path of a scope: plain, or everything.
+fn scope_path(path: &Placed<String>, file: &str) -> Result<(), Diagnostic> {
+    if path.value == EVERYTHING {
+        return Ok(());
+    }
+    inside(path, file)
+}
+
 /// Paths of users stay below the folder that they are relative to.
 fn inside(path: &Placed<String>, file: &str) -> Result<(), Diagnostic> {
     let plain = !path.value.is_empty()
@@ -262,7 +375,7 @@ mod tests {
             (Code::BadYaml, 4, 5)
         );
 
-        let text = "modules: [a]\nconfined: []\n";
+        let text = "modules: []\nconfined: []\n";
         let error = reading("compartments/c.yaml", text, |r| compartment(r, "k", "c"));
         assert!(error.message.contains("confines nothing"), "{error}");
 
@@ -282,6 +395,73 @@ mod tests {
         let unknown = text.replace("flavour:", "flavor:");
         let error = reading("kernel.yaml", &unknown, |r| profile(r, "k"));
         assert!(error.help.unwrap().starts_with("did you mean `flavour`?"));
+    }
+
+    /// A profile like that of the lab kernel with one edit.
+    fn built_kernel(from: &str, to: &str) -> Diagnostic {
+        let text = fs::read_to_string(repository().join("kernels/lab-6.12/kernel.yaml")).unwrap();
+        assert!(text.contains(from), "{text}");
+        reading("kernel.yaml", &text.replace(from, to), |r| {
+            for (file, text) in [
+                ("k/fragment.config", ""),
+                ("debian-6.12/kernel.yaml", "x: 1"),
+            ] {
+                let path = r.join("kernels").join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            profile(r, "k").and_then(|p| archive(r, "k", &p))
+        })
+    }
+
+    #[test]
+    fn wrong_recipes_have_places() {
+        let error = built_kernel("  compiler: clang-19\n", "");
+        assert_eq!(error.message, "missing field `compiler`");
+        assert!(error.line > 0, "{error}");
+        for compiler in ["gcc-12", "clang19", "clang-", "clang-x"] {
+            let error = built_kernel("clang-19", compiler);
+            assert_eq!(error.code, Code::BadYaml);
+            assert!(error.message.contains("is no clang"), "{error}");
+            assert!(error.line > 0 && error.column > 0);
+        }
+        let error = built_kernel("fragment.config", "fragments.config");
+        assert!(error.message.contains("does not exist beside"), "{error}");
+        assert!(error.line > 0 && error.column > 0);
+        let error = built_kernel("fragment.config", "../fragment.config");
+        assert!(error.message.contains("no plain path"), "{error}");
+        let error = built_kernel("base: allnoconfig", "base: allnoconf");
+        assert!(error.help.unwrap().contains("`allnoconfig`"));
+        let error = built_kernel("source_of: debian-6.12", "source_of: debian-6.13");
+        assert_eq!((error.code, error.line), (Code::UnknownKernel, 7));
+        let error = built_kernel("source_of: debian-6.12", "source_of: k");
+        assert!(error.message.contains("no profile of packages"), "{error}");
+        assert_eq!((error.code, error.line), (Code::BadYaml, 7));
+        let error = built_kernel("scope: [\"**\"]", "scope: [\"../x\"]");
+        assert_eq!((error.code, error.column), (Code::BadYaml, 9));
+    }
+
+    #[test]
+    fn a_profile_is_of_one_kind() {
+        for (text, said) in [
+            ("scope: []\n", "neither `archive` nor `build`"),
+            (
+                "bitcode: {compiler: c, flags: []}\n",
+                "neither `archive` nor `build`",
+            ),
+        ] {
+            let error = reading("kernel.yaml", text, |r| profile(r, "k"));
+            assert!(error.message.contains(said), "{error}");
+        }
+        let both = fs::read_to_string(repository().join("kernels/debian-6.12/kernel.yaml"))
+            .unwrap()
+            + "build: {source_of: a, compiler: clang, base: defconfig, fragment: f}\n";
+        let error = reading("kernel.yaml", &both, |r| profile(r, "k"));
+        assert!(error.message.contains("excludes"), "{error}");
+        let error = reading("kernel.yaml", &both.replace("bitcode:", "bytecode:"), |r| {
+            profile(r, "k")
+        });
+        assert_eq!(error.code, Code::BadYaml);
     }
 
     #[test]

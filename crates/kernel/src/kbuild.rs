@@ -42,16 +42,11 @@ pub fn build(
         .arg(format!("KCFLAGS={prefix_maps}"))
         .arg(format!("KAFLAGS={prefix_maps}"))
         .arg("modules")
-        // With a time stamp set, kbuild avoids what would differ between two builds.
-        .env("KBUILD_BUILD_TIMESTAMP", "1970-01-01")
-        .env("KBUILD_BUILD_USER", "otf")
-        .env("KBUILD_BUILD_HOST", "otf")
-        // Variables of an outer make would reach the kernel's.
-        .env_remove("MAKEFLAGS")
-        .env_remove("MFLAGS")
-        .env_remove("MAKELEVEL")
-        .env_remove("MAKEOVERRIDES")
         .stdin(Stdio::null());
+    if let Some(suffix) = &headers.llvm {
+        make.arg(format!("LLVM={suffix}"));
+    }
+    reproducible(&mut make);
     let output = command::output(&mut make, "make")?;
     if output.status.success() {
         return Ok(());
@@ -66,6 +61,20 @@ pub fn build(
         ),
     )
     .help("the build needs the packages gcc-12, make, binutils, dwarves, libelf1"))
+}
+
+/// The environment in which kbuild makes the same bytes again.
+pub fn reproducible(make: &mut Command) {
+    // With a time stamp set, kbuild avoids what would differ between two builds.
+    make.env("KBUILD_BUILD_TIMESTAMP", "1970-01-01")
+        .env("KBUILD_BUILD_VERSION", "1")
+        .env("KBUILD_BUILD_USER", "otf")
+        .env("KBUILD_BUILD_HOST", "otf")
+        // Variables of an outer make would reach the kernel's.
+        .env_remove("MAKEFLAGS")
+        .env_remove("MFLAGS")
+        .env_remove("MAKELEVEL")
+        .env_remove("MAKEOVERRIDES");
 }
 
 /// Copies an object without its DWARF; symbols, BTF and the build-id stay.

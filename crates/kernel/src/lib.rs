@@ -6,6 +6,7 @@
 
 mod apt;
 mod bitcode;
+mod build;
 mod cache;
 mod command;
 pub mod compartment;
@@ -14,12 +15,15 @@ mod elf;
 mod images;
 pub mod inputs;
 mod kbuild;
+mod kernel;
+mod listing;
 mod modules;
 pub mod overlay;
 mod packages;
 pub mod profile;
 mod progress;
 mod resolve;
+mod scope;
 mod trees;
 mod units;
 mod version;

@@ -38,25 +38,31 @@ pub struct PackageSet {
 
 impl PackageSet {
     /// Every package.
-    pub fn all(&self) -> impl Iterator<Item = &Record> {
+    pub fn all(&self) -> Vec<&Record> {
         [&self.image, &self.source, &self.debug]
             .into_iter()
             .chain(&self.headers)
+            .collect()
     }
 
-    /// The lock's table, sorted by name.
-    pub fn locked(&self) -> Vec<LockedPackage> {
-        let mut packages: Vec<LockedPackage> = self
-            .all()
-            .map(|r| LockedPackage {
-                name: r.name.clone(),
-                version: r.version.clone(),
-                sha256: r.sha256.clone(),
-            })
-            .collect();
-        packages.sort();
-        packages
+    /// The package of the source.
+    pub fn source_only(&self) -> Vec<&Record> {
+        vec![&self.source]
     }
+}
+
+/// A lock's table, sorted by name.
+pub fn locked(records: &[&Record]) -> Vec<LockedPackage> {
+    let mut packages: Vec<LockedPackage> = records
+        .iter()
+        .map(|r| LockedPackage {
+            name: r.name.clone(),
+            version: r.version.clone(),
+            sha256: r.sha256.clone(),
+        })
+        .collect();
+    packages.sort();
+    packages
 }
 
 /// A set as the cache remembers it, with the question it answers.
@@ -72,15 +78,22 @@ pub struct Packages<'a> {
     pub archive: &'a dyn Archive,
     /// Where they are kept.
     pub cache: &'a Cache,
-    /// Profile name.
+    /// Name of the profile that the packages are in.
     pub kernel: &'a str,
+    /// Name of the profile that they are for.
+    pub purpose: &'a str,
 }
 
 impl Packages<'_> {
-    /// Decides on a set. Needs the network only when the archive has a newer kernel than the cache;
-    /// when that cannot be had, the cached one is used, with a warning in the log.
-    pub fn settle(&self, wanted: &profile::Archive) -> Result<PackageSet, Diagnostic> {
-        let memory = self.cache.path(&format!("packages/{}.json", self.kernel));
+    /// Decides on a set, of which the packages that `needed` gives are fetched. Needs the network only
+    /// when the archive has a newer kernel than the cache; when that cannot be had, the cached one is
+    /// used, with a warning in the log.
+    pub fn settle(
+        &self,
+        wanted: &profile::Archive,
+        needed: fn(&PackageSet) -> Vec<&Record>,
+    ) -> Result<PackageSet, Diagnostic> {
+        let memory = self.cache.path(&format!("packages/{}.json", self.purpose));
         let remembered = fs::read(&memory)
             .ok()
             .and_then(|bytes| serde_json::from_slice::<Remembered>(&bytes).ok())
@@ -91,7 +104,7 @@ impl Packages<'_> {
             Ok(set) => set,
             Err(error) => return fall_back(remembered, error),
         };
-        for record in set.all() {
+        for record in needed(&set) {
             if let Err(error) = self.fetch(record) {
                 return fall_back(remembered, error);
             }
@@ -356,8 +369,9 @@ mod tests {
             archive: shelf,
             cache: &Cache::open(cache).unwrap(),
             kernel: "k",
+            purpose: "k",
         }
-        .settle(&wanted())
+        .settle(&wanted(), PackageSet::all)
     }
 
     #[test]

@@ -13,14 +13,23 @@ pub struct Profile {
     /// What it is, for people.
     #[serde(default)]
     pub description: String,
-    /// Packages of the distribution.
-    pub archive: Archive,
-    /// How bitcode is made.
-    pub bitcode: BitcodeRecipe,
-    /// Source files of `vmlinux` or of a compartment's modules that are read for allocation sites,
-    /// types and flows, but not confined. Files or directories of the kernel tree.
+    /// Packages of the distribution, for a kernel that is taken as it is.
+    #[serde(default)]
+    pub archive: Option<Archive>,
+    /// How bitcode is made of a kernel that is taken as it is.
+    #[serde(default)]
+    pub bitcode: Option<BitcodeRecipe>,
+    /// How the kernel is built, for one that is not taken as it is. Its bitcode is that of the build.
+    #[serde(default)]
+    pub build: Option<Build>,
+    /// Source files that are read for allocation sites, types and flows, but not confined. Files or
+    /// directories of the kernel tree; `**` is every file of the images.
     #[serde(default)]
     pub scope: Vec<Placed<String>>,
+    /// Modules outside the compartment whose files `scope` may name: names of lsmod, or patterns
+    /// (`nf_*`). Of a kernel that is built, `scope: ["**"]` takes every module.
+    #[serde(default)]
+    pub scope_modules: Vec<Placed<String>>,
     /// What a gate returns when it refuses, by `OPS_TYPE.FIELD`, where the return type does not say it.
     #[serde(default)]
     pub refusals: BTreeMap<String, Refusal>,
@@ -56,6 +65,41 @@ pub struct Archive {
 pub enum ArchiveKind {
     /// Debian packages, through apt of this machine.
     Debian,
+}
+
+/// A kernel that is built with clang, and of whose files the bitcode is kept.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Build {
+    /// Profile of a stock kernel; its source package is built, in the version that it stands for.
+    pub source_of: Placed<String>,
+    /// Command, found by `PATH`: `clang-19`. Linker and tools are those of the same LLVM, which must
+    /// be the one that the analyzer reads.
+    pub compiler: Placed<String>,
+    /// Target of make that the configuration starts from.
+    pub base: BaseConfiguration,
+    /// Options over that, a file beside this one. Each must survive Kconfig.
+    pub fragment: Placed<String>,
+}
+
+/// What a configuration starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BaseConfiguration {
+    /// Everything off that can be off.
+    AllNoConfig,
+    /// The architecture's defaults.
+    DefConfig,
+}
+
+impl BaseConfiguration {
+    /// The target's name.
+    pub fn target(self) -> &'static str {
+        match self {
+            Self::AllNoConfig => "allnoconfig",
+            Self::DefConfig => "defconfig",
+        }
+    }
 }
 
 /// How a source file becomes bitcode. In flags, `{source}` is the source tree, `{common}` and

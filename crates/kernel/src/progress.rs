@@ -37,6 +37,35 @@ impl Meter {
     }
 }
 
+/// Reports how many things of one step are done, where nobody knows how many there will be.
+pub struct Counter {
+    what: String,
+    things: &'static str,
+    done: u64,
+    last: Instant,
+}
+
+impl Counter {
+    /// `what` is the step, `things` what is counted.
+    pub fn new(what: impl Into<String>, things: &'static str) -> Self {
+        Self {
+            what: what.into(),
+            things,
+            done: 0,
+            last: Instant::now(),
+        }
+    }
+
+    /// One more is done.
+    pub fn one(&mut self) {
+        self.done += 1;
+        if self.last.elapsed() >= EVERY {
+            self.last = Instant::now();
+            info!(target: "otf::progress", "{}: {} {}", self.what, self.done, self.things);
+        }
+    }
+}
+
 /// A reader that reports how much of it was read.
 pub struct Metered<R> {
     inner: R,

@@ -11,16 +11,16 @@ use tracing::info;
 
 use crate::{
     apt::{Apt, Archive},
-    bitcode::{ChangedTree, Compiler},
+    build,
     cache::{Cache, io_error},
     compartment::Compartment,
     inputs,
+    kernel::{Kernel, VMLINUX},
     modules::{Builder, GUARD_MODULE},
     overlay::Overlay,
-    packages::Packages,
-    profile::Profile,
-    trees::{StockModules, Trees},
-    units::{self, Listed},
+    packages::{PackageSet, Packages},
+    profile::{self, Profile},
+    trees::Trees,
 };
 
 /// What to resolve.
@@ -57,33 +57,67 @@ pub fn resolve_from(
         root,
         ..request.clone()
     };
-    let inputs = Inputs::read(request).map_err(|e| vec![e])?;
-    let cache = Cache::open(&request.cache).map_err(|e| vec![e])?;
+    let one = |e: Diagnostic| vec![e];
+    let inputs = Inputs::read(request).map_err(one)?;
+    let cache = Cache::open(&request.cache).map_err(one)?;
     let packages = Packages {
         archive,
         cache: &cache,
-        kernel: &request.kernel,
+        kernel: inputs.packages_of(&request.kernel),
+        purpose: &request.kernel,
     };
-    let set = packages
-        .settle(&inputs.profile.archive)
-        .map_err(|e| vec![e])?;
-    info!("kernel {}", set.release);
+    let needed = match inputs.profile.build {
+        None => PackageSet::all,
+        Some(_) => PackageSet::source_only,
+    };
+    let set = packages.settle(&inputs.archive, needed).map_err(one)?;
     let trees = Trees {
         packages: &packages,
         set: &set,
     };
+    let kernel = match &inputs.profile.build {
+        None => Kernel::stock(&cache, &trees).map_err(one)?,
+        Some(recipe) => built(request, recipe, &cache, &trees)?,
+    };
+    info!("kernel {}", kernel.release);
     Resolver {
         request,
         inputs: &inputs,
         cache: &cache,
-        trees: &trees,
+        kernel: &kernel,
     }
     .lock()
+}
+
+/// The kernel of a profile that says how to build it.
+fn built<'a>(
+    request: &Request,
+    recipe: &profile::Build,
+    cache: &'a Cache,
+    trees: &Trees<'_>,
+) -> Result<Kernel<'a>, Vec<Diagnostic>> {
+    let one = |e: Diagnostic| vec![e];
+    let source = trees.source().map_err(one)?;
+    let path = inputs::fragment(&request.root, &request.kernel, recipe);
+    let fragment = std::fs::read_to_string(&path).map_err(|e| one(io_error("read", &path, &e)))?;
+    let product = build::Recipe {
+        kernel: &request.kernel,
+        source: &source,
+        source_key: &trees.set.source.sha256,
+        compiler: &recipe.compiler.value,
+        base: recipe.base.target(),
+        fragment: &fragment,
+        fragment_file: &format!("kernels/{}/{}", request.kernel, recipe.fragment),
+    }
+    .product(cache)?;
+    Kernel::built(cache, trees.set, source, product, &recipe.compiler.value).map_err(one)
 }
 
 /// The user's files of one request.
 pub(crate) struct Inputs {
     pub(crate) profile: Profile,
+    /// Where the packages come from: the profile's, or those of the profile whose source is built.
+    pub(crate) archive: profile::Archive,
     pub(crate) compartment: Compartment,
     pub(crate) overlay: Option<(String, Overlay)>,
 }
@@ -91,6 +125,7 @@ pub(crate) struct Inputs {
 impl Inputs {
     fn read(request: &Request) -> Result<Self, Diagnostic> {
         let profile = inputs::profile(&request.root, &request.kernel)?;
+        let archive = inputs::archive(&request.root, &request.kernel, &profile)?;
         let compartment =
             inputs::compartment(&request.root, &request.kernel, &request.compartment)?;
         let own = compartment.overlay.as_ref().map(|o| o.value.clone());
@@ -103,6 +138,9 @@ impl Inputs {
                 Ok((name, overlay))
             })
             .transpose()?;
+        if profile.build.is_some() {
+            compartment_of_built(request, &compartment, overlay.is_some())?;
+        }
         if let Some((name, overlay)) = &overlay {
             let builds = |module: &str| overlay.modules.iter().any(|m| m.name.value == module);
             if !compartment.modules.iter().any(|m| builds(&m.value)) {
@@ -117,9 +155,16 @@ impl Inputs {
         }
         Ok(Self {
             profile,
+            archive,
             compartment,
             overlay,
         })
+    }
+
+    /// Name of the profile that the packages are in.
+    fn packages_of<'s>(&'s self, kernel: &'s str) -> &'s str {
+        let recipe = self.profile.build.as_ref();
+        recipe.map_or(kernel, |recipe| &recipe.source_of.value)
     }
 
     /// Whether the overlay builds this module.
@@ -130,26 +175,51 @@ impl Inputs {
     }
 }
 
+/// What a kernel that is built has no use for is refused, not ignored.
+fn compartment_of_built(
+    request: &Request,
+    compartment: &Compartment,
+    overlay: bool,
+) -> Result<(), Diagnostic> {
+    let (what, help) = if overlay {
+        (
+            "overlays are laid over",
+            "build the overlay for a stock kernel",
+        )
+    } else if compartment.flags.is_empty() {
+        return Ok(());
+    } else {
+        (
+            "`flags` are for",
+            "leave them out: bitcode is that of the build",
+        )
+    };
+    let file = inputs::compartment_file(&request.kernel, &request.compartment);
+    let message = format!(
+        "{what} kernels that are taken as they are; {} is built",
+        request.kernel
+    );
+    Err(Diagnostic::error(Code::BadYaml, message)
+        .at(file, 0, 0)
+        .help(help))
+}
+
 /// One request while it is resolved.
 pub(crate) struct Resolver<'a> {
     pub(crate) request: &'a Request,
     pub(crate) inputs: &'a Inputs,
     pub(crate) cache: &'a Cache,
-    pub(crate) trees: &'a Trees<'a>,
+    pub(crate) kernel: &'a Kernel<'a>,
 }
 
 impl Resolver<'_> {
     fn lock(&self) -> Result<KernelLock, Vec<Diagnostic>> {
         let one = |e: Diagnostic| vec![e];
-        let set = self.trees.set;
-        let image = self.trees.image().map_err(one)?;
-        let stock = StockModules::list(&self.cache.path(&image), &set.release).map_err(one)?;
-        self.modules_exist(&stock)?;
-        let headers = self.trees.headers().map_err(one)?;
-        let source = self.trees.source().map_err(one)?;
+        let kernel = self.kernel;
+        let named = self.modules()?;
         let builder = Builder {
             cache: self.cache,
-            headers: &headers,
+            headers: &kernel.headers,
             root: &self.request.root,
             kernel: &self.request.kernel,
         };
@@ -158,66 +228,51 @@ impl Resolver<'_> {
             .overlay
             .as_ref()
             .map(|(name, overlay)| {
-                builder.overlay(name, overlay, &self.cache.path(&source), &set.source.sha256)
+                let source = self.cache.path(&kernel.source);
+                builder.overlay(name, overlay, &source, &kernel.source_key)
             })
             .transpose()
             .map_err(one)?;
 
-        let (images, facts) = self.images(overlay.as_ref()).map_err(one)?;
-        let loadable = self
-            .loadable(&stock, overlay.as_ref(), &images)
+        let expected = self.expected();
+        let mut images = self
+            .images(&named.own, &expected, overlay.as_ref())
             .map_err(one)?;
-        let compartment_file =
-            inputs::compartment_file(&self.request.kernel, &self.request.compartment);
-        let units = units::select(
-            &facts,
-            &Listed {
-                paths: &self.inputs.compartment.confined,
-                file: &compartment_file,
-            },
-            &Listed {
-                paths: &self.inputs.profile.scope,
-                file: &format!("kernels/{}/kernel.yaml", self.request.kernel),
-            },
-        )?;
-        let bitcode = Compiler {
-            cache: self.cache,
-            recipe: &self.inputs.profile.bitcode,
-            confined_flags: &self.inputs.compartment.flags,
-            headers: &headers,
-            source: (self.cache.path(&source), set.source.sha256.clone()),
-            overlay: overlay.as_ref().map(|built| ChangedTree {
-                tree: self.cache.path(&built.product).join("tree"),
-                key: built.key.clone(),
-                modules: self.overlay_modules(),
-            }),
-        }
-        .compile(&units)?;
+        let loadable = self
+            .loadable(&named.own, overlay.as_ref(), &images)
+            .map_err(one)?;
+        let around = self.images(&named.scope, &expected, None).map_err(one)?;
+        let units = self.units(&images, &around)?;
+        let bitcode = self.bitcode(&units, overlay.as_ref())?;
 
         let guard = builder.guard().map_err(one)?;
-        let (vmlinux, modules): (Vec<Image>, Vec<Image>) =
-            images.into_iter().partition(|i| i.name == "vmlinux");
+        let vmlinux = images
+            .remove(VMLINUX)
+            .ok_or_else(|| one(Kernel::lacking(VMLINUX)))?;
+        let modules: Vec<Image> = images.into_values().map(|i| i.image).collect();
+        let in_scope: BTreeSet<&str> = units.iter().map(|unit| unit.image.as_str()).collect();
         Ok(KernelLock {
             version: FORMAT_VERSION,
             kernel: self.request.kernel.clone(),
             compartment: self.request.compartment.clone(),
             overlay: self.inputs.overlay.as_ref().map(|(name, _)| name.clone()),
-            release: set.release.clone(),
-            packages: set.locked(),
-            vmlinuz: self
-                .cache
-                .locked(&image, &format!("boot/vmlinuz-{}", set.release))
-                .map_err(one)?,
-            vmlinux: vmlinux
+            release: kernel.release.clone(),
+            packages: kernel.packages.clone(),
+            vmlinuz: kernel.vmlinuz.clone(),
+            vmlinux: vmlinux.image,
+            scope_modules: around
                 .into_iter()
-                .next()
-                .ok_or_else(|| vec![Diagnostic::error(Code::InvariantBroken, "no vmlinux")])?,
+                .filter(|(name, _)| name != VMLINUX && in_scope.contains(name.as_str()))
+                .map(|(_, image)| image.image)
+                .filter(|image| modules.iter().all(|own| own.name != image.name))
+                .collect(),
             modules,
-            support: self.support(&stock, &loadable).map_err(one)?,
+            support: self.support(&loadable).map_err(one)?,
             loadable: loadable.into_iter().map(|m| m.loadable).collect(),
             oracles: self.oracles(&builder).map_err(one)?,
-            source,
+            source: kernel.source.clone(),
             bitcode,
+            commands: kernel.commands().map_err(one)?,
             guard: self
                 .cache
                 .locked(&guard, &format!("{GUARD_MODULE}.ko"))
@@ -231,43 +286,6 @@ impl Resolver<'_> {
         overlays
             .flat_map(|(_, o)| o.modules.iter().map(|m| m.name.value.clone()))
             .collect()
-    }
-
-    /// Every module that is named is one of the kernel's or of the overlay's.
-    fn modules_exist(&self, stock: &StockModules) -> Result<(), Vec<Diagnostic>> {
-        let mut errors = Vec::new();
-        let file = inputs::compartment_file(&self.request.kernel, &self.request.compartment);
-        for module in &self.inputs.compartment.modules {
-            if self.inputs.in_overlay(&module.value) {
-                continue;
-            }
-            match stock.find(&module.value) {
-                Ok(Some(_)) => {}
-                Ok(None) => errors.push(
-                    module
-                        .error(
-                            Code::MissingModule,
-                            &file,
-                            format!("`{module}` is part of vmlinux, no module"),
-                        )
-                        .help("leave it out of `modules` and name its files under `confined`"),
-                ),
-                Err(error) => errors.push(error.at(&file, module.line, module.column)),
-            }
-        }
-        if let Some((name, overlay)) = &self.inputs.overlay {
-            let file = inputs::overlay_file(&self.request.kernel, name);
-            for module in &overlay.needs {
-                if let Err(error) = stock.find(&module.value) {
-                    errors.push(error.at(&file, module.line, module.column));
-                }
-            }
-        }
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(errors)
-        }
     }
 
     fn oracles(&self, builder: &Builder<'_>) -> Result<Vec<Loadable>, Diagnostic> {

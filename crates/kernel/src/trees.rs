@@ -8,10 +8,7 @@ use std::{
 };
 
 use liblzma::read::XzDecoder;
-use otf_artifact::{
-    diagnostic::{Code, Diagnostic},
-    yaml,
-};
+use otf_artifact::diagnostic::{Code, Diagnostic};
 use tracing::info;
 
 use crate::{
@@ -37,6 +34,8 @@ pub struct Headers {
     pub common: PathBuf,
     /// Names what the trees were made from.
     pub key: String,
+    /// For a kernel built with LLVM, what the names of its tools end with; else it is GCC's.
+    pub llvm: Option<String>,
 }
 
 impl Trees<'_> {
@@ -86,6 +85,7 @@ impl Trees<'_> {
             flavour: root.join(flavour),
             common: root.join(format!("usr/src/linux-headers-{}-common", self.set.base)),
             key,
+            llvm: None,
         })
     }
 
@@ -118,10 +118,12 @@ impl Trees<'_> {
     }
 
     /// Debug files with code and DWARF: products by image name (`vmlinux` or a module), each with
-    /// one file of that name. One pass over the package for all that are missing.
+    /// one file of that name. A pass over the package takes a minute or two, so that one that is
+    /// needed keeps the files of `expected` as well, for later requests.
     pub fn debug(
         &self,
         images: &BTreeSet<String>,
+        expected: &BTreeSet<String>,
     ) -> Result<BTreeMap<String, (String, String)>, Diagnostic> {
         let record = &self.set.debug;
         let folder = format!("debug/{}", identity(record));
@@ -137,12 +139,10 @@ impl Trees<'_> {
         if missing.is_empty() {
             return Ok(products);
         }
+        let lacks = |image: &&String| !self.cache().path(&format!("{folder}/{image}")).exists();
+        missing.extend(expected.iter().filter(lacks).map(String::as_str));
         let package = self.packages.fetch(record)?;
-        info!(
-            "reading {} from {}",
-            missing.iter().copied().collect::<Vec<_>>().join(", "),
-            record.name
-        );
+        info!("reading {} files from {}", missing.len(), record.name);
         let scratch = self.cache().scratch()?;
         let vmlinux = format!("vmlinux-{}", self.set.release);
         let mut found = Vec::new();
@@ -181,7 +181,7 @@ impl Trees<'_> {
             self.cache()
                 .publish(&format!("{folder}/{image}"), &scratch.path().join(image))?;
         }
-        match missing.first() {
+        match missing.iter().find(|image| images.contains(**image)) {
             None => Ok(products),
             Some(image) => Err(Diagnostic::error(
                 Code::MissingModule,
@@ -199,73 +199,6 @@ fn debug_file(image: &str) -> String {
     }
 }
 
-/// The stock modules of an image, by the name that lsmod shows.
-pub struct StockModules {
-    files: BTreeMap<String, PathBuf>,
-    builtin: BTreeSet<String>,
-}
-
-impl StockModules {
-    /// Lists what is below `lib/modules/RELEASE` of an unpacked image.
-    pub fn list(image: &Path, release: &str) -> Result<Self, Diagnostic> {
-        let root = image.join("lib/modules").join(release);
-        let mut files = BTreeMap::new();
-        let mut folders = vec![root.join("kernel")];
-        while let Some(folder) = folders.pop() {
-            let listing = fs::read_dir(&folder).map_err(|e| io_error("read", &folder, &e))?;
-            for entry in listing {
-                let entry = entry.map_err(|e| io_error("read", &folder, &e))?;
-                let path = entry.path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if let Some(name) = module_name(&path) {
-                    files.insert(name, path);
-                }
-            }
-        }
-        let list = root.join("modules.builtin");
-        let builtin = fs::read_to_string(&list)
-            .map_err(|e| io_error("read", &list, &e))?
-            .lines()
-            .filter_map(|line| module_name(Path::new(line)))
-            .collect();
-        Ok(Self { files, builtin })
-    }
-
-    /// The module's file; `None` when it is part of `vmlinux`.
-    pub fn find(&self, name: &str) -> Result<Option<&Path>, Diagnostic> {
-        if let Some(path) = self.files.get(name) {
-            return Ok(Some(path));
-        }
-        if self.builtin.contains(name) {
-            return Ok(None);
-        }
-        let error = Diagnostic::error(
-            Code::MissingModule,
-            format!("the kernel has no module `{name}`"),
-        );
-        let start: String = name.chars().take(3).collect();
-        let near = self
-            .files
-            .keys()
-            .map(String::as_str)
-            .filter(|n| n.starts_with(&start));
-        Err(
-            match yaml::suggest(name, "modules with such a name", near) {
-                Some(help) => error.help(help),
-                None => error.help("names are those of lsmod, without .ko"),
-            },
-        )
-    }
-}
-
-/// `net/sched/sch_qfq.ko.xz` is `sch_qfq`.
-fn module_name(path: &Path) -> Option<String> {
-    let file = path.file_name()?.to_str()?;
-    let (name, rest) = file.split_once('.')?;
-    matches!(rest, "ko" | "ko.xz").then(|| name.replace('-', "_"))
-}
-
 /// A module file's bytes, decompressed.
 pub fn read_module(path: &Path) -> Result<Vec<u8>, Diagnostic> {
     let bytes = fs::read(path).map_err(|e| io_error("read", path, &e))?;
@@ -277,25 +210,4 @@ pub fn read_module(path: &Path) -> Result<Vec<u8>, Diagnostic> {
         .read_to_end(&mut module)
         .map_err(|e| io_error("decompress", path, &e))?;
     Ok(module)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn modules_are_named_as_in_lsmod() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("lib/modules/r");
-        fs::create_dir_all(root.join("kernel/net/sched")).unwrap();
-        fs::write(root.join("kernel/net/sched/sch-qfq.ko.xz"), "").unwrap();
-        fs::write(root.join("kernel/net/sched/README"), "").unwrap();
-        fs::write(root.join("modules.builtin"), "kernel/lib/crc-itu.ko\n").unwrap();
-        let modules = StockModules::list(dir.path(), "r").unwrap();
-        assert!(modules.find("sch_qfq").unwrap().is_some());
-        assert!(modules.find("crc_itu").unwrap().is_none());
-        let error = modules.find("sch_qfk").unwrap_err();
-        assert_eq!(error.code, Code::MissingModule);
-        assert!(error.help.unwrap().contains("did you mean `sch_qfq`?"));
-    }
 }

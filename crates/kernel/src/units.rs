@@ -10,6 +10,11 @@ use otf_artifact::{
     yaml::{self, Placed},
 };
 
+use crate::kernel::VMLINUX;
+
+/// The path of a scope that stands for every file.
+pub const EVERYTHING: &str = "**";
+
 /// A source file as part of an image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unit {
@@ -29,16 +34,22 @@ pub struct Listed<'a> {
     pub file: &'a str,
 }
 
-/// Expands both lists by the compilation units of the images, sorted by source. What is confined is
-/// not in scope as well.
+/// What images are made of: files by image.
+pub type Units = BTreeMap<String, BTreeSet<String>>;
+
+/// Expands the lists by the files of the images, sorted by source. `own` are `vmlinux` and the
+/// compartment's modules: only there can code be confined; an empty list of confined paths stands
+/// for all files of these modules. `all` are the images that scope may name. What is confined is not
+/// in scope as well.
 pub fn select(
-    images: &BTreeMap<String, BTreeSet<String>>,
+    own: &Units,
+    all: &Units,
     confined: &Listed<'_>,
-    scope: &Listed<'_>,
+    scope: &[Listed<'_>],
 ) -> Result<Vec<Unit>, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let mut chosen: BTreeMap<(String, String), bool> = BTreeMap::new();
-    for (list, is_confined) in [(confined, true), (scope, false)] {
+    let mut choose = |images: &Units, list: &Listed<'_>, is_confined: bool| {
         for path in list.paths {
             let found = units_at(images, &path.value);
             if found.is_empty() {
@@ -48,6 +59,17 @@ pub fn select(
                 chosen.entry(unit).or_insert(is_confined);
             }
         }
+    };
+    choose(own, confined, true);
+    if confined.paths.is_empty() {
+        let mut modules = own.clone();
+        modules.remove(VMLINUX);
+        let everything = [EVERYTHING.to_owned().into()];
+        let paths = &everything;
+        choose(&modules, &Listed { paths, ..*confined }, true);
+    }
+    for list in scope {
+        choose(all, list, false);
     }
     if !errors.is_empty() {
         return Err(errors);
@@ -63,14 +85,12 @@ pub fn select(
 }
 
 /// C files that are `path` or below it, with their images.
-fn units_at(images: &BTreeMap<String, BTreeSet<String>>, path: &str) -> Vec<(String, String)> {
+fn units_at(images: &Units, path: &str) -> Vec<(String, String)> {
     let below = format!("{path}/");
     let mut found = Vec::new();
     for (image, units) in images {
         for unit in units {
-            let is_c =
-                Path::new(unit).extension().is_some_and(|e| e == "c") && !unit.ends_with(".mod.c");
-            if is_c && (unit == path || unit.starts_with(&below)) {
+            if is_source(unit) && (path == EVERYTHING || unit == path || unit.starts_with(&below)) {
                 found.push((unit.clone(), image.clone()));
             }
         }
@@ -78,12 +98,24 @@ fn units_at(images: &BTreeMap<String, BTreeSet<String>>, path: &str) -> Vec<(Str
     found
 }
 
-fn not_found(
-    images: &BTreeMap<String, BTreeSet<String>>,
-    path: &Placed<String>,
-    file: &str,
-) -> Diagnostic {
-    let names: Vec<&str> = images.keys().map(String::as_str).collect();
+/// A C file that is not one of those that kbuild writes while it links.
+fn is_source(unit: &str) -> bool {
+    let path = Path::new(unit);
+    let hidden = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .is_none_or(|name| name.starts_with('.'));
+    path.extension().is_some_and(|e| e == "c") && !unit.ends_with(".mod.c") && !hidden
+}
+
+fn not_found(images: &Units, path: &Placed<String>, file: &str) -> Diagnostic {
+    let modules = images.keys().filter(|name| *name != VMLINUX).count();
+    let names = if modules > NAMED {
+        format!("vmlinux and {modules} modules")
+    } else {
+        let names: Vec<&str> = images.keys().map(String::as_str).collect();
+        names.join(" and ")
+    };
     let folder = path.value.rsplit_once('/').map_or("", |(folder, _)| folder);
     let near = images
         .values()
@@ -93,7 +125,7 @@ fn not_found(
     let error = path.error(
         Code::BadYaml,
         file,
-        format!("{} contain no code from `{path}`", names.join(" and ")),
+        format!("{names} contain no code from `{path}`"),
     );
     match yaml::suggest(&path.value, "files there", near) {
         Some(help) => error.help(help),
@@ -101,22 +133,35 @@ fn not_found(
     }
 }
 
+/// Modules that a message names one by one.
+const NAMED: usize = 3;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn images() -> BTreeMap<String, BTreeSet<String>> {
+    fn images(with: &[&str]) -> Units {
         let units = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
-        BTreeMap::from([
+        [
             (
-                "vmlinux".to_owned(),
-                units(&["net/sched/sch_api.c", "lib/a.c", "arch/x86/entry.S"]),
+                "vmlinux",
+                units(&[
+                    "net/sched/sch_api.c",
+                    "lib/a.c",
+                    "arch/x86/entry.S",
+                    ".vmlinux.export.c",
+                ]),
             ),
             (
-                "sch_qfq".to_owned(),
+                "sch_qfq",
                 units(&["net/sched/sch_qfq.c", "net/sched/sch_qfq.mod.c"]),
             ),
-        ])
+            ("sch_htb", units(&["net/sched/sch_htb.c"])),
+        ]
+        .into_iter()
+        .filter(|(name, _)| with.contains(name))
+        .map(|(name, units)| (name.to_owned(), units))
+        .collect()
     }
 
     fn run(confined: &[&str], scope: &[&str]) -> Result<Vec<Unit>, Vec<Diagnostic>> {
@@ -125,33 +170,66 @@ mod tests {
         };
         let (confined, scope) = (place(confined), place(scope));
         select(
-            &images(),
+            &images(&["vmlinux", "sch_qfq"]),
+            &images(&["vmlinux", "sch_qfq", "sch_htb"]),
             &Listed {
                 paths: &confined,
                 file: "c.yaml",
             },
-            &Listed {
-                paths: &scope,
-                file: "k.yaml",
-            },
+            &[
+                Listed {
+                    paths: &scope,
+                    file: "k.yaml",
+                },
+                Listed {
+                    paths: &[],
+                    file: "c.yaml",
+                },
+            ],
         )
+    }
+
+    fn listed(units: &[Unit]) -> Vec<(&str, &str, bool)> {
+        units
+            .iter()
+            .map(|u| (u.source.as_str(), u.image.as_str(), u.confined))
+            .collect()
     }
 
     #[test]
     fn directories_expand_to_what_is_compiled() {
         let units = run(&["net/sched/sch_qfq.c"], &["net/sched", "lib/a.c"]).unwrap();
-        let list: Vec<_> = units
-            .iter()
-            .map(|u| (u.source.as_str(), u.image.as_str(), u.confined))
-            .collect();
         assert_eq!(
-            list,
+            listed(&units),
             [
                 ("lib/a.c", "vmlinux", false),
                 ("net/sched/sch_api.c", "vmlinux", false),
+                ("net/sched/sch_htb.c", "sch_htb", false),
                 ("net/sched/sch_qfq.c", "sch_qfq", true),
             ]
         );
+    }
+
+    #[test]
+    fn modules_without_paths_are_confined_as_a_whole() {
+        let units = run(&[], &["**"]).unwrap();
+        assert_eq!(
+            listed(&units),
+            [
+                ("lib/a.c", "vmlinux", false),
+                ("net/sched/sch_api.c", "vmlinux", false),
+                ("net/sched/sch_htb.c", "sch_htb", false),
+                ("net/sched/sch_qfq.c", "sch_qfq", true),
+            ]
+        );
+    }
+
+    #[test]
+    fn code_of_other_modules_is_not_confined() {
+        let errors = run(&["net/sched/sch_htb.c"], &[]).unwrap_err();
+        assert_eq!(errors[0].code, Code::BadYaml);
+        let units = run(&["net/sched"], &[]).unwrap();
+        assert_eq!(units.len(), 2);
     }
 
     #[test]
