@@ -3,11 +3,14 @@
 set -eu
 
 packages="
+bc                  # the kernel that is built computes a table with it
 binutils            # strip
+bison               # Kconfig of the kernel that is built
 busybox-static      # shell and tools of the test VM
 ca-certificates     # cargo and pip
 clang-19            # bitcode of the kernel and of the BPF checks
 dpkg-dev            # unpacks packages
+flex                # Kconfig of the kernel that is built
 gcc-12              # modules are built with the kernel's own compiler
 iproute2            # tc and ip, copied into the test VM
 iputils-ping        # likewise
@@ -17,7 +20,8 @@ libelf-dev          # otf-load, linked statically
 liblzma-dev         # kernel packages are compressed with xz
 libpolly-19-dev     # LLVM's own link line names it
 libzstd-dev         # likewise
-llvm-19             # llvm-objdump, the independent disassembler of the tests
+lld-19              # links the kernel that is built
+llvm-19             # tools of that build; llvm-objdump, the independent disassembler of the tests
 llvm-19-dev         # analyzer and policy compiler
 make
 minisign            # checks in tests what the signer writes
