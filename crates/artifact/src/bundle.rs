@@ -113,6 +113,9 @@ pub struct RecordingPlan {
     pub sites: Vec<SiteId>,
     /// Rows of the table of calls.
     pub calls: Vec<CallSiteId>,
+    /// What could be probed, but has no row, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, u64>,
 }
 
 impl Artifact for Plan {

@@ -21,6 +21,10 @@ pub struct Recording {
     pub compartment: String,
     /// SHA-256 of the `sites.json` that was recorded with.
     pub sites: String,
+    /// SHA-256 of the places of its sites and calls: what the rows of this recording depend on. A
+    /// changed analysis of the same images leaves it as it is.
+    #[serde(default)]
+    pub places: String,
     /// Sites that were attached, sorted: the others cannot appear.
     pub attached: Vec<SiteId>,
     /// Indirect calls that were attached, sorted.

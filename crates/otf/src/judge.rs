@@ -19,14 +19,13 @@ const FRAMES: usize = 6;
 /// Prints the figures and what is outside; whether nothing is.
 pub fn judge(args: &cli::Judge, format: Format) -> Result<bool, Failure> {
     let path = args.dir.join("sites.json");
-    let bytes = files::read(&path)?;
-    let hash = otf_bundle::sha256(&bytes);
     let sites: Sites = files::read_artifact(&path)?;
+    let places = places(&sites)?;
     let mut recordings = Vec::new();
     for path in &args.recordings {
         let recording: Recording = files::read_artifact(path)?;
-        if recording.sites != hash {
-            let message = "the recording was made with another sites.json than this folder's";
+        if recording.places != places {
+            let message = "the recording was made with other sites than this folder's";
             return Err(Diagnostic::error(Code::BadArtifact, message)
                 .at(path.display().to_string(), 0, 0)
                 .help("record again with `otf compile DIR --record`")
@@ -42,6 +41,24 @@ pub fn judge(args: &cli::Judge, format: Format) -> Result<bool, Failure> {
         Format::Text => text(&judgement, &sites)?,
     }
     Ok(judgement.outside.is_empty() && judgement.outside_targets.is_empty())
+}
+
+/// SHA-256 of what the rows of a recording depend on: the images, and where sites and calls lie.
+pub fn places(sites: &Sites) -> Result<String, Failure> {
+    let images: Vec<_> = sites
+        .images
+        .iter()
+        .map(|i| (&i.name, &i.build_id))
+        .collect();
+    let stores: Vec<_> = sites.sites.iter().map(|s| &s.location).collect();
+    let calls: Vec<_> = sites.calls.iter().map(|c| &c.location).collect();
+    let json = serde_json::to_vec(&(images, stores, calls)).map_err(|e| {
+        Diagnostic::error(
+            Code::InvariantBroken,
+            format!("sites cannot be hashed: {e}"),
+        )
+    })?;
+    Ok(otf_bundle::sha256(&json))
 }
 
 fn text(judgement: &Judgement, sites: &Sites) -> Result<(), Failure> {

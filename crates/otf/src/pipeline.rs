@@ -16,7 +16,7 @@ use otf_binresolve::{ImageInput, extent::Confinement};
 use tracing::info;
 
 use crate::{
-    cli, facts, files, keys,
+    cli, facts, files, judge, keys,
     render::{self, Failure},
 };
 
@@ -277,9 +277,11 @@ fn compile_in(
 /// Sites to a signed bundle that records.
 fn record_in(dir: &Path, output: Option<&Path>, key: Option<&Path>) -> Result<PathBuf, Failure> {
     let made = Made::read(dir)?;
+    let mut hashes = made.hashes;
+    hashes.insert("places".into(), judge::places(&made.sites)?);
     let inputs = otf_policygen::RecordInputs {
         release: made.lock.release.clone(),
-        hashes: made.hashes,
+        hashes,
     };
     let bundle = otf_policygen::record(&made.sites, inputs)?;
     let name = format!("{}.{}", made.sites.analysis.compartment, bundle::RECORDING);

@@ -66,7 +66,7 @@ enum otf_lost {
 
 struct OTF_MAP(BPF_MAP_TYPE_HASH, 262144, struct otf_seen, struct otf_seen_use) otf_seen SEC(".maps");
 struct OTF_MAP(BPF_MAP_TYPE_HASH, 65536, struct otf_called, __u64) otf_called SEC(".maps");
-struct OTF_MAP(BPF_MAP_TYPE_HASH, 32768, struct otf_chain, struct otf_chain_use) otf_chains SEC(".maps");
+struct OTF_MAP(BPF_MAP_TYPE_HASH, 65536, struct otf_chain, struct otf_chain_use) otf_chains SEC(".maps");
 struct OTF_MAP(BPF_MAP_TYPE_HASH, 524288, __u64, struct otf_born) otf_born SEC(".maps");
 struct OTF_MAP(BPF_MAP_TYPE_HASH, 524288, __u64, struct otf_born) otf_born_pages SEC(".maps");
 /* caches whose objects were written, named when that was first seen */

@@ -28,6 +28,9 @@ pub struct RecordInputs {
     pub hashes: BTreeMap<String, String>,
 }
 
+/// Why a call that could be probed is not recorded.
+const UNREADABLE: &str = "the operand of the call is not in registers alone";
+
 /// Makes the contents of a bundle that records every probed site and indirect call.
 ///
 /// # Errors
@@ -38,6 +41,14 @@ pub fn record(sites: &Sites, inputs: RecordInputs) -> Result<Bundle, Vec<Diagnos
     let calls: Vec<CallSiteId> = rows_where(&sites.calls, |call| {
         call.coverage == Coverage::Probe && can_read(call)
     });
+    let unread = sites
+        .calls
+        .iter()
+        .filter(|call| call.coverage == Coverage::Probe && !can_read(call));
+    let left_out = match unread.count() as u64 {
+        0 => BTreeMap::new(),
+        count => BTreeMap::from([(UNREADABLE.to_owned(), count)]),
+    };
     let mut globals: Vec<GlobalBinding> = Vec::new();
     let symbols = symbol_rows(
         probed
@@ -65,6 +76,7 @@ pub fn record(sites: &Sites, inputs: RecordInputs) -> Result<Bundle, Vec<Diagnos
         recording: Some(RecordingPlan {
             sites: probed,
             calls,
+            left_out,
         }),
     };
     let manifest = Manifest {

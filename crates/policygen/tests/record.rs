@@ -69,6 +69,12 @@ fn every_probed_site_and_readable_call_has_a_row_and_a_probe() {
         .filter(|s| s.coverage == Coverage::Probe);
     assert_eq!(rows.sites.len(), probed.count());
     assert_eq!(rows.calls.iter().map(|c| c.0).collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(
+        rows.left_out.values().sum::<u64>(),
+        1,
+        "{:?}",
+        rows.left_out
+    );
     for (program, count) in [
         (Program::Site, rows.sites.len()),
         (Program::Call, rows.calls.len()),

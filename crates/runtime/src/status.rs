@@ -173,7 +173,8 @@ fn counters(folder: &Folder) -> Result<BTreeMap<Counter, u64>, Diagnostic> {
     Ok(counters)
 }
 
-fn recursion_misses(folder: &Folder) -> Result<BTreeMap<String, u64>, Diagnostic> {
+/// Runs that the kernel left out, by program.
+pub fn recursion_misses(folder: &Folder) -> Result<BTreeMap<String, u64>, Diagnostic> {
     let mut misses = BTreeMap::new();
     for name in Folder::pins(&folder.programs())? {
         let count = sys::open_pin(&folder.programs().join(&name))
@@ -184,15 +185,17 @@ fn recursion_misses(folder: &Folder) -> Result<BTreeMap<String, u64>, Diagnostic
     Ok(misses)
 }
 
+/// The pinned links.
 #[derive(Default)]
-struct Links {
+pub struct Links {
     by_program: BTreeMap<String, usize>,
     addresses: Vec<u64>,
-    missed: u64,
+    /// Hits that the kernel could not handle.
+    pub missed: u64,
 }
 
 /// Opens every pinned link and asks the kernel about it.
-fn links(folder: &Folder) -> Result<Links, Diagnostic> {
+pub fn links(folder: &Folder) -> Result<Links, Diagnostic> {
     let mut links = Links::default();
     for name in Folder::pins(&folder.links())? {
         let info = sys::open_pin(&folder.links().join(&name))

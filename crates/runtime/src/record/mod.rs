@@ -4,9 +4,7 @@ mod maps;
 mod names;
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 
-use libbpf_rs::query::{LinkInfo, LinkTypeInfo, PerfEventType};
 use otf_artifact::{
     FORMAT_VERSION,
     abi::{Cache, Class},
@@ -23,9 +21,8 @@ use crate::bind::Binding;
 use crate::blob;
 use crate::host::Host;
 use crate::meta::Meta;
-use crate::object::kernel_refused;
 use crate::pins::Folder;
-use crate::{pod, sys};
+use crate::{pod, status};
 use names::Names;
 
 /// What a recording was attached to; pinned beside its maps.
@@ -49,7 +46,12 @@ impl Attached {
             return Self::default();
         };
         let mut attached = Self {
-            missing: binding.left_out.clone(),
+            missing: rows
+                .left_out
+                .iter()
+                .chain(&binding.left_out)
+                .map(|(why, count)| (why.clone(), *count))
+                .collect(),
             records: true,
             plan: Some(rows.clone()),
             ..Self::default()
@@ -152,16 +154,13 @@ pub fn read(folder: &Folder, host: &Host) -> Result<Recording, Diagnostic> {
         })
         .collect();
     calls.sort();
+    let hash = |of: &str| meta.manifest.inputs.get(of).cloned().unwrap_or_default();
     let mut recording = Recording {
         version: FORMAT_VERSION,
         release: meta.manifest.release.clone(),
         compartment: meta.manifest.compartment.clone(),
-        sites: meta
-            .manifest
-            .inputs
-            .get("sites.json")
-            .cloned()
-            .unwrap_or_default(),
+        sites: hash("sites.json"),
+        places: hash("places"),
         attached: attached.sites,
         attached_calls: attached.calls,
         not_attached: attached.missing,
@@ -189,13 +188,7 @@ fn lost(folder: &Folder) -> Result<BTreeMap<String, u64>, Diagnostic> {
             lost.insert((*name).to_owned(), count);
         }
     }
-    let mut misses = BTreeMap::new();
-    for name in Folder::pins(&folder.programs())? {
-        let count = sys::open_pin(&folder.programs().join(&name))
-            .and_then(|fd| sys::recursion_misses(fd.as_fd()))
-            .map_err(|e| kernel_refused(&name, &e))?;
-        misses.insert(name, count);
-    }
+    let misses = status::recursion_misses(folder)?;
     for (program, count) in &misses {
         // A twin takes what the first one was left out of: lost is at most what both missed.
         let twin = misses.get(&format!("{program}_twin"));
@@ -204,7 +197,7 @@ fn lost(folder: &Folder) -> Result<BTreeMap<String, u64>, Diagnostic> {
             lost.insert(format!("{program}: another program ran"), count);
         }
     }
-    let missed = missed_hits(folder)?;
+    let missed = status::links(folder)?.missed;
     if missed > 0 {
         lost.insert(
             "hits of probes that the kernel could not handle".into(),
@@ -212,21 +205,6 @@ fn lost(folder: &Folder) -> Result<BTreeMap<String, u64>, Diagnostic> {
         );
     }
     Ok(lost)
-}
-
-fn missed_hits(folder: &Folder) -> Result<u64, Diagnostic> {
-    let mut sum = 0;
-    for name in Folder::pins(&folder.links())? {
-        let info = sys::open_pin(&folder.links().join(&name))
-            .map_err(|e| kernel_refused(&name, &e))
-            .and_then(|fd| LinkInfo::from_fd(fd.as_fd()).map_err(|e| kernel_refused(&name, &e)))?;
-        if let LinkTypeInfo::PerfEvent(event) = info.info
-            && let PerfEventType::Kprobe { missed, .. } = event.event_type
-        {
-            sum += missed;
-        }
-    }
-    Ok(sum)
 }
 
 /// The allocations, sorted, and the row of each chain.
