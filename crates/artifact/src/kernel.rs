@@ -24,7 +24,7 @@ pub struct KernelLock {
     /// The compartment's modules with code and DWARF (build-id as loaded), sorted by name.
     pub modules: Vec<Image>,
     /// Loadable files for a VM: `.ko` of the compartment's modules (overlay builds where one
-    /// applies), sorted by module name.
+    /// applies), in the order of loading.
     pub loadable: Vec<Loadable>,
     /// Further modules whose files are in scope, with code and DWARF, sorted by name: they may
     /// allocate what the compartment writes, whether or not they are loaded.
