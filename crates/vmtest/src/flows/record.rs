@@ -53,9 +53,6 @@ pub struct Record {
     /// The kernel's modules (ext4), as `eval/modules.sh` makes it.
     #[arg(long)]
     modules_image: PathBuf,
-    /// `lib/modules/RELEASE` of that kernel, for the drivers of the disk.
-    #[arg(long)]
-    modules_from: PathBuf,
     /// Folder for the results: recording.json, results.tsv, machine.log, ….
     #[arg(long)]
     to: PathBuf,
@@ -114,7 +111,7 @@ fn drive(file: &Path, writes: Writes) -> Drive {
 }
 
 fn guest(options: &Record, target: &Target) -> Result<Guest, Diagnostic> {
-    let tree = ModuleTree::open(&options.modules_from)?;
+    let tree = ModuleTree::open(&target.stock_modules()?)?;
     let wanted: Vec<&str> = DISK_MODULES.into_iter().filter(|m| tree.has(m)).collect();
     let mut guest = Guest::new()?;
     guest.modules(&tree.modules(&wanted)?, &[]);

@@ -70,6 +70,19 @@ impl Target {
         self.setting.cache.join(&self.lock.vmlinuz.path)
     }
 
+    /// `lib/modules/RELEASE` of the kernel, beside the `boot/` that its image lies in.
+    pub fn stock_modules(&self) -> Result<PathBuf, Diagnostic> {
+        let kernel = self.kernel();
+        let folder = kernel
+            .parent()
+            .and_then(Path::parent)
+            .map(|package| package.join("lib/modules").join(&self.lock.release));
+        folder.filter(|f| f.is_dir()).ok_or_else(|| {
+            let message = format!("{} has no modules beside it", kernel.display());
+            Diagnostic::error(Code::MissingModule, message)
+        })
+    }
+
     /// Stock modules that the compartment and the scripts need, in the order of loading.
     pub fn support(&self) -> Result<Vec<Module>, Diagnostic> {
         self.modules(&self.lock.support)
