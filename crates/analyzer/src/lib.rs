@@ -21,5 +21,5 @@ pub mod slots;
 pub mod tables;
 pub mod types;
 
-pub use extract::facts;
+pub use extract::{facts, walk};
 pub use program::{FileMeta, Request, analyze::analyze};

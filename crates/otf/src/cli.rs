@@ -50,6 +50,11 @@ pub enum Command {
     Diff(Diff),
     /// Writes the report of `make eval-analysis` from what was analyzed and recorded.
     EvalReport(EvalReport),
+    /// Measures the analysis of a kernel: time and memory of every stage.
+    Bench(Bench),
+    /// One measured phase.
+    #[command(hide = true)]
+    BenchPhase(BenchPhase),
     /// Makes a key pair for signing.
     Key(Key),
     /// Writes the JSON schemas of every YAML file that people edit.
@@ -152,6 +157,69 @@ pub struct EvalReport {
     /// Where the tables go.
     #[arg(long, default_value = "docs/evaluation/analysis.md")]
     pub markdown: PathBuf,
+}
+
+/// `otf bench`
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Folder of a compartment that was analyzed: OUT/KERNEL/COMPARTMENT.
+    pub dir: PathBuf,
+    /// Folder of a compartment for the cost of resolving.
+    #[arg(long)]
+    pub resolve: Option<PathBuf>,
+    /// Where the figures go.
+    #[arg(short, long, default_value = "out/bench/analysis.json")]
+    pub output: PathBuf,
+}
+
+/// `otf bench-phase`
+#[derive(Debug, Args)]
+pub struct BenchPhase {
+    /// Which.
+    #[arg(value_enum)]
+    pub phase: Phase,
+    /// Folder of the compartment.
+    pub dir: PathBuf,
+    /// How many files of the lock, evenly spread.
+    #[arg(long)]
+    pub files: usize,
+    /// Where facts are kept.
+    #[arg(long)]
+    pub facts: PathBuf,
+    /// Folder that holds kernels/.
+    #[arg(long, default_value = ".")]
+    pub root: PathBuf,
+}
+
+/// Phases that are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Phase {
+    /// Reading bitcode and nothing more.
+    Walk,
+    /// Facts of files, none of them in the cache.
+    Facts,
+    /// Facts of files, all of them in the cache.
+    Load,
+    /// The whole-program step, facts in memory.
+    Program,
+    /// Facts in the cache but those of one confined file, and the whole-program step.
+    Incremental,
+    /// Machine code and DWARF.
+    Resolve,
+}
+
+impl Phase {
+    /// As the command line spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Walk => "walk",
+            Self::Facts => "facts",
+            Self::Load => "load",
+            Self::Program => "program",
+            Self::Incremental => "incremental",
+            Self::Resolve => "resolve",
+        }
+    }
 }
 
 /// `otf inspect`

@@ -43,9 +43,9 @@ pub fn whole(lock: &KernelLock) -> bool {
 }
 
 /// Facts of every file of the lock in its order, in parallel; only what is not in the cache is
-/// read from bitcode, and no more than one module per thread is in memory.
-pub fn of_lock(lock: &KernelLock) -> Result<Vec<(FileMeta, Facts)>, Failure> {
-    let cache = files::cache()?;
+/// read from bitcode, and no more than one module per thread is in memory. `kept` is where facts
+/// are kept.
+pub fn of_lock(lock: &KernelLock, kept: &Path) -> Result<Vec<(FileMeta, Facts)>, Failure> {
     let depth = if whole(lock) {
         Depth::Mentioned
     } else {
@@ -55,7 +55,7 @@ pub fn of_lock(lock: &KernelLock) -> Result<Vec<(FileMeta, Facts)>, Failure> {
         .bitcode
         .par_iter()
         .map(|unit| {
-            let (fresh, facts) = of_unit(&cache, unit, depth)?;
+            let (fresh, facts) = of_unit(kept, unit, depth)?;
             let meta = FileMeta {
                 source: unit.source.clone(),
                 image: unit.image.clone(),
@@ -70,8 +70,8 @@ pub fn of_lock(lock: &KernelLock) -> Result<Vec<(FileMeta, Facts)>, Failure> {
 }
 
 /// Facts of one file, and whether they had to be made.
-fn of_unit(cache: &Path, unit: &Bitcode, depth: Depth) -> Result<(bool, Facts), Failure> {
-    let path = place(cache, &unit.file);
+fn of_unit(kept: &Path, unit: &Bitcode, depth: Depth) -> Result<(bool, Facts), Failure> {
+    let path = place(kept, &unit.file);
     if let Ok(bytes) = std::fs::read(&path) {
         let name = path.display().to_string();
         match format::decode(&bytes, depth, &name) {
@@ -91,9 +91,7 @@ fn of_unit(cache: &Path, unit: &Bitcode, depth: Depth) -> Result<(bool, Facts), 
 }
 
 /// Where the facts of a bitcode file are kept: a folder for each version of the extractor.
-fn place(cache: &Path, bitcode: &CachedFile) -> PathBuf {
-    cache
-        .join("facts")
-        .join(EXTRACTOR)
+pub fn place(kept: &Path, bitcode: &CachedFile) -> PathBuf {
+    kept.join(EXTRACTOR)
         .join(format!("{}.facts", bitcode.sha256))
 }

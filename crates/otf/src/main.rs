@@ -1,5 +1,6 @@
 //! The offline command: from a kernel profile to a signed bundle, and the questions one asks on the way.
 
+mod bench;
 mod cli;
 mod diff;
 mod evaluate;
@@ -49,6 +50,8 @@ fn main() -> ExitCode {
             Ok(true) => return ExitCode::from(1),
             Err(failure) => Err(failure),
         },
+        Command::Bench(a) => bench::bench(&a),
+        Command::BenchPhase(a) => bench::phase(&a),
         Command::Key(a) => keys::new(&a),
         Command::Schema(a) => files::schemas(&a.dir),
     };

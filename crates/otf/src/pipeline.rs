@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use otf_analyzer::{FileMeta, facts::Facts};
 use otf_artifact::{
     analysis::{Analysis, Refusal},
     bundle,
@@ -55,8 +56,7 @@ pub fn analyze(args: &cli::Analyze) -> Result<(), Failure> {
 /// `otf resolve DIR`.
 pub fn resolve(dir: &Path) -> Result<(), Failure> {
     let lock = files::read_lock(&dir.join("kernel.lock.yaml"))?;
-    let analysis: Analysis = files::read_artifact(&dir.join("analysis.json"))?;
-    let sites = bind(&analysis, &lock)?;
+    let sites = resolve_only(dir, &lock)?;
     render::warn(&sites.diagnostics);
     files::write_artifact(&dir.join("sites.json"), &sites)?;
     Ok(())
@@ -103,9 +103,18 @@ fn unchanged(file: &CachedFile, path: &Path, bytes: &[u8]) -> Result<(), Failure
 }
 
 /// Facts of every file, then the whole-program step on facts alone.
-pub fn whole_program(root: &Path, lock: &KernelLock) -> Result<Analysis, Failure> {
-    let facts = facts::of_lock(lock)?;
+fn whole_program(root: &Path, lock: &KernelLock) -> Result<Analysis, Failure> {
+    let facts = facts::of_lock(lock, &files::cache()?.join("facts"))?;
     info!("legal sets");
+    program(root, lock, &facts)
+}
+
+/// The whole-program step.
+pub fn program(
+    root: &Path,
+    lock: &KernelLock,
+    facts: &[(FileMeta, Facts)],
+) -> Result<Analysis, Failure> {
     let profile = otf_kernel::inputs::profile(root, &lock.kernel)?;
     let request = otf_analyzer::Request {
         kernel: lock.kernel.clone(),
@@ -129,7 +138,13 @@ pub fn whole_program(root: &Path, lock: &KernelLock) -> Result<Analysis, Failure
         complete: profile.complete.into_iter().collect(),
         whole: facts::whole(lock),
     };
-    Ok(otf_analyzer::analyze(&facts, &request)?)
+    Ok(otf_analyzer::analyze(facts, &request)?)
+}
+
+/// Sites of the analysis in a folder, not written anywhere.
+pub fn resolve_only(dir: &Path, lock: &KernelLock) -> Result<Sites, Failure> {
+    let analysis: Analysis = files::read_artifact(&dir.join("analysis.json"))?;
+    bind(&analysis, lock)
 }
 
 /// Machine code and DWARF of the images, joined with the analysis.

@@ -26,6 +26,24 @@ use crate::{
 /// Operand of a compile unit that lists types which only casts use.
 const RETAINED_TYPES: usize = 5;
 
+fn unreadable(name: &str, message: &str) -> Diagnostic {
+    Diagnostic::error(
+        Code::BadBitcode,
+        format!("the bitcode of {name} cannot be read: {message}"),
+    )
+    .help("make the bitcode again; the analyzer reads what clang of LLVM 19 writes")
+}
+
+/// Number of instructions: reads the bitcode as [`facts`] does and visits every instruction, and
+/// nothing more. What reading costs alone, for measurements.
+pub fn walk(bitcode: &[u8], name: &str) -> Result<u64, Diagnostic> {
+    let module = Module::parse(bitcode).map_err(|message| unreadable(name, &message))?;
+    Ok(module
+        .functions()
+        .map(|function| function.instructions().len() as u64)
+        .sum())
+}
+
 /// Reads the facts of one translation unit from its bitcode.
 ///
 /// `name` is the source file relative to the kernel tree; the tree's own place is found by taking
@@ -34,13 +52,7 @@ const RETAINED_TYPES: usize = 5;
 /// LLVM's reader may crash on bitcode that was damaged after the compiler wrote it: callers check
 /// the hash of what they cached first. One LLVM context per call, so calls may run in parallel.
 pub fn facts(bitcode: &[u8], name: &str) -> Result<Facts, Diagnostic> {
-    let bad = |message: String| {
-        Diagnostic::error(
-            Code::BadBitcode,
-            format!("the bitcode of {name} cannot be read: {message}"),
-        )
-        .help("make the bitcode again; the analyzer reads what clang of LLVM 19 writes")
-    };
+    let bad = |message: String| unreadable(name, &message);
     let module = Module::parse(bitcode).map_err(bad)?;
     let units = module.compile_units();
     let Some(unit) = units.first().copied() else {

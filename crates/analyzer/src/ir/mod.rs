@@ -7,11 +7,13 @@
 use std::{
     ffi::{CStr, c_char, c_uint, c_void},
     ptr,
+    sync::Once,
 };
 
 pub(crate) use inkwell::llvm_sys::LLVMOpcode as Opcode;
 use inkwell::llvm_sys::{
     bit_reader::LLVMParseBitcodeInContext2,
+    support::LLVMParseCommandLineOptions,
     target::{LLVMABISizeOfType, LLVMGetModuleDataLayout, LLVMOffsetOfElement, LLVMTargetDataRef},
 };
 #[cfg_attr(
@@ -33,6 +35,7 @@ macro_rules! llvm {
 }
 
 mod node;
+mod producer;
 mod value;
 
 pub(crate) use node::{Class, Meta, Type};
@@ -61,6 +64,26 @@ extern "C" fn note_diagnostic(info: LLVMDiagnosticInfoRef, sink: *mut c_void) {
     }
 }
 
+/// Release of LLVM that this module is linked with.
+const RELEASE: u32 = 19;
+
+/// Takes the verifier out of reading: a quarter of its time, and on a module that it dislikes it
+/// ends the process. The only way to it is an option that holds for the whole process.
+fn skip_verifier() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let arguments = [
+            c"otf".as_ptr(),
+            c"-disable-auto-upgrade-debug-info".as_ptr(),
+        ];
+        llvm!(LLVMParseCommandLineOptions(
+            arguments.len() as i32,
+            arguments.as_ptr(),
+            ptr::null()
+        ));
+    });
+}
+
 /// A module with the context that it lives in.
 pub(crate) struct Module {
     context: LLVMContextRef,
@@ -77,6 +100,12 @@ impl Module {
         if !bitcode.starts_with(b"BC\xC0\xDE") {
             return Err("it does not begin with the magic of LLVM bitcode".into());
         }
+        if let Some(producer) = producer::producer(bitcode)
+            && producer::release(&producer) != Some(RELEASE)
+        {
+            return Err(format!("{producer} wrote it"));
+        }
+        skip_verifier();
         let message = Box::into_raw(Box::new(String::new()));
         let context = llvm!(LLVMContextCreate());
         let mut module = ptr::null_mut();
