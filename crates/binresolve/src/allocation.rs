@@ -1,6 +1,8 @@
 //! Machine calls that obtain the objects of the analysis' allocation sites.
 
-use iced_x86::FlowControl;
+use std::collections::{BTreeMap, BTreeSet};
+
+use iced_x86::{FlowControl, Instruction};
 use otf_artifact::{
     allocators::{self, Allocator},
     analysis::{AllocationSite, Analysis, Family},
@@ -8,10 +10,12 @@ use otf_artifact::{
     sites::{AllocationProbe, Untracked},
 };
 
+use rayon::prelude::*;
+
 use crate::{
     confined::Confined,
     decode::{Instructions, destination},
-    dwarf::{DebugInfo, Sections, Step, paths::Paths},
+    dwarf::{DebugInfo, Sections, Step, Unit, paths::Paths},
     image::{Image, Problem},
     tables::Tables,
 };
@@ -46,47 +50,29 @@ impl Allocations {
         paths: &Paths,
     ) -> Result<Self, Problem> {
         let mut result = Self::default();
+        let known = Known::new(analysis);
         for image in confined {
-            let calls = machine_calls(
-                &image.image,
-                &image.code,
-                &image.debug,
-                &image.tables,
-                analysis,
-            );
+            let mut calls = known.calls(&image.image, &image.code, &image.debug, &image.tables);
+            let loaded: BTreeSet<&str> = image.debug.units().iter().map(Unit::name).collect();
+            calls.extend(known.calls_of_files(&image.image, &image.tables, paths, &loaded)?);
+            calls.sort_by_key(|call| call.address);
             result.assign(analysis, &image.image, &calls);
         }
-        for image in others {
-            let wanted = |file: &str| {
-                analysis
-                    .allocation_sites
-                    .iter()
-                    .any(|site| site.image == image.name && site.file == file)
-            };
-            if !analysis
-                .allocation_sites
-                .iter()
-                .any(|s| s.image == image.name)
-            {
-                continue;
-            }
-            // Of a large image only the files that hold the calls are read.
-            let debug = Sections::load(image)?
-                .units(paths, &wanted)
-                .map_err(|e| format!("debug information of {}: {e}", image.name))?;
-            let ranges = debug.units().iter().flat_map(|unit| unit.ranges.clone());
-            let code = Instructions::decode_ranges(image, ranges);
+        for image in others
+            .iter()
+            .filter(|image| known.images.contains(image.name.as_str()))
+        {
             let tables = Tables::read(image)?;
-            let calls = machine_calls(image, &code, &debug, &tables, analysis);
+            let calls = known.calls_of_files(image, &tables, paths, &BTreeSet::new())?;
             result.assign(analysis, image, &calls);
         }
-        let images: Vec<&str> = confined
+        let images: BTreeSet<&str> = confined
             .iter()
             .map(|c| c.image.name.as_str())
             .chain(others.iter().map(|image| image.name.as_str()))
             .collect();
         for (row, site) in analysis.allocation_sites.iter().enumerate() {
-            if !images.contains(&site.image.as_str()) {
+            if !images.contains(site.image.as_str()) {
                 result.give_up(row, format!("the image {} was not given", site.image));
             }
         }
@@ -99,14 +85,25 @@ impl Allocations {
                 probe.allocation,
             )
         };
-        result.probes.sort_by_key(key);
+        result.probes.sort_by_cached_key(key);
         result.untracked.sort_by_key(|u| u.allocation);
         Ok(result)
     }
 
     fn assign(&mut self, analysis: &Analysis, image: &Image<'_>, calls: &[MachineCall]) {
         let mut taken = vec![false; calls.len()];
-        let mut open = Vec::new();
+        let mut open: Vec<(usize, Vec<usize>)> = Vec::new();
+        let mut by_function: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (row, call) in calls.iter().enumerate() {
+            let functions: BTreeSet<&str> = call
+                .chain
+                .iter()
+                .map(|step| step.function.as_str())
+                .collect();
+            for function in functions {
+                by_function.entry(function).or_default().push(row);
+            }
+        }
         for (row, site) in analysis.allocation_sites.iter().enumerate() {
             if site.image != image.name {
                 continue;
@@ -116,14 +113,11 @@ impl Allocations {
                 self.give_up(row, reason.to_owned());
                 continue;
             }
+            let near = by_function.get(site.function.as_str());
+            let near = near.map_or(&[][..], Vec::as_slice);
             let at = |exact: bool| {
-                let fits = |call: &MachineCall| call.fits(site, |step| step.is_in(site, exact));
-                calls
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, c)| fits(c))
-                    .map(|(i, _)| i)
-                    .collect::<Vec<_>>()
+                let fits = |row: &&usize| calls[**row].fits(site, |step| step.is_in(site, exact));
+                near.iter().filter(fits).copied().collect::<Vec<usize>>()
             };
             let here = at(true);
             if here.is_empty() {
@@ -136,15 +130,18 @@ impl Allocations {
         }
         // Compilers may disagree about the line. Where one site and some calls of a function are
         // left, they belong together.
-        for (row, mut rest) in open.clone() {
+        let rivalry = |row: usize| {
+            let site = &analysis.allocation_sites[row];
+            (&site.file, &site.function, site.family)
+        };
+        let mut rivals: BTreeMap<_, usize> = BTreeMap::new();
+        for (row, _) in &open {
+            *rivals.entry(rivalry(*row)).or_default() += 1;
+        }
+        for (row, mut rest) in open {
             let site = &analysis.allocation_sites[row];
             rest.retain(|call| !taken[*call]);
-            let rivals = open.iter().filter(|(other, _)| {
-                let other = &analysis.allocation_sites[*other];
-                (&other.file, &other.function, other.family)
-                    == (&site.file, &site.function, site.family)
-            });
-            if rest.is_empty() || rivals.count() > 1 {
+            if rest.is_empty() || rivals[&rivalry(row)] > 1 {
                 let reason = "no machine call of an allocator stands at this line";
                 self.give_up(row, reason.to_owned());
                 continue;
@@ -213,43 +210,85 @@ impl Step {
     }
 }
 
-fn machine_calls(
-    image: &Image<'_>,
-    code: &Instructions,
-    debug: &DebugInfo,
-    tables: &Tables,
-    analysis: &Analysis,
-) -> Vec<MachineCall> {
-    let mut calls = Vec::new();
-    for instruction in &code.all {
-        let tail = match instruction.flow_control() {
-            FlowControl::Call => false,
-            FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => true,
-            _ => continue,
-        };
-        let Some(target) = destination(image, instruction) else {
-            continue;
-        };
-        let allocator = allocators::find(target.symbol);
-        let named = || {
-            let sites = &analysis.allocation_sites;
-            !target.symbol.is_empty() && sites.iter().any(|s| s.callee == target.symbol)
-        };
-        if allocator.is_none() && !named() {
-            continue;
+/// What of an analysis decides which machine calls count.
+struct Known<'a> {
+    callees: BTreeSet<&'a str>,
+    images: BTreeSet<&'a str>,
+    /// (image, file) of every site.
+    files: BTreeSet<(&'a str, &'a str)>,
+}
+
+impl<'a> Known<'a> {
+    fn new(analysis: &'a Analysis) -> Self {
+        let sites = || analysis.allocation_sites.iter();
+        Self {
+            callees: sites()
+                .map(|s| s.callee.as_str())
+                .filter(|callee| !callee.is_empty())
+                .collect(),
+            images: sites().map(|s| s.image.as_str()).collect(),
+            files: sites()
+                .map(|s| (s.image.as_str(), s.file.as_str()))
+                .collect(),
         }
-        let (address, next) = (instruction.ip(), instruction.next_ip());
-        calls.push(MachineCall {
-            address,
-            next,
-            tail,
-            callee: target.symbol.to_owned(),
-            allocator,
-            chain: debug.origin(address).map(|o| o.chain).unwrap_or_default(),
-            refusal: tables
-                .refusal(image, address, next)
-                .or_else(|| tables.refusal(image, next, next + 1)),
-        });
     }
-    calls
+
+    /// Calls in the files of an image that hold sites: of a large image only those are read.
+    fn calls_of_files(
+        &self,
+        image: &Image<'_>,
+        tables: &Tables,
+        paths: &Paths,
+        loaded: &BTreeSet<&str>,
+    ) -> Result<Vec<MachineCall>, Problem> {
+        let wanted = |file: &str| {
+            self.files.contains(&(image.name.as_str(), file)) && !loaded.contains(file)
+        };
+        let sections = Sections::load(image)?;
+        let debug = sections
+            .index(paths)
+            .and_then(|index| index.read(paths, wanted));
+        let debug = debug.map_err(|e| format!("debug information of {}: {e}", image.name))?;
+        let ranges: Vec<(u64, u64)> = debug
+            .units()
+            .iter()
+            .flat_map(|unit| unit.ranges.clone())
+            .collect();
+        let code = Instructions::decode(image, &ranges);
+        Ok(self.calls(image, &code, &debug, tables))
+    }
+
+    fn calls(
+        &self,
+        image: &Image<'_>,
+        code: &Instructions,
+        debug: &DebugInfo,
+        tables: &Tables,
+    ) -> Vec<MachineCall> {
+        let call = |instruction: &Instruction| {
+            let tail = match instruction.flow_control() {
+                FlowControl::Call => false,
+                FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => true,
+                _ => return None,
+            };
+            let target = destination(image, instruction)?;
+            let allocator = allocators::find(target.symbol);
+            if allocator.is_none() && !self.callees.contains(target.symbol) {
+                return None;
+            }
+            let (address, next) = (instruction.ip(), instruction.next_ip());
+            Some(MachineCall {
+                address,
+                next,
+                tail,
+                callee: target.symbol.to_owned(),
+                allocator,
+                chain: debug.origin(address).map(|o| o.chain).unwrap_or_default(),
+                refusal: tables
+                    .refusal(image, address, next)
+                    .or_else(|| tables.refusal(image, next, next + 1)),
+            })
+        };
+        code.all.par_iter().filter_map(call).collect()
+    }
 }

@@ -131,7 +131,9 @@ fn in_text(sites: &Sites, location: &Location, length: u8) -> bool {
     };
     let end = location.offset.checked_add(length.into());
     image.text.iter().any(|section| {
-        section.name == location.section && end.is_some_and(|end| end <= section.size)
+        section.name == location.section
+            && section.offset <= location.offset
+            && end.is_some_and(|end| end <= section.offset.saturating_add(section.size))
     })
 }
 

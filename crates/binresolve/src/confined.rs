@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use iced_x86::{FlowControl, InstructionInfoFactory};
 use otf_artifact::{
     range_writers::{self, RangeLength},
-    sites::{Length, SiteKind},
+    sites::{Length, SiteKind, TextSection},
 };
 
 use crate::{
     decode::{Instructions, destination},
     dwarf::{DebugInfo, Sections, cfi::FrameTable, paths::Paths},
+    extent::{Confinement, Extent},
     held::{HeldAnalysis, Input},
     image::{Image, Problem},
     operand::{MemoryWrite, at_register, writes},
@@ -24,7 +25,9 @@ const UNKNOWN_LENGTH: u32 = 1;
 pub struct Confined<'d> {
     /// Its sections and symbols.
     pub image: Image<'d>,
-    /// Its instructions.
+    /// Where its confined code lies.
+    pub extent: Extent,
+    /// The instructions of that code.
     pub code: Instructions,
     /// Its patch tables.
     pub tables: Tables,
@@ -39,14 +42,30 @@ pub struct Confined<'d> {
 }
 
 impl<'d> Confined<'d> {
-    /// Decodes and analyses an image.
-    pub fn load(image: Image<'d>, paths: &Paths) -> Result<Self, Problem> {
-        let sections = Sections::load(&image)?;
-        let debug = sections
-            .units(paths, &|_| true)
-            .map_err(|e| format!("debug information: {e}"))?;
-        let code = Instructions::decode(&image);
+    /// Decodes and analyses the confined code of an image.
+    ///
+    /// # Errors
+    /// When debug information or tables cannot be read, or contradict the image.
+    pub fn load(
+        image: Image<'d>,
+        paths: &Paths,
+        confinement: Confinement<'_>,
+    ) -> Result<Self, Problem> {
         let tables = Tables::read(&image)?;
+        let sections = Sections::load(&image)?;
+        let bad = |e: gimli::Error| format!("debug information of {}: {e}", image.name);
+        let index = sections.index(paths).map_err(bad)?;
+        let (extent, debug) = match confinement {
+            Confinement::Files(files) => (
+                Extent::of_files(&image, &tables, &index, files)?,
+                index.read(paths, |name| files.contains(name)),
+            ),
+            Confinement::Whole | Confinement::Outside => {
+                (Extent::whole(&image), index.read(paths, |_| true))
+            }
+        };
+        let debug = debug.map_err(bad)?;
+        let code = Instructions::decode(&image, &extent.all());
         let writes = all_writes(&image, &code);
         let held = HeldAnalysis::run(&Input {
             image: &image,
@@ -55,14 +74,30 @@ impl<'d> Confined<'d> {
             writes: &writes,
         });
         Ok(Self {
-            frames: sections.frames(),
+            frames: sections.frames(|address| extent.holds(address)),
             image,
+            extent,
             code,
             tables,
             debug,
             writes,
             held,
         })
+    }
+
+    /// Ranges of the confined code, for the artifact.
+    pub fn text(&self) -> Vec<TextSection> {
+        let sections = self.extent.sections(&self.image);
+        let mut text: Vec<TextSection> = sections
+            .into_iter()
+            .map(|(name, start, end)| TextSection {
+                name: name.to_owned(),
+                offset: self.image.location(start).offset,
+                size: end - start,
+            })
+            .collect();
+        text.sort();
+        text
     }
 }
 

@@ -29,7 +29,7 @@ impl StaticTarget {
     /// What the operand names; `None` when it has a register or names nothing known.
     pub fn find(
         image: &Image<'_>,
-        others: &[Image<'_>],
+        others: &[&Image<'_>],
         globals: &Globals,
         write: &MemoryWrite,
     ) -> Option<Self> {

@@ -23,38 +23,27 @@ pub struct Destination<'i> {
 }
 
 impl Instructions {
-    /// Decodes every executable section from end to end, starting afresh at each function symbol,
-    /// so that neither code without a symbol nor data between functions hides an instruction.
-    pub fn decode(image: &Image<'_>) -> Self {
+    /// Decodes ranges from end to end, starting afresh at each function symbol, so that neither
+    /// code without a symbol nor data between functions hides an instruction.
+    pub fn decode(image: &Image<'_>, ranges: &[(u64, u64)]) -> Self {
         let mut result = Self::default();
-        for (row, section) in image.sections.iter().enumerate() {
-            if !section.executable || section.data.is_empty() {
+        for (start, end) in ranges {
+            let Some(section) = image.section_at(*start).filter(|s| s.executable) else {
                 continue;
-            }
-            let symbols = image.symbols.iter();
+            };
+            let end = (*end).min(section.base + section.data.len() as u64);
+            let symbols = image.symbols_in(*start, end);
             let mut starts: Vec<u64> = symbols
-                .filter(|s| s.section == row && s.function && section.holds(s.address))
+                .iter()
+                .filter(|s| s.function)
                 .map(|s| s.address)
                 .collect();
-            starts.push(section.base);
-            starts.push(section.base + section.data.len() as u64);
+            starts.push(*start);
+            starts.push(end);
             starts.sort_unstable();
             starts.dedup();
             for pair in starts.windows(2) {
                 result.region(section, pair[0], pair[1]);
-            }
-        }
-        result.all.sort_unstable_by_key(Instruction::ip);
-        result
-    }
-
-    /// Decodes ranges that start at functions.
-    pub fn decode_ranges(image: &Image<'_>, ranges: impl Iterator<Item = (u64, u64)>) -> Self {
-        let mut result = Self::default();
-        for (start, end) in ranges {
-            if let Some(section) = image.section_at(start).filter(|s| s.executable) {
-                let end = end.min(section.base + section.data.len() as u64);
-                result.region(section, start, end);
             }
         }
         result.all.sort_unstable_by_key(Instruction::ip);
@@ -133,6 +122,20 @@ pub fn destination<'i>(image: &'i Image<'_>, instruction: &Instruction) -> Optio
         _ => "",
     };
     Some(Destination { symbol, address })
+}
+
+/// Whether bytes are nothing but space between functions.
+pub fn is_filler(bytes: &[u8], address: u64) -> bool {
+    let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
+    while decoder.can_decode() {
+        let instruction = decoder.decode();
+        // Old linkers fill with zeroes, which decode as `add %al,(%rax)`.
+        let zeroes = instruction.code() == Code::Add_rm8_r8 && instruction.len() == 2;
+        if !(is_padding(&instruction) || zeroes && bytes.iter().all(|b| *b == 0)) {
+            return false;
+        }
+    }
+    true
 }
 
 /// Fills space: does nothing.

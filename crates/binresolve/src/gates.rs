@@ -1,5 +1,7 @@
 //! Machine entries of the gates.
 
+use std::collections::BTreeSet;
+
 use otf_artifact::{
     analysis::Analysis,
     diagnostic::{Code, Diagnostic},
@@ -7,9 +9,9 @@ use otf_artifact::{
     sites::GateProbe,
 };
 
-use iced_x86::FlowControl;
+use iced_x86::{FlowControl, Instruction};
 
-use crate::confined::Confined;
+use crate::{confined::Confined, decode::Instructions};
 
 /// Bytes of the call, later a nop, that ftrace patches.
 const FTRACE_SITE: u64 = 5;
@@ -22,16 +24,17 @@ pub fn bind(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<GateProbe> {
     let mut probes = Vec::new();
+    let branches: Vec<BTreeSet<u64>> = confined.iter().map(|c| branch_targets(&c.code)).collect();
     for (row, gate) in analysis.gates.iter().enumerate() {
         let mut found = false;
         let mut only_init = false;
-        for image in confined {
-            let entries = image.image.symbols.iter().filter(|s| {
+        for (image, branches) in confined.iter().zip(&branches) {
+            let entries = image.image.symbols_named(&gate.function).filter(|s| {
                 let same_file = image
                     .debug
                     .definition(s.address)
                     .is_none_or(|file| file == gate.file);
-                s.function && s.name == gate.function && same_file
+                s.function && image.extent.holds(s.address) && same_file
             });
             let mut entries: Vec<u64> = entries.map(|s| s.address).collect();
             entries.dedup();
@@ -42,7 +45,7 @@ pub fn bind(
                     continue;
                 }
                 found = true;
-                let behind = behind_ftrace(image, address);
+                let behind = behind_ftrace(image, branches, address);
                 if let Some(why) = image.tables.refusal(&image.image, address, address + 1) {
                     let message = format!("the gate {} cannot be probed: {why}", gate.function);
                     diagnostics.push(
@@ -89,15 +92,19 @@ pub fn bind(
 /// interrupts off; at the site itself it would run with interrupts on, and everything that an
 /// interrupt enters meanwhile would go unchecked. `None` when a branch leads there: registers are
 /// those of the entry only the first time.
-fn behind_ftrace(image: &Confined<'_>, entry: u64) -> Option<u64> {
+fn behind_ftrace(image: &Confined<'_>, branches: &BTreeSet<u64>, entry: u64) -> Option<u64> {
     let site = image.tables.ftrace_site(entry)?;
     let behind = site + FTRACE_SITE;
-    // Calls do not count: unresolved ones seem to lead to their next instruction.
-    let branched = image.code.all.iter().any(|i| {
+    (!branches.contains(&behind)).then_some(behind)
+}
+
+/// Where branches lead. Calls do not count: unresolved ones seem to lead to their next instruction.
+fn branch_targets(code: &Instructions) -> BTreeSet<u64> {
+    let branches = code.all.iter().filter(|i| {
         matches!(
             i.flow_control(),
             FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
-        ) && i.near_branch_target() == behind
+        )
     });
-    (!branched).then_some(behind)
+    branches.map(Instruction::near_branch_target).collect()
 }

@@ -14,6 +14,9 @@ use crate::{
     image::{Image, Symbol},
 };
 
+/// Variables with static storage: address by (function, name).
+type Variables<'v> = BTreeMap<(&'v str, &'v str), u64>;
+
 /// The globals of an analysis, bound to symbols.
 #[derive(Default)]
 pub struct Globals {
@@ -29,13 +32,15 @@ impl Globals {
     /// Binds every global; `others` are images that are not confined.
     pub fn bind(analysis: &Analysis, confined: &[Confined<'_>], others: &[Image<'_>]) -> Self {
         let mut result = Self::default();
+        let variables: Vec<Variables<'_>> = confined.iter().map(|c| c.debug.variables()).collect();
         for (row, global) in analysis.globals.iter().enumerate() {
             let id = GlobalId::from(row);
             result.by_name.entry(global.symbol.clone()).or_insert(id);
             let found = confined
                 .iter()
-                .filter(|c| c.image.name == global.image)
-                .find_map(|c| in_compartment(c, global).map(|s| (&c.image, s)))
+                .zip(&variables)
+                .filter(|(c, _)| c.image.name == global.image)
+                .find_map(|(c, v)| in_compartment(&c.image, v, global).map(|s| (&c.image, s)))
                 .or_else(|| elsewhere(global, confined, others));
             if let Some((image, symbol)) = found {
                 result.by_address.insert((image.id, symbol.address), id);
@@ -92,12 +97,14 @@ fn elsewhere<'i, 'd>(
 
 /// A variable of the compartment. A static one inside a function is `function.name` in bitcode
 /// and `name.123` in a symbol table of GCC: debug information tells which is which.
-fn in_compartment<'d>(confined: &Confined<'d>, global: &Global) -> Option<Symbol<'d>> {
-    let image = &confined.image;
+fn in_compartment<'d>(
+    image: &Image<'d>,
+    variables: &Variables<'_>,
+    global: &Global,
+) -> Option<Symbol<'d>> {
     if let Some(symbol) = image.symbol(&global.symbol) {
         return Some(*symbol);
     }
-    let variables = confined.debug.variables();
     let (function, name) = global
         .symbol
         .split_once('.')

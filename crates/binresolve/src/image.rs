@@ -103,7 +103,8 @@ pub struct Image<'d> {
     pub file: object::File<'d>,
     /// New addresses of sections by ELF section index; empty for a linked file.
     pub bases: BTreeMap<usize, u64>,
-    by_name: BTreeMap<&'d str, usize>,
+    /// Rows of `symbols`, sorted by name and address.
+    sorted: Vec<u32>,
     origin: Option<u64>,
 }
 
@@ -127,13 +128,9 @@ impl<'d> Image<'d> {
         if relocatable {
             load_relocations(&file, &mut sections, &rows, &bases)?;
         }
-        let mut by_name = BTreeMap::new();
-        for (row, symbol) in symbols.iter().enumerate() {
-            let known = by_name.entry(symbol.name).or_insert(row);
-            if symbol.global && !symbols[*known].global {
-                *known = row;
-            }
-        }
+        let count = u32::try_from(symbols.len()).map_err(|e| e.to_string())?;
+        let mut sorted: Vec<u32> = (0..count).collect();
+        sorted.sort_by_key(|row| symbols[*row as usize].name);
         let mut image = Self {
             name: name.to_owned(),
             id,
@@ -142,7 +139,7 @@ impl<'d> Image<'d> {
             symbols,
             file,
             bases,
-            by_name,
+            sorted,
             origin: None,
         };
         if !relocatable {
@@ -161,7 +158,31 @@ impl<'d> Image<'d> {
 
     /// The symbol of this name; a global one is preferred, then the lowest address.
     pub fn symbol(&self, name: &str) -> Option<&Symbol<'d>> {
-        self.by_name.get(name).map(|row| &self.symbols[*row])
+        let rows = self.named(name);
+        let global = rows.iter().find(|row| self.symbols[**row as usize].global);
+        let row = global.or(rows.first())?;
+        Some(&self.symbols[*row as usize])
+    }
+
+    /// All symbols of this name: files have static functions of one name.
+    pub fn symbols_named(&self, name: &str) -> impl Iterator<Item = &Symbol<'d>> {
+        self.named(name)
+            .iter()
+            .map(|row| &self.symbols[*row as usize])
+    }
+
+    fn named(&self, name: &str) -> &[u32] {
+        let of = |row: &u32| self.symbols[*row as usize].name;
+        let from = self.sorted.partition_point(|row| of(row) < name);
+        let to = self.sorted.partition_point(|row| of(row) <= name);
+        &self.sorted[from..to]
+    }
+
+    /// Symbols whose address lies in `[start, end)`.
+    pub fn symbols_in(&self, start: u64, end: u64) -> &[Symbol<'d>] {
+        let from = self.symbols.partition_point(|s| s.address < start);
+        let to = self.symbols.partition_point(|s| s.address < end);
+        &self.symbols[from..to.max(from)]
     }
 
     /// The section that holds the address.
@@ -271,12 +292,19 @@ fn load_sections<'d>(file: &object::File<'d>, relocatable: bool) -> Result<Loade
         base.checked_add(section.size())
             .ok_or_else(|| format!("section {name} wraps around"))?;
         rows.insert(index, sections.len());
+        let data = section.data().map_err(|e| format!("{name}: {e}"))?;
+        let executable = sh_flags.contains(object::elf::SHF_EXECINSTR);
+        if executable && (data.len() as u64) < section.size() {
+            return Err(format!(
+                "section {name} has no bytes in this file, which holds debug information alone"
+            ));
+        }
         sections.push(Section {
             name,
             base,
-            data: section.data().map_err(|e| format!("{name}: {e}"))?,
+            data,
             size: section.size(),
-            executable: sh_flags.contains(object::elf::SHF_EXECINSTR),
+            executable,
             relocations: BTreeMap::new(),
         });
     }

@@ -36,8 +36,8 @@ pub struct Join<'j, 'd> {
     pub ladder: &'j Ladder<'j>,
     /// Globals by address.
     pub globals: &'j Globals,
-    /// Images that are not confined, for the symbols they define.
-    pub others: &'j [Image<'d>],
+    /// All images, for the symbols they define.
+    pub images: Vec<&'j Image<'d>>,
     /// Entries of the gates.
     pub gates: &'j [GateProbe],
     /// Legal sets; grows by unions.
@@ -98,7 +98,7 @@ impl Join<'_, '_> {
             _ => instruction.len() as u8,
         };
         let frame_size = confined.frames.size(home);
-        let target = StaticTarget::find(image, self.others, self.globals, write);
+        let target = StaticTarget::find(image, &self.images, self.globals, write);
         // In code that is rewritten other variants may move the stack pointer.
         let least = match rewriting {
             Rewriting::None => confined.held.least_frame(row),
@@ -240,7 +240,7 @@ impl Join<'_, '_> {
                 }
                 Some(location)
             }
-            Referent::Elsewhere(name, offset) => self.others.iter().find_map(|other| {
+            Referent::Elsewhere(name, offset) => self.images.iter().find_map(|other| {
                 let symbol = other.symbol(name)?;
                 Some(other.location(symbol.address.wrapping_add_signed(*offset)))
             }),

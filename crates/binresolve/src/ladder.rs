@@ -10,7 +10,11 @@
 //!
 //! A target that is a parameter is followed outwards through the calls of the chain.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    ops::Deref,
+};
 
 use otf_artifact::{
     analysis::{Analysis, Call, Function, Target, Write, WriteKind},
@@ -38,6 +42,24 @@ pub struct Access<'a> {
     pub inlined: &'a BTreeSet<String>,
 }
 
+type Sets = BTreeSet<LegalSetId>;
+/// What the arguments of a call lead to; `None` for one that is no pointer.
+type Arguments = Vec<Option<Sets>>;
+
+/// An access while it climbs, and what was found out about its chain.
+struct Climb<'a> {
+    access: &'a Access<'a>,
+    /// What parameter i of the function at a level stands for, by (level, i).
+    parameters: RefCell<BTreeMap<(usize, usize), Option<Sets>>>,
+}
+
+impl<'a> Deref for Climb<'a> {
+    type Target = Access<'a>;
+    fn deref(&self) -> &Access<'a> {
+        self.access
+    }
+}
+
 /// What the source may write, and how that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
@@ -59,7 +81,7 @@ enum Caller<'c> {
     /// The chain's step above this one.
     Step(usize),
     /// Arguments of a call that the chain does not show.
-    Arguments(&'c [Option<BTreeSet<LegalSetId>>]),
+    Arguments(&'c [Option<Sets>]),
 }
 
 /// Which calls of a callee are followed, and how deep.
@@ -80,6 +102,8 @@ struct Found {
     largest: Option<u64>,
     /// Size and field of the write, while there is just one.
     field: Option<(u64, LegalSetId)>,
+    /// Callees that were descended into, with the depth that was left.
+    visited: BTreeMap<(usize, Arguments), usize>,
 }
 
 impl Found {
@@ -127,10 +151,14 @@ impl<'a> Ladder<'a> {
 
     /// Climbs from the narrowest rung; `None` when no rung but the compartment is left.
     pub fn bind(&self, access: &Access<'_>) -> Option<Binding> {
-        self.by_line(access).or_else(|| self.by_function(access))
+        let climb = Climb {
+            access,
+            parameters: RefCell::default(),
+        };
+        self.by_line(&climb).or_else(|| self.by_function(&climb))
     }
 
-    fn by_line(&self, access: &Access<'_>) -> Option<Binding> {
+    fn by_line(&self, access: &Climb<'_>) -> Option<Binding> {
         if access.chain.first()?.place.line == 0 {
             return None;
         }
@@ -166,7 +194,7 @@ impl<'a> Ladder<'a> {
         None
     }
 
-    fn by_function(&self, access: &Access<'_>) -> Option<Binding> {
+    fn by_function(&self, access: &Climb<'_>) -> Option<Binding> {
         let mut found = Found::default();
         for (level, step) in access.chain.iter().enumerate() {
             for function in self.functions(step) {
@@ -195,7 +223,7 @@ impl<'a> Ladder<'a> {
     }
 
     /// Writes at the line of one step.
-    fn written_at(&self, access: &Access<'_>, level: usize) -> Found {
+    fn written_at(&self, access: &Climb<'_>, level: usize) -> Found {
         let step = &access.chain[level];
         let mut found = Found::default();
         for function in self.functions(step) {
@@ -218,7 +246,7 @@ impl<'a> Ladder<'a> {
     }
 
     /// Writes of the functions that are called at the line of one step.
-    fn called_at(&self, access: &Access<'_>, level: usize) -> Found {
+    fn called_at(&self, access: &Climb<'_>, level: usize) -> Found {
         let step = &access.chain[level];
         let mut found = Found::default();
         for function in self.functions(step) {
@@ -235,7 +263,7 @@ impl<'a> Ladder<'a> {
         &self,
         call: &Call,
         caller: &Caller<'_>,
-        access: &Access<'_>,
+        access: &Climb<'_>,
         follow: Follow,
         found: &mut Found,
     ) {
@@ -246,9 +274,15 @@ impl<'a> Ladder<'a> {
             .arguments
             .iter()
             .map(|argument| argument.map(|target| self.resolve(target, caller, access)))
-            .collect();
+            .collect::<Arguments>();
         let inner = Caller::Arguments(&arguments);
+        let (Follow::Inlined(left) | Follow::All(left)) = follow;
         for row in rows {
+            let key = (*row, arguments.clone());
+            if found.visited.get(&key).is_some_and(|seen| *seen >= left) {
+                continue;
+            }
+            found.visited.insert(key, left);
             let function = &self.analysis.functions[*row];
             for write in &function.writes {
                 found.add(write, self.resolve(write.target, &inner, access));
@@ -273,12 +307,7 @@ impl<'a> Ladder<'a> {
         }
     }
 
-    fn resolve(
-        &self,
-        target: Target,
-        caller: &Caller<'_>,
-        access: &Access<'_>,
-    ) -> BTreeSet<LegalSetId> {
+    fn resolve(&self, target: Target, caller: &Caller<'_>, access: &Climb<'_>) -> Sets {
         let (index, otherwise) = match target {
             Target::Set(id) => return BTreeSet::from([id]),
             Target::Parameter { index, otherwise } => (usize::from(index), otherwise),
@@ -293,12 +322,17 @@ impl<'a> Ladder<'a> {
     }
 
     /// What the caller in the chain hands to parameter `index` of the function at `level`.
-    fn argument(
-        &self,
-        access: &Access<'_>,
-        level: usize,
-        index: usize,
-    ) -> Option<BTreeSet<LegalSetId>> {
+    fn argument(&self, access: &Climb<'_>, level: usize, index: usize) -> Option<Sets> {
+        let key = (level, index);
+        if let Some(known) = access.parameters.borrow().get(&key) {
+            return known.clone();
+        }
+        let found = self.handed_over(access, level, index);
+        access.parameters.borrow_mut().insert(key, found.clone());
+        found
+    }
+
+    fn handed_over(&self, access: &Climb<'_>, level: usize, index: usize) -> Option<Sets> {
         let callee = &access.chain[level].function;
         let outer = access.chain.get(level + 1)?;
         let mut result = BTreeSet::new();

@@ -4,8 +4,8 @@
 //! writes memory becomes a site, none can be missed ([`decode`], [`operand`]). The source decides
 //! what is legal: each site takes the legal set of the source at its place ([`ladder`]).
 //!
-//! Modules are resolved whole. `vmlinux` is read only for what lies outside the compartment:
-//! allocation calls and variables.
+//! Of each image the code of the confined source files is looked at ([`extent`]); what lies outside
+//! is read for allocation calls, variables and call targets.
 
 pub mod allocation;
 pub mod check;
@@ -13,6 +13,7 @@ pub mod confined;
 pub mod coverage;
 pub mod decode;
 pub mod dwarf;
+pub mod extent;
 pub mod gates;
 pub mod globals;
 pub mod held;
@@ -31,7 +32,7 @@ use otf_artifact::{
     analysis::Analysis,
     diagnostic::{Code, Diagnostic},
     ids::ImageId,
-    sites::{SiteImage, Sites, TextSection},
+    sites::{SiteImage, Sites},
 };
 use tracing::info;
 
@@ -39,6 +40,7 @@ use crate::{
     allocation::Allocations,
     confined::Confined,
     dwarf::paths::Paths,
+    extent::Confinement,
     globals::Globals,
     image::Image,
     join::{Join, tidy},
@@ -55,8 +57,8 @@ pub struct ImageInput<'a> {
     pub file: &'a str,
     /// Its bytes; a large file is best mapped into memory.
     pub bytes: &'a [u8],
-    /// All its code belongs to the compartment.
-    pub confined: bool,
+    /// What of it belongs to the compartment.
+    pub confined: Confinement<'a>,
 }
 
 /// Finds every site of the confined images and what it may write.
@@ -71,11 +73,11 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
     let mut problems = Vec::new();
     let (mut confined, mut others) = (Vec::new(), Vec::new());
     for (row, input) in images.iter().enumerate() {
-        info!(image = input.name, confined = input.confined, "reading");
+        info!(image = input.name, "reading");
         let parsed = Image::parse(input.name, ImageId::from(row), input.bytes);
         let loaded = parsed.and_then(|image| {
-            if input.confined {
-                confined.push(Confined::load(image, &paths)?);
+            if is_confined(input) {
+                confined.push(Confined::load(image, &paths, input.confined)?);
             } else {
                 others.push(image);
             }
@@ -99,7 +101,7 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
         analysis,
         ladder: &ladder,
         globals: &globals,
-        others: &others,
+        images: confined.iter().map(|c| &c.image).chain(&others).collect(),
         gates: &gate_probes,
         legal: LegalSets::new(&analysis.legal_sets),
         diagnostics,
@@ -116,17 +118,25 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
     });
     let mut diagnostics = join.diagnostics;
     tidy(&mut diagnostics);
-    let parsed = confined.iter().map(|c| &c.image).chain(&others);
+    let mut parsed: Vec<SiteImage> = confined
+        .iter()
+        .map(|c| (&c.image, c.text()))
+        .chain(others.iter().map(|image| (image, Vec::new())))
+        .map(|(image, text)| SiteImage {
+            name: image.name.clone(),
+            file: images[image.id.index()].file.to_owned(),
+            build_id: image.build_id.clone(),
+            text,
+        })
+        .collect();
+    parsed.sort_by_key(|image| images.iter().position(|input| input.name == image.name));
     let result = Sites {
         calls: Vec::new(),
         returns: Vec::new(),
         target_sets: Vec::new(),
         target_symbols: Vec::new(),
         version: FORMAT_VERSION,
-        images: parsed
-            .zip(&images)
-            .map(|(image, input)| site_image(image, input))
-            .collect(),
+        images: parsed,
         sites,
         legal_sets: join.legal.into_rows(),
         allocation_probes: allocations.probes,
@@ -149,18 +159,20 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
 
 /// Confined images first, by name; `vmlinux` last.
 fn ordered<'a>(images: &[ImageInput<'a>]) -> Result<Vec<ImageInput<'a>>, Vec<Diagnostic>> {
-    if !images.iter().any(|image| image.confined) {
+    if !images.iter().any(is_confined) {
         let message = "no image of the compartment was given";
         return Err(vec![Diagnostic::error(Code::BadImage, message)]);
     }
     let mut images = images.to_vec();
-    images.sort_by_key(|image| (image.name == "vmlinux", !image.confined, image.name));
-    match images.iter().find(|i| i.confined && i.name == "vmlinux") {
-        Some(image) => Err(vec![bad_image(
-            image.file,
-            "only modules can be confined whole",
-        )]),
-        None => Ok(images),
+    images.sort_by_key(|image| (image.name == "vmlinux", !is_confined(image), image.name));
+    Ok(images)
+}
+
+fn is_confined(input: &ImageInput<'_>) -> bool {
+    match input.confined {
+        Confinement::Outside => false,
+        Confinement::Whole => true,
+        Confinement::Files(files) => !files.is_empty(),
     }
 }
 
@@ -175,25 +187,6 @@ fn bad_image(file: &str, problem: &str) -> Diagnostic {
     Diagnostic::error(Code::BadImage, problem)
         .at(file, 0, 0)
         .help("give the image with its code and debug information, not stripped and not compressed")
-}
-
-fn site_image(image: &Image<'_>, input: &ImageInput<'_>) -> SiteImage {
-    let text = image.sections.iter().filter(|s| s.executable && s.size > 0);
-    let mut text: Vec<TextSection> = text
-        .filter(|_| input.confined)
-        .map(|section| TextSection {
-            name: section.name.to_owned(),
-            offset: 0,
-            size: section.size,
-        })
-        .collect();
-    text.sort();
-    SiteImage {
-        name: image.name.clone(),
-        file: input.file.to_owned(),
-        build_id: image.build_id.clone(),
-        text,
-    }
 }
 
 /// What a user should know about an image.

@@ -37,7 +37,12 @@ pub struct Rewrites<'i> {
     code: &'i Instructions,
     tables: &'i Tables,
     writes: &'i BTreeMap<usize, Vec<MemoryWrite>>,
+    /// The alternatives by replacement, sorted.
+    templates: Vec<&'i Alternative>,
 }
+
+/// More bytes than an alternative has: its lengths are bytes.
+const LONGEST: u64 = 256;
 
 impl<'i> Rewrites<'i> {
     /// Borrows the parts that it reads.
@@ -46,39 +51,50 @@ impl<'i> Rewrites<'i> {
         tables: &'i Tables,
         writes: &'i BTreeMap<usize, Vec<MemoryWrite>>,
     ) -> Self {
+        let mut templates: Vec<&Alternative> = tables.alternatives.iter().collect();
+        templates.sort_unstable_by_key(|a| a.replacement);
         Self {
             code,
             tables,
             writes,
+            templates,
         }
+    }
+
+    /// Alternatives whose range holds the address.
+    fn around<'a, A: std::borrow::Borrow<Alternative>>(
+        sorted: &'a [A],
+        range: impl Fn(&Alternative) -> (u64, u64) + 'a,
+        address: u64,
+    ) -> impl Iterator<Item = &'a Alternative> {
+        let near =
+            sorted.partition_point(|a| range(a.borrow()).0.saturating_add(LONGEST) <= address);
+        let near = sorted[near..].iter().map(std::borrow::Borrow::borrow);
+        near.map(move |a| (a, range(a)))
+            .take_while(move |(_, (start, _))| *start <= address)
+            .filter(move |(_, (_, end))| address < *end)
+            .map(|(a, _)| a)
     }
 
     /// What rewriting means for the instruction in this row.
     pub fn of(&self, row: usize) -> Rewriting {
         let address = self.code.all[row].ip();
-        let inside = |range: (u64, u64)| range.0 <= address && address < range.1;
-        let mut originals = self
-            .tables
-            .alternatives
-            .iter()
-            .filter(|a| inside(a.original))
-            .peekable();
+        let alternatives = &self.tables.alternatives;
+        let mut originals = Self::around(alternatives, |a| a.original, address).peekable();
         if originals.peek().is_some() {
             return self.original(row, originals);
         }
         // One template may serve several places: it is covered when all of them are.
         let mut template = None;
-        for alternative in &self.tables.alternatives {
-            if inside(alternative.replacement) {
-                let distance = address - alternative.replacement.0;
-                let home = alternative.original.0.wrapping_add(distance);
-                let checked = self
-                    .code
-                    .row(home)
-                    .is_some_and(|row| matches!(self.of(row), Rewriting::Agreed(_)));
-                let (first, all) = template.unwrap_or((home, true));
-                template = Some((first, all && checked));
-            }
+        for alternative in Self::around(&self.templates, |a| a.replacement, address) {
+            let distance = address - alternative.replacement.0;
+            let home = alternative.original.0.wrapping_add(distance);
+            let checked = self
+                .code
+                .row(home)
+                .is_some_and(|row| matches!(self.of(row), Rewriting::Agreed(_)));
+            let (first, all) = template.unwrap_or((home, true));
+            template = Some((first, all && checked));
         }
         template.map_or(Rewriting::None, |(home, checked)| Rewriting::Template {
             home,

@@ -18,8 +18,10 @@ pub struct Alternative {
 pub struct Tables {
     /// Calls of `__fentry__`.
     ftrace: BTreeSet<u64>,
-    /// Bytes that belong to a patching mechanism: (start, end, which), sorted.
+    /// Bytes that belong to a patching mechanism: (start, end, which), sorted; all short.
     reserved: Vec<(u64, u64, &'static str)>,
+    /// Ranges of code where the kernel refuses probes.
+    unprobed: Vec<(u64, u64)>,
     /// Functions on the kprobe blacklist.
     blacklist: BTreeSet<u64>,
     /// Alternatives, sorted.
@@ -36,6 +38,8 @@ const JUMP_ENTRY: u64 = 16;
 const PATCH_LENGTH: u64 = 5;
 /// Bytes of `struct static_call_site`.
 const STATIC_CALL_SITE: u64 = 8;
+/// Bytes of `ud2`.
+const BUG_LENGTH: u64 = 2;
 /// Bytes of `struct exception_table_entry`.
 const EXCEPTION_ENTRY: u64 = 12;
 /// Code of a linked image where the kernel refuses probes, by its first and last symbol.
@@ -137,17 +141,16 @@ impl Tables {
         ) {
             tables.read_alternatives(&t)?;
         }
-        if let Some(section) = image.section("__bug_table") {
-            let bugs = bug_addresses(image, section);
-            tables.reserve(bugs.into_iter(), 2, "a BUG or WARN lies here");
+        if let Some(t) = table("__bug_table", "__start___bug_table", "__stop___bug_table") {
+            let bugs = bug_addresses(&t)?;
+            tables.reserve(bugs.into_iter(), BUG_LENGTH, "a BUG or WARN lies here");
         }
         let labels: Vec<u64> = tables.jump_labels.iter().map(|(code, _)| *code).collect();
         let labels = labels.into_iter();
         tables.reserve(labels, PATCH_LENGTH, "a jump label is patched here");
         for (first, last) in UNPROBED {
             if let (Some(first), Some(last)) = (image.symbol(first), image.symbol(last)) {
-                let range = (first.address, last.address, "noinstr code");
-                tables.reserved.push(range);
+                tables.unprobed.push((first.address, last.address));
             }
         }
         tables.reserved.sort_unstable();
@@ -204,7 +207,10 @@ impl Tables {
     pub fn refusal(&self, image: &Image<'_>, address: u64, end: u64) -> Option<String> {
         let section = image.section_at(address).map_or("", |s| s.name);
         if section.starts_with(".init.text") {
-            return Some("runs only before the policy can be loaded".into());
+            return Some("freed after boot: it has run when a policy can be loaded".into());
+        }
+        if section.starts_with(".exit.text") && !image.relocatable() {
+            return Some("freed after boot: nothing unloads what is built in".into());
         }
         if [
             ".noinstr.text",
@@ -216,10 +222,17 @@ impl Tables {
         {
             return Some(format!("code in {section} must not be probed"));
         }
-        let reserved = self
+        let meets = |start: u64, stop: u64| start < end && address < stop;
+        if self.unprobed.iter().any(|(s, e)| meets(*s, *e)) {
+            return Some("noinstr code".into());
+        }
+        let near = self
             .reserved
+            .partition_point(|(start, ..)| start.saturating_add(PATCH_LENGTH) <= address);
+        let reserved = self.reserved[near..]
             .iter()
-            .find(|(start, stop, _)| *start < end && address < *stop);
+            .take_while(|(start, ..)| *start < end)
+            .find(|(start, stop, _)| meets(*start, *stop));
         if let Some((_, _, why)) = reserved {
             return Some((*why).into());
         }
@@ -278,11 +291,25 @@ fn kallsyms_range<'i>(image: &'i Image<'_>, address: u64) -> Option<(&'i str, u6
     before.map(|symbol| (symbol.name, symbol.address, next))
 }
 
-/// `struct bug_entry` starts with a pointer to the instruction; its other pointer is to a string.
-fn bug_addresses(image: &Image<'_>, section: &Section<'_>) -> Vec<u64> {
-    (0..section.data.len() as u64)
-        .step_by(4)
-        .filter_map(|offset| section.relocation(offset)?.address())
-        .filter(|address| image.section_at(*address).is_some_and(|s| s.executable))
-        .collect()
+/// `struct bug_entry` starts with a pointer to the instruction. What follows depends on the
+/// configuration: file and line, flags. The size whose first pointers all lead to code is the right
+/// one; of a module it is told by the relocations.
+fn bug_addresses(table: &Table<'_, '_>) -> Result<Vec<u64>, Problem> {
+    let image = table.image;
+    let code = |address: &u64| image.section_at(*address).is_some_and(|s| s.executable);
+    if image.relocatable() {
+        return Ok((0..table.size)
+            .step_by(4)
+            .filter_map(|offset| table.section.relocation(table.start + offset)?.address())
+            .filter(code)
+            .collect());
+    }
+    let fits = [12, 8].into_iter().find(|entry| {
+        table.size.is_multiple_of(*entry)
+            && table
+                .pointers(*entry, 0, 4)
+                .all(|bug| bug.is_some_and(|a| code(&a)))
+    });
+    let entry = fits.ok_or("the entries of __bug_table have an unknown layout")?;
+    Ok(table.pointers(entry, 0, 4).flatten().collect())
 }

@@ -7,7 +7,7 @@ use otf_artifact::{
     kernel::Image,
     sites::Sites,
 };
-use otf_binresolve::{ImageInput, resolve};
+use otf_binresolve::{ImageInput, extent::Confinement, resolve};
 
 fn site(image: &str, file: &str, function: &str, line: u32, family: Family) -> AllocationSite {
     AllocationSite {
@@ -168,8 +168,8 @@ fn calls_in_a_real_kernel() {
         confined,
     };
     let images = [
-        input("vmlinux", &vmlinux[..], false),
-        input("sch_qfq", &module[..], true),
+        input("vmlinux", &vmlinux[..], Confinement::Outside),
+        input("sch_qfq", &module[..], Confinement::Whole),
     ];
     let sites = resolve(&analysis, &images).unwrap_or_else(|e| panic!("{e:#?}"));
     eprintln!("resolved in {:?}", start.elapsed());

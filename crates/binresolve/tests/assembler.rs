@@ -253,7 +253,7 @@ listed:
         [
             (
                 ".init.text",
-                &refused("runs only before the policy can be loaded")
+                &refused("freed after boot: it has run when a policy can be loaded")
             ),
             (
                 ".noinstr.text",

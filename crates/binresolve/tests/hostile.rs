@@ -9,7 +9,7 @@ mod common;
 use std::sync::OnceLock;
 
 use otf_artifact::diagnostic::Code;
-use otf_binresolve::{ImageInput, resolve};
+use otf_binresolve::{ImageInput, extent::Confinement, resolve};
 use proptest::prelude::*;
 
 /// A small module with code, tables, relocations and DWARF.
@@ -41,7 +41,7 @@ fn try_resolve(bytes: &[u8]) {
         name: "test",
         file: "test.ko",
         bytes,
-        confined: true,
+        confined: Confinement::Whole,
     };
     // A result has passed the checker; an error blames the input.
     if let Err(problems) = resolve(&common::empty_analysis(), &[input]) {
@@ -59,7 +59,7 @@ fn an_undamaged_module_resolves() {
         name: "test",
         file: "test.ko",
         bytes: module(),
-        confined: true,
+        confined: Confinement::Whole,
     };
     assert!(resolve(&common::empty_analysis(), &[input]).is_ok());
 }

@@ -15,8 +15,9 @@ pub struct FrameTable {
 }
 
 impl FrameTable {
-    /// Evaluates every frame description of a `.debug_frame` section.
-    pub fn build(section: &[u8]) -> Self {
+    /// Evaluates the frame descriptions of a `.debug_frame` section whose first address `wanted`
+    /// accepts.
+    pub fn build(section: &[u8], wanted: impl Fn(u64) -> bool) -> Self {
         let mut table = Self::default();
         let mut frames = DebugFrame::from(EndianSlice::new(section, LittleEndian));
         frames.set_address_size(8);
@@ -28,10 +29,14 @@ impl FrameTable {
                 Ok(Some(CieOrFde::Cie(_))) => {}
                 Ok(Some(CieOrFde::Fde(partial))) => {
                     let parsed = partial.parse(DebugFrame::cie_from_offset);
-                    if parsed
-                        .and_then(|fde| table.add(&frames, &bases, &fde))
-                        .is_err()
-                    {
+                    let added = parsed.and_then(|fde| {
+                        if wanted(fde.initial_address()) {
+                            table.add(&frames, &bases, &fde)
+                        } else {
+                            Ok(())
+                        }
+                    });
+                    if added.is_err() {
                         table.unreadable += 1;
                     }
                 }

@@ -12,6 +12,7 @@ use std::{
 
 use gimli::{EndianSlice, LittleEndian, SectionId};
 use object::{Object, ObjectSection, ObjectSymbol, RelocationKind, RelocationTarget};
+use rayon::prelude::*;
 
 pub use self::scopes::{Scope, Variable};
 use self::{lines::LineTable, paths::Paths, scopes::ScopeTree};
@@ -36,35 +37,124 @@ impl<'d> Sections<'d> {
         })
     }
 
-    /// Call frame information.
-    pub fn frames(&self) -> cfi::FrameTable {
-        cfi::FrameTable::build(&self.frame)
+    /// Call frame information of the functions whose first address `wanted` accepts.
+    pub fn frames(&self, wanted: impl Fn(u64) -> bool) -> cfi::FrameTable {
+        cfi::FrameTable::build(&self.frame, wanted)
     }
 
-    /// Reads the compilation units whose source file `wanted` accepts.
-    pub fn units(
-        &self,
-        paths: &Paths,
-        wanted: &dyn Fn(&str) -> bool,
-    ) -> Result<DebugInfo, gimli::Error> {
+    /// Lists the compilation units.
+    pub fn index(&self, paths: &Paths) -> Result<UnitIndex<'_>, gimli::Error> {
         let dwarf = self
             .sections
             .borrow(|bytes| EndianSlice::new(bytes, LittleEndian));
-        let mut units = Vec::new();
-        let mut headers = dwarf.units();
-        while let Some(header) = headers.next()? {
-            let Some(name) = unit_name(&dwarf, &header)? else {
-                continue;
-            };
-            if !wanted(&paths.normalise("", &name)) {
-                continue;
-            }
-            let unit = dwarf.unit(header)?;
-            units.push(Unit::read(&dwarf, &unit, paths)?);
+        let mut headers = Vec::new();
+        let mut list = dwarf.units();
+        while let Some(header) = list.next()? {
+            headers.push(header);
         }
-        units.sort_by(|a, b| a.name.cmp(&b.name));
+        let heads: Vec<Option<Head<'_>>> = headers
+            .into_par_iter()
+            .map(|header| {
+                let name = unit_name(&dwarf, &header)?;
+                Ok(name.map(|name| Head {
+                    name: paths.normalise("", &name),
+                    header,
+                }))
+            })
+            .collect::<Result<_, gimli::Error>>()?;
+        let mut heads: Vec<Head<'_>> = heads.into_iter().flatten().collect();
+        heads.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(UnitIndex { dwarf, heads })
+    }
+}
+
+/// A compilation unit by name.
+struct Head<'s> {
+    name: String,
+    header: gimli::UnitHeader<Reader<'s>>,
+}
+
+/// The compilation units of an image, most of them unread.
+pub struct UnitIndex<'s> {
+    dwarf: gimli::Dwarf<Reader<'s>>,
+    /// Sorted by name; a file may have several units.
+    heads: Vec<Head<'s>>,
+}
+
+/// Where the code of a unit lies.
+pub struct UnitRanges {
+    /// Source file.
+    pub name: String,
+    /// As debug information gives them.
+    pub ranges: Vec<(u64, u64)>,
+}
+
+impl<'s> UnitIndex<'s> {
+    /// Whether there is no unit at all.
+    pub fn is_empty(&self) -> bool {
+        self.heads.is_empty()
+    }
+
+    /// Whether a source file has a unit.
+    pub fn has(&self, file: &str) -> bool {
+        self.heads
+            .binary_search_by(|head| head.name.as_str().cmp(file))
+            .is_ok()
+    }
+
+    /// Ranges of the units whose source file `wanted` accepts, without reading their entries.
+    pub fn ranges(
+        &self,
+        wanted: impl Fn(&str) -> bool + Send + Sync,
+    ) -> Result<Vec<UnitRanges>, gimli::Error> {
+        self.wanted(wanted)
+            .map(|head| {
+                let unit = self.dwarf.unit(head.header)?;
+                Ok(UnitRanges {
+                    name: head.name.clone(),
+                    ranges: unit_ranges(&self.dwarf, &unit)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Reads the units whose source file `wanted` accepts.
+    pub fn read(
+        &self,
+        paths: &Paths,
+        wanted: impl Fn(&str) -> bool + Send + Sync,
+    ) -> Result<DebugInfo, gimli::Error> {
+        let units = self
+            .wanted(wanted)
+            .map(|head| {
+                let unit = self.dwarf.unit(head.header)?;
+                Unit::read(&self.dwarf, &unit, paths)
+            })
+            .collect::<Result<Vec<Unit>, gimli::Error>>()?;
         Ok(DebugInfo { units })
     }
+
+    fn wanted(
+        &self,
+        wanted: impl Fn(&str) -> bool + Send + Sync,
+    ) -> impl ParallelIterator<Item = &Head<'s>> {
+        self.heads.par_iter().filter(move |head| wanted(&head.name))
+    }
+}
+
+fn unit_ranges(
+    dwarf: &gimli::Dwarf<Reader<'_>>,
+    unit: &gimli::Unit<Reader<'_>>,
+) -> Result<Vec<(u64, u64)>, gimli::Error> {
+    let mut ranges = Vec::new();
+    let mut list = dwarf.unit_ranges(unit)?;
+    while let Some(range) = list.next()? {
+        if range.begin < range.end {
+            ranges.push((range.begin, range.end));
+        }
+    }
+    ranges.sort_unstable();
+    Ok(ranges)
 }
 
 /// Reads only the name in a unit's first entry: a large image has thousands of units.
@@ -188,14 +278,7 @@ impl Unit {
             .unwrap_or_default();
         let lines = LineTable::read(dwarf, unit, &comp_dir, paths)?;
         let scopes = ScopeTree::read(dwarf, unit)?;
-        let mut ranges = Vec::new();
-        let mut list = dwarf.unit_ranges(unit)?;
-        while let Some(range) = list.next()? {
-            if range.begin < range.end {
-                ranges.push((range.begin, range.end));
-            }
-        }
-        ranges.sort_unstable();
+        let ranges = unit_ranges(dwarf, unit)?;
         let name = unit
             .name
             .map(|n| paths.normalise(&comp_dir, &n.to_string_lossy()))
@@ -207,6 +290,11 @@ impl Unit {
             scopes,
             lines,
         })
+    }
+
+    /// Source file.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     fn holds(&self, address: u64) -> bool {

@@ -17,7 +17,7 @@ use otf_artifact::{
     ids::{GlobalId, LegalSetId},
     sites::{Site, SiteKind, Sites},
 };
-use otf_binresolve::{ImageInput, resolve};
+use otf_binresolve::{ImageInput, extent::Confinement, resolve};
 use otf_testkit::objdump;
 
 /// An analysis that knows nothing but one wide set for the compartment.
@@ -110,7 +110,7 @@ pub fn resolve_file(analysis: &Analysis, object: &Path) -> Sites {
         name: "test",
         file: "test.ko",
         bytes: &bytes,
-        confined: true,
+        confined: Confinement::Whole,
     };
     resolve(analysis, &[input]).unwrap_or_else(|problems| panic!("{problems:#?}"))
 }
