@@ -75,5 +75,8 @@ snippets! {
     lists,
     private_area,
     stack,
+    targets,
+    targets_flows,
+    targets_partial,
     unions,
 }

@@ -3,7 +3,7 @@
 use otf_analyzer::{Request, analyze};
 use otf_artifact::{
     analysis::{AllocationSite, Analysis, Gate, HeapPlace, LegalSet, Refusal, StackRule, Target},
-    ids::{LegalSetId, ObjectTypeId},
+    ids::{LegalSetId, ObjectTypeId, TargetSetId},
 };
 
 use crate::common::{cases, unit};
@@ -24,6 +24,7 @@ pub fn analysis(name: &str) -> Analysis {
             "complete" => {
                 request.complete.insert(value.into());
             }
+            "whole" => request.whole = value == "yes",
             "refusal" => {
                 let (member, refusal) = value.split_once(" = ").expect("Table.member = refusal");
                 let (number, word) = refusal.split_once(' ').expect("number and word");
@@ -39,7 +40,7 @@ pub fn analysis(name: &str) -> Analysis {
     analyze(&files, &request).expect("a sound analysis")
 }
 
-/// Words for what a tag asks about a line: `write`, `pass`, `alloc` or `gate`.
+/// Words for what a tag asks about a line: `write`, `pass`, `call`, `alloc` or `gate`.
 pub fn say(analysis: &Analysis, file: &str, line: u32, tag: &str) -> String {
     let mut said = Vec::new();
     for function in analysis.functions.iter().filter(|f| f.file == file) {
@@ -49,6 +50,12 @@ pub fn say(analysis: &Analysis, file: &str, line: u32, tag: &str) -> String {
                     let kind = format!("{:?}", write.kind).to_lowercase();
                     let target = target(analysis, write.target);
                     said.push(format!("{kind} {}: {target}", write.size));
+                }
+            }
+            "call" => {
+                for call in function.indirect_calls.iter().filter(|c| c.line == line) {
+                    let targets = call_targets(analysis, call.targets);
+                    said.push(format!("{}: {targets}", call.through));
                 }
             }
             "pass" => {
@@ -87,6 +94,20 @@ pub fn say(analysis: &Analysis, file: &str, line: u32, tag: &str) -> String {
     } else {
         said.join(" && ")
     }
+}
+
+fn call_targets(analysis: &Analysis, id: TargetSetId) -> String {
+    let set = &analysis.target_sets[id.index()];
+    let mut names: Vec<&str> = set
+        .targets
+        .iter()
+        .map(|t| analysis.targets[t.index()].symbol.as_str())
+        .collect();
+    if names.is_empty() {
+        names.push("none");
+    }
+    let any = set.any.iter().map(|reason| format!(", any ({reason})"));
+    names.join(" ") + &any.collect::<String>()
 }
 
 fn target(analysis: &Analysis, target: Target) -> String {

@@ -5,12 +5,11 @@ use std::rc::Rc;
 use crate::{
     extract::{
         paths::Resolver,
-        slots::{
-            SlotReader, call_signature::of_call, globals::function_behind, origins::Frame,
-        },
+        slots::{SlotReader, call_signature::of_call, globals::function_behind, origins::Frame},
     },
-    facts::{Shape, TypeId, Types, View},
+    facts::{Path, Shape, TypeId, Types, View},
     ir::{Kind, Opcode, Value},
+    signature::{agree, element, function_type},
     slots::{MemberSlot, NameId, Place, PointerCall, Unknown},
 };
 
@@ -107,14 +106,45 @@ impl<'m> SlotReader<'_, 'm> {
         let Some(address) = instruction.operand(address) else {
             return;
         };
-        for path in frame.resolver.resolve(address) {
-            for place in self.held(path) {
-                for value in values.iter().filter_map(|i| instruction.operand(*i)) {
-                    let signature = self.declared(place);
-                    self.comes_to(frame, value, place, signature);
+        for path in self.address(frame.resolver, address) {
+            let places = self.held(path);
+            if places.is_empty() {
+                continue;
+            }
+            let typed = !self.shared(path);
+            for value in values.iter().filter_map(|i| instruction.operand(*i)) {
+                for place in &places {
+                    let signature = self.declared(*place);
+                    for from in self.origins(frame, value, signature) {
+                        if typed || self.fits(from, signature) {
+                            self.flow(from, *place);
+                        }
+                    }
                 }
             }
         }
+    }
+
+    /// Whether something else than pointers to functions may lie where a path leads: another
+    /// member of a union, or any member when the offset is not known.
+    fn shared(&self, path: Path) -> bool {
+        let Some(view) = path.view else { return false };
+        let types = &self.unit.types;
+        let Some(offset) = view.offset.and_then(|o| u64::try_from(o).ok()) else {
+            return types.is_record(element(types, view.ty));
+        };
+        types.at(view.ty, offset).into_iter().any(|ty| {
+            matches!(types.get(ty).shape, Shape::Scalar | Shape::Pointer(_))
+                && function_type(types, ty).is_none()
+        })
+    }
+
+    /// Whether something is a pointer to functions of a signature.
+    fn fits(&mut self, from: Place, signature: Option<NameId>) -> bool {
+        let (Some(from), Some(to)) = (self.declared(from), signature) else {
+            return !matches!(from, Place::Unknown(..));
+        };
+        agree(&self.texts[to.0 as usize], &self.texts[from.0 as usize])
     }
 
     fn comes_to(
@@ -355,18 +385,8 @@ impl<'m> SlotReader<'_, 'm> {
         self.matched(from, to, None);
         self.matched(to, from, None);
     }
-
-    /// Signature that a place is declared with.
-    fn declared(&mut self, place: Place) -> Option<NameId> {
-        match place {
-            Place::Member(row) => Some(self.slots[row as usize].signature),
-            Place::Variable(row) => self.pointer_signature(self.unit.globals[row as usize].ty),
-            _ => None,
-        }
-    }
 }
 
 fn is_pointer(types: &Types, ty: TypeId) -> bool {
     matches!(types.get(ty).shape, Shape::Pointer(_))
 }
-

@@ -2,8 +2,8 @@
 
 use crate::{
     extract::slots::SlotReader,
-    facts::{TypeId, View},
     facts::{Path, Root},
+    facts::{TypeId, View},
     ir::{Kind, Value},
     slots::Place,
 };

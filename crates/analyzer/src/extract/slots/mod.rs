@@ -6,7 +6,6 @@ mod globals;
 mod layout;
 mod origins;
 
-
 use std::{
     collections::{BTreeSet, HashMap},
     rc::Rc,
@@ -33,6 +32,8 @@ pub(super) struct SlotReader<'u, 'm> {
     signatures: HashMap<TypeId, NameId>,
     /// What matters about functions that are called, by value key.
     callees: HashMap<usize, Rc<function::Callee>>,
+    /// Signatures of functions, parameters and results that were met.
+    declared: HashMap<Place, NameId>,
     flows: BTreeSet<(Place, Place)>,
     calls: Vec<PointerCall>,
     texts: Vec<String>,
@@ -48,6 +49,7 @@ impl<'u, 'm> SlotReader<'u, 'm> {
             members: HashMap::new(),
             known: HashMap::new(),
             signatures: HashMap::new(),
+            declared: HashMap::new(),
             callees: HashMap::new(),
             flows: BTreeSet::new(),
             calls: Vec::new(),
@@ -201,11 +203,16 @@ impl<'u, 'm> SlotReader<'u, 'm> {
 
     /// A place may hold functions that are written there in ways that are not followed.
     fn open(&mut self, place: Place) {
-        let signature = match place {
+        let signature = self.declared(place);
+        self.flow(Place::Unknown(Unknown::Untyped, signature), place);
+    }
+
+    /// Signature that a place is declared with.
+    fn declared(&mut self, place: Place) -> Option<NameId> {
+        match place {
             Place::Member(row) => Some(self.slots[row as usize].signature),
             Place::Variable(row) => self.pointer_signature(self.unit.globals[row as usize].ty),
-            _ => None,
-        };
-        self.flow(Place::Unknown(Unknown::Untyped, signature), place);
+            place => self.declared.get(&place).copied(),
+        }
     }
 }

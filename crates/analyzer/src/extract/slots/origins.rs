@@ -10,9 +10,9 @@ use crate::{
         paths::Resolver,
         slots::{SlotReader, globals::function_behind},
     },
-    facts::{Path, Pointer, Root, Shape, TypeId},
+    facts::{Path, Pointer, Root, Shape, TypeId, View},
     ir::{Kind, Opcode, Value},
-    signature::element,
+    signature::{declared as declared_text, element},
     slots::{NameId, Place, Unknown},
 };
 
@@ -97,15 +97,24 @@ impl<'m> SlotReader<'_, 'm> {
         match value.kind() {
             Kind::Function | Kind::Alias => {
                 if let Some(function) = function_behind(value) {
-                    let symbol = self.symbol(function);
-                    question.found.insert(Place::Function(symbol));
+                    let place = Place::Function(self.symbol(function));
+                    let unit = self.unit;
+                    let declared = unit.signatures.get(&function.key());
+                    if let Some(known) = declared.filter(|d| d.line > 0) {
+                        let text = declared_text(&unit.types, known.result, &known.parameters);
+                        let signature = self.name(&text);
+                        self.declared.insert(place, signature);
+                    }
+                    question.found.insert(place);
                 }
             }
             // Marks such as an error code in a pointer are no functions.
             Kind::Null | Kind::Integer => {}
             Kind::Argument => self.argument(question, value, signature),
             Kind::Global => {
-                question.found.insert(Place::Unknown(Unknown::Data, signature));
+                question
+                    .found
+                    .insert(Place::Unknown(Unknown::Data, signature));
             }
             Kind::Instruction(opcode) | Kind::Expression(opcode) => {
                 self.instruction(question, value, opcode, signature);
@@ -191,8 +200,10 @@ impl<'m> SlotReader<'_, 'm> {
             return;
         };
         let types = &self.unit.types;
-        let place = if self.pointer_signature(ty).is_some() {
-            Place::Parameter(question.frame.symbol, index)
+        let place = if let Some(declared) = self.pointer_signature(ty) {
+            let place = Place::Parameter(question.frame.symbol, index);
+            self.declared.insert(place, declared);
+            place
         } else if ty.is_some_and(|ty| types.is_record(ty)) {
             // A structure by value: its members are places of their own.
             return;
@@ -241,7 +252,7 @@ impl<'m> SlotReader<'_, 'm> {
         address: Value<'m>,
         signature: Option<NameId>,
     ) {
-        for path in question.frame.resolver.resolve(address) {
+        for path in self.address(question.frame.resolver, address) {
             let held = self.held(path);
             if held.is_empty() {
                 let why = self.untyped(&Pointer::from([path]), false);
@@ -287,8 +298,10 @@ impl<'m> SlotReader<'_, 'm> {
                     .signatures
                     .get(&callee.key())
                     .and_then(|s| s.result);
-                let place = if self.pointer_signature(result).is_some() {
-                    Place::Result(self.symbol(callee))
+                let place = if let Some(declared) = self.pointer_signature(result) {
+                    let place = Place::Result(self.symbol(callee));
+                    self.declared.insert(place, declared);
+                    place
                 } else if result.is_some_and(|ty| self.unit.types.is_record(ty)) {
                     return;
                 } else {
@@ -305,10 +318,68 @@ impl<'m> SlotReader<'_, 'm> {
         }
     }
 
+    /// Paths of an address. Where arithmetic has lost the way (per-CPU variables), the structure
+    /// that the access itself names says what is accessed.
+    pub(super) fn address(&self, resolver: &Resolver<'_, 'm>, address: Value<'m>) -> Pointer {
+        let paths = resolver.resolve(address);
+        let lost = |p: &Path| p.view.is_none_or(|v| v.offset.is_none_or(|o| o < 0));
+        if !paths.iter().any(lost) {
+            return paths;
+        }
+        let Some(view) = self.named(address) else {
+            return paths;
+        };
+        paths
+            .into_iter()
+            .map(|path| {
+                if lost(&path) {
+                    Path {
+                        view: Some(view),
+                        ..path
+                    }
+                } else {
+                    path
+                }
+            })
+            .collect()
+    }
+
+    /// Structure and offset that an access names.
+    fn named(&self, address: Value<'m>) -> Option<View> {
+        if !matches!(
+            address.kind(),
+            Kind::Instruction(Opcode::LLVMGetElementPtr)
+                | Kind::Expression(Opcode::LLVMGetElementPtr)
+        ) {
+            return None;
+        }
+        let mut ty = address.gep_source();
+        let named = *self.unit.by_ir_name.get(&ty.struct_name()?)?;
+        let mut offset = 0;
+        for index in 2..address.operand_count() {
+            let constant = address.operand(index).and_then(Value::integer).unwrap_or(0);
+            if let Some(field) = u32::try_from(constant).ok().and_then(|i| ty.field(i)) {
+                offset += self.unit.module.field_offset(ty, constant as u32);
+                ty = field;
+            } else {
+                // Elements of an array hold the same.
+                ty = ty.element()?;
+            }
+        }
+        Some(View {
+            ty: named,
+            offset: i64::try_from(offset).ok(),
+        })
+    }
+
     /// Why paths say nothing: of a pointer itself (`itself`), or of what lies where it points.
     fn untyped(&self, paths: &Pointer, itself: bool) -> Unknown {
         let data = paths.iter().any(|path| self.is_data(*path, itself));
-        if data { Unknown::Data } else { Unknown::Untyped }
+        if data {
+            Unknown::Data
+        } else {
+            Unknown::Untyped
+        }
     }
 
     /// Whether a path leads to something that is declared as data.

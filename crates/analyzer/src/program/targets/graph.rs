@@ -169,11 +169,9 @@ impl<'a> Graph<'a> {
                 .map_or("?".into(), |ty| of_type(types, ty));
             // A structure by value takes several arguments, or shifts the others by one.
             let by_value = |ty: &Option<_>| ty.is_some_and(|ty| types.is_record(ty));
-            let shifted =
-                by_value(&function.result) || function.parameters.iter().any(by_value);
+            let shifted = by_value(&function.result) || function.parameters.iter().any(by_value);
             for (from, argument, passed) in &passed {
-                if (*argument == index || shifted && *argument > index)
-                    && agree(&signature, passed)
+                if (*argument == index || shifted && *argument > index) && agree(&signature, passed)
                 {
                     self.edge(*from, row as NodeId);
                 }

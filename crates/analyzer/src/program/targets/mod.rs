@@ -98,7 +98,11 @@ pub(super) fn call_targets(program: &Program<'_>) -> CallTargets {
         program,
         graph: &graph,
         pool,
-        sources: program.files.iter().map(|(m, _)| m.source.as_str()).collect(),
+        sources: program
+            .files
+            .iter()
+            .map(|(m, _)| m.source.as_str())
+            .collect(),
         memo: HashMap::new(),
     };
     let answers: Vec<Answer<'_>> = sites.values().map(|s| solver.answer(&s.nodes)).collect();
@@ -158,20 +162,22 @@ impl<'a> Solver<'_, 'a> {
 
     fn unknown(&mut self, why: Unknown, signature: Option<&'a str>, answer: &mut Answer<'a>) {
         let reason = match why {
-            Unknown::Data => Some("the pointer was one to data: code made at run time"),
-            Unknown::Computed => Some("arithmetic or assembly makes the pointer"),
-            Unknown::Untyped if !self.program.whole => {
-                Some("the pointer is kept without its type, and not all files are read")
+            Unknown::Data => "the pointer was one to data: code made at run time",
+            Unknown::Computed => "arithmetic or assembly makes the pointer",
+            Unknown::Untyped => {
+                match signature {
+                    Some(signature) => answer.functions.extend(self.pool.matching(signature)),
+                    None => {
+                        answer.any.insert("the signature is not known".into());
+                    }
+                }
+                if self.program.whole {
+                    return;
+                }
+                "the pointer is kept without its type, and not all files are read"
             }
-            Unknown::Untyped => None,
         };
-        answer.any.extend(reason.map(str::to_owned));
-        match signature {
-            Some(signature) => answer.functions.extend(self.pool.matching(signature)),
-            None => {
-                answer.any.insert("the signature is not known".into());
-            }
-        }
+        answer.any.insert(reason.into());
     }
 
     /// Why functions that were not read may come to a place.
@@ -194,9 +200,7 @@ impl<'a> Solver<'_, 'a> {
                     .then(|| format!("{} is called from outside the scope", function.name))
             }
             Node::Passed(..) => (!whole).then(|| "a call outside the scope passes it".to_owned()),
-            Node::Result(Callee::Foreign(symbol)) => {
-                Some(format!("{symbol} is outside the scope"))
-            }
+            Node::Result(Callee::Foreign(symbol)) => Some(format!("{symbol} is outside the scope")),
             _ => None,
         }
     }
@@ -242,12 +246,15 @@ fn number(
     }
     let mut calls: BTreeMap<(String, String), Vec<IndirectCall>> = BTreeMap::new();
     for (((file, function, line, column), site), draft) in sites.into_iter().zip(drafts) {
-        calls.entry((file, function)).or_default().push(IndirectCall {
-            line,
-            column,
-            through: words::all(&site.through),
-            targets: TargetSetId::from(sets[&draft]),
-        });
+        calls
+            .entry((file, function))
+            .or_default()
+            .push(IndirectCall {
+                line,
+                column,
+                through: words::all(&site.through),
+                targets: TargetSetId::from(sets[&draft]),
+            });
     }
     CallTargets {
         targets: rows.into_keys().collect(),
