@@ -147,8 +147,15 @@ impl<'m> Body<'_, 'm> {
                 }
             }
             if let Some(variable) = variable(target) {
-                let calls = values.iter().filter(|v| matches!(v.root, Root::Call(_)));
-                self.stored.extend(calls.map(|v| (variable, *v)));
+                // Of caches every store counts: one that is missed would leave a wrong name.
+                let cache = kinds.iter().flatten().any(|k| self.resolver.is_cache(*k));
+                let told = |v: &&Path| match v.root {
+                    Root::Call(_) => true,
+                    Root::Constant => false,
+                    _ => cache,
+                };
+                self.stored
+                    .extend(values.iter().filter(told).map(|v| (variable, *v)));
             }
         }
     }
@@ -158,7 +165,8 @@ impl<'m> Body<'_, 'm> {
         if matches!(value.root, Root::Constant | Root::Unknown | Root::Result) {
             return;
         }
-        if let (Root::Call(_), None) = (value.root, value.view) {
+        // In a union with a `void *` that is the member that fits.
+        if let (Root::Call(_), None, false) = (value.root, value.view, kinds.contains(&None)) {
             for kind in kinds.iter().flatten() {
                 self.resolver.note(value, *kind);
             }

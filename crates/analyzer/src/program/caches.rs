@@ -1,19 +1,26 @@
-//! Names of dedicated slab caches, by the variable that holds the cache.
+//! Names of dedicated slab caches, by the variable or member that holds the cache.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use crate::{
-    facts::{Path, Root, Variable},
-    program::{FunctionRef, origins::Search},
+    facts::{Path, Root, Source, Variable},
+    program::{FunctionRef, RecordId, origins::Search},
     tables::CACHE_MAKERS,
 };
 
-/// A variable with static storage: symbol and offset where others see it, else file, row and
-/// offset.
-pub(super) type StaticVariable<'a> = (Option<&'a str>, usize, usize, u32);
+/// What holds a slab cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Keeper<'a> {
+    /// A variable that other files see: symbol and offset.
+    Symbol(&'a str, u32),
+    /// A variable of one file: file, row and offset.
+    Static(usize, usize, u32),
+    /// A member of a structure, for all objects of its type.
+    Member(RecordId, u32),
+}
 
 impl<'a> Search<'_, 'a> {
-    pub(super) fn variable(&self, file: usize, variable: Variable) -> StaticVariable<'a> {
+    pub(super) fn variable(&self, file: usize, variable: Variable) -> Keeper<'a> {
         let global = self.program.files[file]
             .1
             .globals
@@ -22,27 +29,64 @@ impl<'a> Search<'_, 'a> {
         // A variable that no file defines is the same in all that declare it.
         let symbol = global.filter(|g| !g.internal).map(|g| g.symbol.as_str());
         match symbol {
-            Some(symbol) => (Some(symbol), 0, 0, variable.offset),
-            None => (None, file, row, variable.offset),
+            Some(symbol) => Keeper::Symbol(symbol, variable.offset),
+            None => Keeper::Static(file, row, variable.offset),
         }
     }
 
-    /// Every cache that is made and kept in a variable with static storage.
-    pub(super) fn name_caches(&self) -> HashMap<StaticVariable<'a>, Option<String>> {
-        let mut names: HashMap<StaticVariable<'a>, Option<String>> = HashMap::new();
+    /// The variable or member that a pointer was loaded from.
+    pub(super) fn keeper(&self, file: usize, source: Source) -> Option<Keeper<'a>> {
+        match source {
+            Source::Somewhere => None,
+            Source::Global(variable) => Some(self.variable(file, variable)),
+            Source::Member(holder) => Some(Keeper::Member(
+                self.program.record(file, holder.record)?,
+                holder.offset,
+            )),
+        }
+    }
+
+    /// The name of the cache in everything that holds caches; `None` when it may be another one:
+    /// a wrong name would be worse than none.
+    pub(super) fn name_caches(&self) -> HashMap<Keeper<'a>, Option<String>> {
+        let mut names: HashMap<Keeper<'a>, Option<String>> = HashMap::new();
+        let mut copies: Vec<(Keeper<'a>, Keeper<'a>)> = Vec::new();
         for function in self.program.functions() {
-            for (variable, path) in &self.program.function(function).stored {
-                let Some(name) = self.cache_name(function, *path, 0) else {
+            let facts = self.program.function(function);
+            let variables = facts.stored.iter().map(|(variable, path)| {
+                let keeper = self.variable(function.file, *variable);
+                (Some(keeper), *path)
+            });
+            let members = facts.kept.iter().map(|(holder, path)| {
+                (
+                    self.keeper(function.file, Source::Member(*holder)),
+                    *path,
+                )
+            });
+            for (to, path) in variables.chain(members) {
+                let Some(to) = to else { continue };
+                if let Root::Memory(source) = path.root
+                    && let Some(from) = self.keeper(function.file, source)
+                {
+                    copies.push((to, from));
                     continue;
-                };
-                names
-                    .entry(self.variable(function.file, *variable))
-                    .and_modify(|known| {
-                        if known.as_ref() != Some(&name) {
-                            *known = None;
-                        }
-                    })
-                    .or_insert(Some(name.clone()));
+                }
+                add(&mut names, to, self.cache_name(function, path, 0));
+            }
+        }
+        let copied: HashSet<Keeper<'a>> = copies.iter().map(|(to, _)| *to).collect();
+        for (to, from) in &copies {
+            if !names.contains_key(from) && !copied.contains(from) {
+                add(&mut names, *to, None);
+            }
+        }
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for (to, from) in &copies {
+                if let Some(name) = names.get(from).cloned() {
+                    changed |= add(&mut names, *to, name);
+                }
             }
         }
         names
@@ -86,5 +130,26 @@ impl<'a> Search<'_, 'a> {
             .returns
             .iter()
             .find_map(|p| self.cache_name(callee, *p, depth + 1))
+    }
+}
+
+/// Joins a name with what is known; says whether that changed.
+fn add<'a>(
+    names: &mut HashMap<Keeper<'a>, Option<String>>,
+    to: Keeper<'a>,
+    name: Option<String>,
+) -> bool {
+    match names.entry(to) {
+        Entry::Vacant(entry) => {
+            entry.insert(name);
+            true
+        }
+        Entry::Occupied(mut entry) => {
+            let clash = entry.get().is_some() && *entry.get() != name;
+            if clash {
+                entry.insert(None);
+            }
+            clash
+        }
     }
 }

@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    facts::Root,
+    facts::{Root, TypeId, Types, View},
     program::{
         FunctionRef, RecordId,
         layout::Area,
         origins::{CallRef, Origin, Search},
     },
+    tables::allocator,
 };
+
+/// Functions that turn a number into a pointer that nobody may follow.
+const ERRORS: &[&str] = &["ERR_PTR", "ERR_CAST", "IOMEM_ERR_PTR"];
 
 /// A variable that holds a type which it is not declared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +28,8 @@ pub(crate) enum Disguise {
 #[derive(Default)]
 pub(super) struct Casts {
     pub(super) areas: BTreeSet<Area>,
+    pub(super) downcasts: BTreeSet<(RecordId, RecordId)>,
+    pub(super) loose: BTreeSet<(RecordId, RecordId)>,
     pub(super) strangers: BTreeMap<RecordId, BTreeSet<String>>,
     pub(super) variables: BTreeMap<RecordId, BTreeSet<Disguise>>,
 }
@@ -34,6 +40,16 @@ impl Casts {
     }
 }
 
+/// Whether a cast goes from a member without a structure type back to what holds it.
+fn leads_back(types: &Types, view: View, to: TypeId) -> bool {
+    let before = view.offset.and_then(i64::checked_neg).filter(|o| *o > 0);
+    before.and_then(|o| u64::try_from(o).ok()).is_some_and(|o| {
+        // A flexible array begins where the structure ends.
+        let inner = types.at(to, o);
+        inner.contains(&view.ty) || view.ty == Types::VOID && !inner.is_empty()
+    })
+}
+
 impl Search<'_, '_> {
     /// A typed use of an address inside an object is a private area there.
     pub(super) fn note_areas(&self, at: CallRef, origins: &BTreeSet<Origin>, casts: &mut Casts) {
@@ -41,18 +57,41 @@ impl Search<'_, '_> {
         for origin in origins {
             if let Origin::Inside { record, offset } = origin {
                 for inner in &types {
-                    self.area(*record, *offset, *inner, &mut casts.areas);
+                    self.area(*record, *offset, *inner, casts);
                 }
             }
         }
-        if let Some(name) = self.stranger(at) {
-            for record in types {
-                casts.stranger(
-                    record,
-                    format!("comes from {name}, of which nothing is known"),
-                );
-            }
+        if types.is_empty() {
+            return;
         }
+        let Some(reason) = self.doubt(at, origins) else {
+            return;
+        };
+        for record in types {
+            casts.stranger(record, reason.clone());
+        }
+    }
+
+    /// Why what a call returned may be memory that no allocation in the scope gave out.
+    fn doubt(&self, at: CallRef, origins: &BTreeSet<Origin>) -> Option<String> {
+        if let Some(name) = self.stranger(at) {
+            return Some(format!("comes from {name}, of which nothing is known"));
+        }
+        let function = self.program.function(at.function);
+        let symbol = function.calls[at.call as usize].callee.as_deref()?;
+        if !self.program.whole || ERRORS.contains(&symbol) || allocator(symbol).is_some() {
+            return None;
+        }
+        let name = &function.name;
+        if origins.contains(&Origin::Boot) {
+            return Some(format!("comes from boot memory in {name}"));
+        }
+        if origins.contains(&Origin::Buffer) {
+            return Some(format!("lies in a buffer without a type in {name}"));
+        }
+        // What is sometimes a known pointer is one with marks in it otherwise.
+        let computed = origins.iter().all(|o| *o == Origin::Unknown);
+        computed.then(|| format!("comes from {symbol} in {name}, which computes the address"))
     }
 
     /// Casts of a pointer into one thing to a pointer to a structure that is not declared there.
@@ -80,22 +119,28 @@ impl Search<'_, '_> {
             let types = &self.program.files[function.file].1.types;
             match self.inside(function.file, flow.from.view) {
                 Some(Origin::Inside { record, offset }) => {
-                    self.area(record, offset, inner, &mut casts.areas);
+                    self.area(record, offset, inner, casts);
                 }
                 _ if types.is_record(view.ty) => {
                     // `container_of` of a member in an array is no evidence.
                     let member = self.program.record(function.file, view.ty);
-                    if !member.is_some_and(|m| self.holds(inner, m, 0)) {
-                        let name = &types.get(view.ty).name;
-                        casts.stranger(inner, format!("lies at an unknown place in {name}"));
+                    if let Some(member) = member.filter(|m| !self.holds(inner, *m, 0)) {
+                        casts.loose.insert((member, inner));
                     }
                 }
-                _ => casts.stranger(inner, "lies in a buffer without a type".into()),
+                _ if leads_back(types, view, flow.to) => {}
+                _ => {
+                    let name = &self.program.function(function).name;
+                    casts.stranger(
+                        inner,
+                        format!("lies in a buffer without a type in {name}"),
+                    );
+                }
             }
         }
     }
 
-    fn area(&self, container: RecordId, offset: i64, inner: RecordId, areas: &mut BTreeSet<Area>) {
+    fn area(&self, container: RecordId, offset: i64, inner: RecordId, casts: &mut Casts) {
         let Ok(offset) = u64::try_from(offset) else {
             return;
         };
@@ -104,8 +149,11 @@ impl Search<'_, '_> {
             .any(|p| p.inner == inner);
         // From a member back to what holds it (`container_of` of the first member) is no area.
         let back = offset == 0 && self.reaches(inner, container, 0);
+        if back && container != inner {
+            casts.downcasts.insert((inner, container));
+        }
         if container != inner && !back && !directly {
-            areas.insert(Area {
+            casts.areas.insert(Area {
                 container,
                 offset,
                 inner,

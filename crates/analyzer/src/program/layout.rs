@@ -16,6 +16,8 @@ pub(crate) struct Placement {
     pub(crate) size: u64,
     /// Bytes that the container has at least.
     pub(crate) minimum: u64,
+    /// Where in these bytes the type begins is not known.
+    pub(crate) loose: bool,
 }
 
 /// A type in memory that another type declares as something else: `Qdisc.privdata`, `sk_buff.cb`.
@@ -32,6 +34,11 @@ struct Holder {
     offset: u64,
     dimension: Option<Dimension>,
     needs: u64,
+    /// Bytes that the holder has for it, where the type reaches beyond the holder: the head of a
+    /// list that is seen as one of its elements.
+    clip: Option<u64>,
+    /// Where in the holder is not known: anywhere up to the object's end.
+    loose: bool,
 }
 
 /// Answers where types lie.
@@ -44,7 +51,12 @@ pub(crate) struct Layout {
 const DEPTH: usize = 12;
 
 impl Layout {
-    pub(crate) fn new(program: &Program<'_>, areas: &BTreeSet<Area>) -> Self {
+    /// `areas` have a place in their container, `loose` types (container, inner) have none.
+    pub(crate) fn new(
+        program: &Program<'_>,
+        areas: &BTreeSet<Area>,
+        loose: &BTreeSet<(RecordId, RecordId)>,
+    ) -> Self {
         let mut holders: BTreeMap<RecordId, Vec<Holder>> = BTreeMap::new();
         for (outer, parts) in program.parts.iter().enumerate() {
             for part in parts {
@@ -53,20 +65,41 @@ impl Layout {
                     offset: part.offset,
                     dimension: part.dimension,
                     needs: 0,
+                    clip: None,
+                    loose: false,
                 });
             }
         }
         let mut private = BTreeSet::new();
         for area in areas {
             let size = program.records[area.inner.0].size;
-            if area.offset + size > program.records[area.container.0].size {
-                private.insert(area.container);
-            }
-            holders.entry(area.inner).or_default().push(Holder {
+            let room = program.records[area.container.0].size;
+            let known = holders.entry(area.inner).or_default();
+            let holder = |needs, clip| Holder {
                 outer: area.container,
                 offset: area.offset,
                 dimension: None,
-                needs: area.offset + size,
+                needs,
+                clip,
+                loose: false,
+            };
+            known.push(holder(area.offset + size, None));
+            if area.offset + size > room {
+                if area.offset < room {
+                    known.push(holder(0, Some(room - area.offset)));
+                } else {
+                    private.insert(area.container);
+                }
+            }
+        }
+        for (container, inner) in loose {
+            holders.entry(*inner).or_default().push(Holder {
+                outer: *container,
+                offset: 0,
+                dimension: None,
+                needs: 0,
+                clip: None,
+                loose: true,
             });
         }
         Self { holders, private }
@@ -96,6 +129,7 @@ impl Layout {
             dimensions: Vec::new(),
             size: whole,
             minimum: size,
+            loose: false,
         };
         self.outwards(program, &start, &mut vec![record], &mut found);
         found
@@ -114,6 +148,18 @@ impl Layout {
         }
         for holder in self.holders.get(&at.container).into_iter().flatten() {
             if chain.contains(&holder.outer) {
+                continue;
+            }
+            let cut = match holder.clip {
+                Some(clip) => clipped(program, at, holder, clip),
+                None => holder.loose.then(|| anywhere(program, holder.outer)),
+            };
+            if holder.clip.is_some() || holder.loose {
+                if let Some(next) = cut {
+                    chain.push(holder.outer);
+                    self.outwards(program, &next, chain, found);
+                    chain.pop();
+                }
                 continue;
             }
             let mut dimensions: Vec<Dimension> = holder.dimension.into_iter().collect();
@@ -143,11 +189,46 @@ impl Layout {
                     .size
                     .max(holder.needs)
                     .max(holder.offset + last + at.minimum),
+                loose: at.loose,
             };
             chain.push(holder.outer);
             self.outwards(program, &next, chain, found);
             chain.pop();
         }
+    }
+}
+
+/// The part of a placement that a holder has room for.
+fn clipped(
+    program: &Program<'_>,
+    at: &Placement,
+    holder: &Holder,
+    clip: u64,
+) -> Option<Placement> {
+    let size = clip.checked_sub(at.offset).filter(|s| *s > 0)?;
+    Some(Placement {
+        container: holder.outer,
+        offset: holder.offset + at.offset,
+        dimensions: Vec::new(),
+        size: if at.dimensions.is_empty() {
+            size.min(at.size)
+        } else {
+            size
+        },
+        minimum: program.records[holder.outer.0].size,
+        loose: at.loose,
+    })
+}
+
+/// All of an object.
+fn anywhere(program: &Program<'_>, container: RecordId) -> Placement {
+    Placement {
+        container,
+        offset: 0,
+        dimensions: Vec::new(),
+        size: HeapPlace::TO_END,
+        minimum: program.records[container.0].size,
+        loose: true,
     }
 }
 

@@ -60,6 +60,9 @@ impl LegalDraft {
     }
 }
 
+/// Places of a type beyond which they are not listed: a table of them would check nothing.
+const PLACES: usize = 1024;
+
 /// Knows for each place what it means.
 pub(crate) struct Legal<'p, 'a> {
     program: &'p Program<'a>,
@@ -78,7 +81,7 @@ impl<'p, 'a> Legal<'p, 'a> {
         let mut legal = Self {
             program,
             origins,
-            layout: Layout::new(program, &origins.areas),
+            layout: Layout::new(program, &origins.areas, &origins.loose),
             sites: BTreeMap::new(),
             globals: BTreeMap::new(),
             locals: BTreeMap::new(),
@@ -90,6 +93,7 @@ impl<'p, 'a> Legal<'p, 'a> {
                 legal.sites.entry(*record).or_default().insert(*call);
             }
         }
+        legal.inherit();
         for (file, (_, facts)) in program.files.iter().enumerate() {
             for (row, global) in facts.globals.iter().enumerate() {
                 let record = global.ty.and_then(|ty| program.record(file, ty));
@@ -120,6 +124,37 @@ impl<'p, 'a> Legal<'p, 'a> {
             }
         }
         legal
+    }
+
+    /// An object that is allocated as what it begins with (`struct sock`, `struct tc_action`) and
+    /// with room for more may be anything that such pointers are cast to.
+    fn inherit(&mut self) {
+        let records = &self.program.records;
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for (outer, base) in &self.origins.downcasts {
+                let room = records[outer.0].size;
+                let fits = |site: &&CallRef| {
+                    let size = self.origins.allocations[*site].size;
+                    size.is_none_or(|s| s >= room)
+                };
+                let inherited: Vec<CallRef> = self
+                    .sites
+                    .get(base)
+                    .into_iter()
+                    .flatten()
+                    .filter(fits)
+                    .copied()
+                    .collect();
+                if !inherited.is_empty() {
+                    let known = self.sites.entry(*outer).or_default();
+                    let before = known.len();
+                    known.extend(inherited);
+                    changed |= known.len() != before;
+                }
+            }
+        }
     }
 
     /// Notes that objects of a type lie in a function's frame.
@@ -187,9 +222,10 @@ impl<'p, 'a> Legal<'p, 'a> {
             anywhere(draft, &reason);
             return;
         }
+        let mut known = LegalDraft::default();
         for placement in self.layout.placements(program, record) {
             let container = placement.container;
-            self.locate(record, &placement, runs, draft);
+            self.locate(record, &placement, runs, &mut known);
             if program.is_closed(container) {
                 continue;
             }
@@ -203,6 +239,13 @@ impl<'p, 'a> Legal<'p, 'a> {
                 anywhere(draft, &reason);
             }
         }
+        if known.heap.len() > PLACES {
+            let count = known.heap.len();
+            let reason = format!("{} lies in {count} places: too many to list", facts.name);
+            anywhere(&mut known, &reason);
+            known.heap.clear();
+        }
+        draft.merge(&known);
         for reason in self.origins.strangers.get(&record).into_iter().flatten() {
             anywhere(draft, &format!("{} {reason}", facts.name));
         }
@@ -271,8 +314,10 @@ impl<'p, 'a> Legal<'p, 'a> {
                 .map(|s| self.origins.allocations[s].size)
                 .collect();
             let least = sizes.first().copied().flatten();
+            // What begins somewhere in the container must not be taken for the type itself.
+            let target = if place.loose { container } else { record };
             let place = Draft {
-                target: TypeRef::Record(record),
+                target: TypeRef::Record(target),
                 container: TypeRef::Record(container),
                 offset: place.offset,
                 dimensions: place.dimensions,
@@ -290,16 +335,10 @@ impl<'p, 'a> Legal<'p, 'a> {
         if allocation.allocator.family == Family::PerCpu {
             draft.per_cpu = true;
         }
-        let types: BTreeSet<TypeRef> = if allocation.types.is_empty() {
-            BTreeSet::from([TypeRef::Buffer(call)])
-        } else {
-            allocation
-                .types
-                .iter()
-                .copied()
-                .map(TypeRef::Record)
-                .collect()
-        };
+        let mut types = allocation.object_types(call);
+        if types.is_empty() {
+            types.insert(TypeRef::Buffer(call));
+        }
         for ty in &types {
             draft.types.insert(*ty);
             let (bytes, open_ended) = match ty {

@@ -10,8 +10,10 @@ mod layout;
 mod legal;
 mod origins;
 mod places;
+mod receivers;
 mod tables;
 mod targets;
+mod voids;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -230,6 +232,14 @@ impl<'a> Program<'a> {
     /// Whether a function's address is taken in its own file.
     pub(crate) fn escapes(&self, at: FunctionRef) -> bool {
         self.escaping[at.file].contains(self.function(at).symbol.as_str())
+    }
+
+    /// Every function with a body whose address is taken somewhere.
+    pub(crate) fn escaping_functions(&self) -> BTreeSet<FunctionRef> {
+        let files = self.escaping.iter().enumerate();
+        files
+            .flat_map(|(file, symbols)| symbols.iter().filter_map(move |s| self.callee(file, s)))
+            .collect()
     }
 
     /// The record of a type, through arrays.

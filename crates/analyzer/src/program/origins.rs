@@ -10,12 +10,13 @@ use std::{
 };
 
 use crate::{
-    facts::{Argument, Integer, Pointer, Root, Source, View},
+    facts::{Argument, Integer, Pointer, Root, Types, View},
     program::{
         FunctionRef, Program, RecordId,
-        caches::StaticVariable,
+        caches::Keeper,
         casts::{Casts, Disguise},
         layout::Area,
+        receivers,
     },
     tables::{ALLOCATORS, Allocator, Product, allocator, sounds_like_allocator},
 };
@@ -63,6 +64,12 @@ pub(super) enum Origin {
     Inside { record: RecordId, offset: i64 },
     /// The function's own parameter.
     Parameter(u16),
+    /// A pointer that somebody stored: an object that was made elsewhere.
+    Loaded,
+    /// Somewhere in a buffer of bytes.
+    Buffer,
+    /// Memory that is there from boot on.
+    Boot,
     /// Something else.
     Unknown,
 }
@@ -74,6 +81,8 @@ pub(crate) struct Allocation {
     pub(crate) size: Option<u64>,
     pub(crate) cache: Option<String>,
     pub(crate) types: BTreeSet<RecordId>,
+    /// It is used as an array of numbers, characters or pointers.
+    pub(crate) plain: bool,
 }
 
 /// What a pointer that a call returned may be, for callers of this module.
@@ -95,6 +104,10 @@ pub(crate) struct Origins {
     pub(crate) areas: BTreeSet<Area>,
     /// Types whose objects also lie where no place can be named, with the reason.
     pub(crate) strangers: BTreeMap<RecordId, BTreeSet<String>>,
+    /// Types that begin with another one, which pointers to that are cast to: the first is the outer.
+    pub(crate) downcasts: BTreeSet<(RecordId, RecordId)>,
+    /// Types that lie somewhere in objects of another one, which comes first.
+    pub(crate) loose: BTreeSet<(RecordId, RecordId)>,
     /// Types in variables that are declared as something else.
     pub(crate) variables: BTreeMap<RecordId, BTreeSet<Disguise>>,
     returned: BTreeMap<CallRef, BTreeSet<Returned>>,
@@ -127,11 +140,15 @@ impl Origins {
             }
             search.note_casts(function, &mut casts);
         }
+        let mut allocations = search.claimed.into_inner();
+        receivers::complete(program, &returned, &mut allocations);
         Self {
-            allocations: search.claimed.into_inner(),
+            allocations,
             areas: casts.areas,
             strangers: casts.strangers,
             variables: casts.variables,
+            downcasts: casts.downcasts,
+            loose: casts.loose,
             returned,
         }
     }
@@ -142,10 +159,20 @@ impl Origins {
     }
 }
 
+/// Functions that return their first argument.
+const COPIES: &[&str] = &[
+    "memcpy",
+    "__memcpy",
+    "memmove",
+    "__memmove",
+    "memset",
+    "__memset",
+];
+
 pub(super) struct Search<'p, 'a> {
     pub(super) program: &'p Program<'a>,
-    /// Names of slab caches by the variable that holds them; `None` for several names.
-    caches: HashMap<StaticVariable<'a>, Option<String>>,
+    /// Names of slab caches by what holds them; `None` for several names.
+    caches: HashMap<Keeper<'a>, Option<String>>,
     memo: RefCell<HashMap<CallRef, BTreeSet<Origin>>>,
     active: RefCell<BTreeSet<CallRef>>,
     claimed: RefCell<BTreeMap<CallRef, Allocation>>,
@@ -170,7 +197,7 @@ impl Search<'_, '_> {
         let caller = program.function(at.function);
         let call = &caller.calls[at.call as usize];
         let Some(symbol) = call.callee.as_deref() else {
-            return BTreeSet::new();
+            return BTreeSet::from([Origin::Loaded]);
         };
         let mut found = BTreeSet::new();
         let mut pending = Vec::new();
@@ -187,6 +214,12 @@ impl Search<'_, '_> {
                 cache: cache.unwrap_or(Cache::Unknown),
                 types: BTreeSet::new(),
             });
+        } else if symbol.starts_with("memblock_") {
+            found.insert(Origin::Boot);
+        } else if COPIES.contains(&symbol) {
+            if let Some(argument) = call.arguments.first() {
+                found.extend(self.of_pointer(at.function, &argument.pointer));
+            }
         } else if let Some(callee) = program.callee(at.function.file, symbol) {
             let declared = program.function(callee).result.and_then(|t| {
                 let to = program.files[callee.file].1.types.pointee(t)?;
@@ -245,8 +278,9 @@ impl Search<'_, '_> {
         let call = &self.program.function(at.function).calls[at.call as usize];
         let symbol = call.callee.as_deref()?;
         let unknown = allocator(symbol).is_none()
+            && !COPIES.contains(&symbol)
             && self.program.callee(at.function.file, symbol).is_none()
-            && sounds_like_allocator(symbol);
+            && (self.program.whole || sounds_like_allocator(symbol));
         unknown.then_some(symbol)
     }
 
@@ -276,12 +310,24 @@ impl Search<'_, '_> {
                 (Root::Parameter(index), None) => {
                     found.insert(Origin::Parameter(index));
                 }
+                (Root::Memory(_), inside) => {
+                    let loaded = || match path.view {
+                        Some(view) if self.is_plain(function.file, view) => Origin::Buffer,
+                        _ => Origin::Loaded,
+                    };
+                    found.insert(inside.unwrap_or_else(loaded));
+                }
                 (_, inside) => {
                     found.insert(inside.unwrap_or(Origin::Unknown));
                 }
             }
         }
         found
+    }
+
+    /// Whether memory is seen as numbers or characters.
+    fn is_plain(&self, file: usize, view: View) -> bool {
+        view.ty != Types::VOID && self.program.record(file, view.ty).is_none()
     }
 
     pub(super) fn inside(&self, file: usize, view: Option<View>) -> Option<Origin> {
@@ -312,13 +358,9 @@ impl Search<'_, '_> {
     fn cache(&self, file: usize, argument: &Argument) -> Cache {
         let mut names = argument.pointer.iter().map(|path| match path.root {
             Root::Parameter(index) => Cache::Parameter(index),
-            Root::Memory(Source::Global(variable)) => {
-                match self
-                    .caches
-                    .get(&self.variable(file, variable))
-                    .cloned()
-                    .flatten()
-                {
+            Root::Memory(source) => {
+                let keeper = self.keeper(file, source);
+                match keeper.and_then(|k| self.caches.get(&k).cloned().flatten()) {
                     Some(name) => Cache::Named(name),
                     None => Cache::Unknown,
                 }
@@ -373,6 +415,7 @@ impl Search<'_, '_> {
                 size: if ordered { size.and_then(pages) } else { size },
                 cache,
                 types: pending.iter().flat_map(|p| p.types.clone()).collect(),
+                plain: false,
             },
         );
     }
@@ -384,7 +427,11 @@ impl Search<'_, '_> {
                 Origin::Object(call) => Returned::Object(*call),
                 Origin::Inside { record, .. } => Returned::Inside(*record),
                 Origin::Parameter(index) => Returned::Argument(*index),
-                Origin::Pending(_) | Origin::Unknown => Returned::Unknown,
+                Origin::Pending(_)
+                | Origin::Loaded
+                | Origin::Buffer
+                | Origin::Boot
+                | Origin::Unknown => Returned::Unknown,
             })
             .collect()
     }

@@ -58,8 +58,7 @@ pub(super) fn number(
         }
     }
     for call in &calls {
-        let known = &origins.allocations[call].types;
-        types.extend(known.iter().copied().map(TypeRef::Record));
+        types.extend(origins.allocations[call].object_types(*call));
     }
     let mut tables = Tables {
         types: types
@@ -136,9 +135,7 @@ fn site(program: &Program<'_>, origins: &Origins, tables: &Tables, at: CallRef) 
     let call = &function.calls[at.call as usize];
     let allocation = &origins.allocations[&at];
     let meta = &program.files[at.function.file].0;
-    let row = |record| {
-        ObjectTypeId::from(tables.types[&object_type(program, origins, TypeRef::Record(record))])
-    };
+    let row = |ty| ObjectTypeId::from(tables.types[&object_type(program, origins, ty)]);
     AllocationSite {
         file: function.file.clone(),
         line: call.line,
@@ -151,7 +148,7 @@ fn site(program: &Program<'_>, origins: &Origins, tables: &Tables, at: CallRef) 
         size: allocation.size,
         size_argument: allocation.allocator.size,
         count_argument: allocation.allocator.count,
-        types: sorted(allocation.types.iter().map(|r| row(*r))),
+        types: sorted(allocation.object_types(at).into_iter().map(row)),
         confined: meta.confined,
     }
 }

@@ -1,0 +1,99 @@
+//! Types of objects whose own function does not name one: from whoever gets them later, from what
+//! they are copied from, and arrays of plain values.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use rayon::prelude::*;
+
+use crate::{
+    facts::Root,
+    program::{
+        Program, RecordId,
+        legal::TypeRef,
+        origins::{Allocation, CallRef, Returned},
+        voids::Voids,
+    },
+    tables::Product,
+};
+
+/// Allocators that give out text.
+const TEXTS: &[&str] = &[
+    "kasprintf",
+    "kmemdup_nul",
+    "kstrdup",
+    "kstrdup_noprof",
+    "kstrndup",
+    "kstrndup_noprof",
+    "kvasprintf",
+    "memdup_user_nul",
+];
+
+/// Allocators that copy what their first argument leads to.
+const DUPLICATES: &[&str] = &[
+    "devm_kmemdup",
+    "kmemdup",
+    "kmemdup_array",
+    "kmemdup_noprof",
+    "kvmemdup",
+];
+
+impl Allocation {
+    /// Types of the object; an array of plain values is a type of its own. Empty when unknown.
+    pub(super) fn object_types(&self, at: CallRef) -> BTreeSet<TypeRef> {
+        if self.types.is_empty() && self.plain {
+            return BTreeSet::from([TypeRef::Buffer(at)]);
+        }
+        self.types.iter().copied().map(TypeRef::Record).collect()
+    }
+}
+
+/// Adds types to allocations that have none.
+pub(super) fn complete(
+    program: &Program<'_>,
+    returned: &BTreeMap<CallRef, BTreeSet<Returned>>,
+    allocations: &mut BTreeMap<CallRef, Allocation>,
+) {
+    let mut receivers: HashMap<CallRef, Vec<CallRef>> = HashMap::new();
+    for (call, origins) in returned {
+        for origin in origins {
+            if let Returned::Object(site) = origin {
+                receivers.entry(*site).or_default().push(*call);
+            }
+        }
+    }
+    let voids = Voids::gather(program);
+    allocations.par_iter_mut().for_each(|(site, allocation)| {
+        if allocation.allocator.product == Product::Page || !allocation.types.is_empty() {
+            return;
+        }
+        let calls = receivers.get(site).map_or(&[] as &[_], Vec::as_slice);
+        let calls = || std::iter::once(site).chain(calls);
+        allocation.plain = TEXTS.contains(&allocation.allocator.symbol)
+            || calls().any(|call| is_plain(program, *call));
+        if DUPLICATES.contains(&allocation.allocator.symbol) {
+            allocation.types = calls().flat_map(|call| copied(program, *call)).collect();
+        }
+        if allocation.types.is_empty() && !allocation.plain {
+            allocation.types = voids.of_calls(calls().copied());
+        }
+    });
+}
+
+/// Whether what a call returned is used as something that is no structure.
+fn is_plain(program: &Program<'_>, at: CallRef) -> bool {
+    program.function(at.function).flows.iter().any(|flow| {
+        flow.from.root == Root::Call(at.call)
+            && program.record(at.function.file, flow.to).is_none()
+    })
+}
+
+/// Structures that the first argument of a call leads to.
+fn copied(program: &Program<'_>, at: CallRef) -> BTreeSet<RecordId> {
+    let call = &program.function(at.function).calls[at.call as usize];
+    let first = call.arguments.first().into_iter();
+    first
+        .flat_map(|argument| &argument.pointer)
+        .filter_map(|path| path.view.filter(|v| v.offset == Some(0)))
+        .filter_map(|view| program.record(at.function.file, view.ty))
+        .collect()
+}
