@@ -19,6 +19,11 @@ serve() {
 # nfb: nft in the namespace b; what a kernel lacks is told, and the rest goes on.
 nfb() { ip netns exec b nft "$@"; }
 
+# load: the rule set read, in the namespace b. nft before 1.1 wants a semicolon before the brace that ends a line.
+load() {
+	sed -E '/^\t*(set|map|chain|counter|quota|limit|synproxy|secmark|flowtable|ct (helper|timeout|expectation)) /s/([^;{ ]) \}$/\1; }/' | nfb -f -
+}
+
 # each HEAD: every line read is a rule of its own, added to HEAD.
 each() {
 	local added=0
@@ -33,7 +38,7 @@ each() {
 rules() {
 	pair a b
 	serve
-	nfb -f - <<-'NFT'
+	load <<-'NFT'
 		table inet t {
 			chain in { type filter hook input priority 0; policy accept; }
 			chain out { type filter hook output priority 0; policy accept; }
@@ -47,8 +52,7 @@ rules() {
 		udp dport 5209 notrack
 		fib saddr . iif oif missing counter
 		fib daddr type local counter
-		rt nexthop 192.0.2.1 counter
-		meta ibrname "x" counter
+		rt ip nexthop 192.0.2.1 counter
 		iifname "vb" ip protocol icmp meta mark set 0x7 counter
 	RULES
 	each "inet t in" <<-'RULES'
@@ -72,7 +76,7 @@ rules() {
 		udp dport 5202 udp length > 8 udp checksum != 0 counter
 		icmp type echo-request icmp id != 0 icmp sequence < 50 counter
 		icmpv6 type {echo-request, nd-neighbor-solicit} counter
-		meta priority set 1:2 meta pkttype set host
+		meta priority set 1:2
 		meta skuid 0 counter
 		meta length 20-2000 meta protocol ip meta nfproto ipv4 meta cpu < 4 counter
 		meta time "2020-01-01 00:00" - "2090-01-01 00:00" counter
@@ -93,10 +97,9 @@ rules() {
 		ip6 dscp set af11
 		@th,16,16 5201 counter
 		@ih,0,8 0 counter
-		last counter
 		tcp dport 5203 reject with tcp reset
 		udp dport 5209 reject with icmpx type port-unreachable
-		ip saddr & 0.0.0.1 == 0.0.0.1 meta mark set ip saddr & 0xff
+		ip saddr & 0.0.0.1 == 0.0.0.1 meta mark set meta mark & 0xff
 		ct mark set ct mark | 0x10
 		ct mark set meta mark << 2
 		ip daddr 192.0.2.2 ip saddr != {192.0.2.7, 192.0.2.8} goto other
@@ -107,14 +110,12 @@ rules() {
 		rt ipsec missing counter
 		ipsec out ip daddr 192.0.2.9 counter
 		socket cgroupv2 level 0 "/" counter
-		ct original saddr 192.0.2.1 ct reply ip daddr 192.0.2.1 counter
+		ct original ip saddr 192.0.2.1 ct reply ip daddr 192.0.2.1 counter
 		tcp option maxseg size set rt mtu
 		reset tcp option sack-perm
-		meta secmark 0 counter
-		ct timeout 3 counter
 	RULES
 	each "inet t route" <<-'RULES'
-		meta mark set 3 ip tos set 8
+		meta mark set 3 ip dscp set cs2
 	RULES
 	timeout 3 ip netns exec b nft monitor trace >/tmp/trace 2>&1 &
 	traffic
@@ -140,18 +141,18 @@ rules() {
 sets() {
 	pair a b
 	serve
-	nfb -f - <<-'NFT'
+	load <<-'NFT'
 		table inet s {
 			set hash4 { type ipv4_addr; size 128; elements = { 192.0.2.1, 192.0.2.3 } }
 			set rhash { type ipv4_addr; flags timeout; timeout 10s; gc-interval 1s; }
 			set port { type inet_service; elements = { 1-10, 5201, 5203 }; flags interval; }
 			set bitmap { type inet_service; elements = { 5201, 5202 }; }
 			set big { type ipv6_addr; elements = { 2001:db8:1::1, 2001:db8::9 } }
-			set mac { type ether_addr . ipv4_addr; }
+			set macs { type ether_addr . ipv4_addr; }
 			set dyn { type ipv4_addr . inet_service; flags dynamic, timeout; timeout 5s; size 64; counter; }
-			set meter { type ipv4_addr; flags dynamic; size 32; }
-			set conn { type ipv4_addr; flags dynamic; size 32; }
-			set mark { typeof meta mark; elements = { 1, 2 }; counter; comment "c" }
+			set meters { type ipv4_addr; flags dynamic; size 32; }
+			set conns { type ipv4_addr; flags dynamic; size 32; }
+			set marks { typeof meta mark; elements = { 1, 2 }; counter; comment "c" }
 			set str { type ifname; elements = { "vb", "lo" } }
 			set pipapo { type ipv4_addr . inet_service . ipv4_addr; flags interval; elements = { 192.0.2.0/24 . 5000-6000 . 192.0.2.2, 198.51.100.1-198.51.100.9 . 1 . 10.0.0.0/8 } }
 			set pipapo6 { type ipv6_addr . inet_proto . inet_service; flags interval, timeout; timeout 1m; elements = { 2001:db8:1::/64 . tcp . 5000-5300 timeout 5s, 2001:db8:1::/64 . udp . 5202 } }
@@ -164,27 +165,27 @@ sets() {
 				ip6 saddr @big counter
 				iifname @str counter
 				update @dyn { ip saddr . tcp dport counter }
-				add @meter { ip saddr limit rate over 100/second burst 10 packets } counter
-				add @conn { ip saddr ct count over 10 } counter
+				add @meters { ip saddr limit rate over 100/second burst 10 packets } counter
+				add @conns { ip saddr ct count over 10 } counter
 				ip saddr . tcp dport . ip daddr @pipapo counter
 				ip6 saddr . meta l4proto . th dport @pipapo6 counter
 				delete @dyn { ip saddr . tcp dport }
-				meta mark @mark counter
+				meta mark @marks counter
 			}
 		}
 	NFT
 	traffic
 	for i in $(seq 1 40); do echo "add element inet s hash4 { 10.0.0.$i }"; echo "add element inet s rhash { 10.0.1.$i timeout ${i}00ms }"
 		echo "add element inet s pipapo { 10.1.$i.0/24 . $i-$((i * 50)) . 10.2.0.$i }"; echo "add element inet s port { $((6000 + i * 10))-$((6003 + i * 10)) }"
-		echo "add element inet s mac { 02:00:00:00:00:$(printf %02x $i) . 10.0.0.$i }"; done | nfb -f -
+		echo "add element inet s macs { 02:00:00:00:00:$(printf %02x $i) . 10.0.0.$i }"; done | load
 	traffic
 	nfb list set inet s pipapo >/dev/null
 	nfb get element inet s port '{ 6011 }'
 	nfb get element inet s pipapo '{ 10.1.3.7 . 100 . 10.2.0.3 }'
 	nfb reset set inet s dyn
-	nfb reset element inet s mark '{ 1 }'
+	nfb reset element inet s marks '{ 1 }'
 	for i in $(seq 1 2 40); do echo "delete element inet s hash4 { 10.0.0.$i }"; echo "delete element inet s pipapo { 10.1.$i.0/24 . $i-$((i * 50)) . 10.2.0.$i }"
-		echo "delete element inet s port { $((6000 + i * 10))-$((6003 + i * 10)) }"; echo "destroy element inet s rhash { 10.0.1.$i }"; done | nfb -f -
+		echo "delete element inet s port { $((6000 + i * 10))-$((6003 + i * 10)) }"; echo "delete element inet s rhash { 10.0.1.$i }"; done | load
 	sleep 2
 	nfb list ruleset >/dev/null
 	nfb flush set inet s pipapo
@@ -198,7 +199,7 @@ sets() {
 # Interval sets that are merged, split, and refused.
 intervals() {
 	pair a b
-	nfb -f - <<-'NFT'
+	load <<-'NFT'
 		table ip i {
 			set a { type ipv4_addr; flags interval; auto-merge; elements = { 10.0.0.0/8, 172.16.0.0-172.16.0.9 } }
 			set t { type ipv4_addr; flags interval, timeout; gc-interval 1s; elements = { 10.0.0.0/24 timeout 1s, 10.0.1.0/24 } }
@@ -209,7 +210,7 @@ intervals() {
 	NFT
 	serve
 	traffic
-	for i in $(seq 0 60); do echo "add element ip i a { 10.$i.3.0/24, 11.0.$i.0-11.0.$i.77 }"; echo "add element ip i t { 12.$i.0.0/16 timeout 1s }"; done | nfb -f -
+	for i in $(seq 0 60); do echo "add element ip i a { 10.$i.3.0/24, 11.0.$i.0-11.0.$i.77 }"; echo "add element ip i t { 12.$i.0.0/16 timeout 1s }"; done | load
 	nfb add element ip i m '{ 192.0.2.5 : drop }'
 	sleep 2
 	nfb add element ip i t '{ 10.0.0.0/25 }'
@@ -224,7 +225,7 @@ intervals() {
 objects() {
 	pair a b
 	serve
-	nfb -f - <<-'NFT'
+	load <<-'NFT'
 		table inet o {
 			counter c1 { packets 3 bytes 4 }
 			counter c2 { }
@@ -234,7 +235,6 @@ objects() {
 			ct timeout tmo { protocol tcp; l3proto ip; policy = { established: 100, close: 4 } }
 			ct expectation exp { protocol tcp; dport 9876; timeout 5s; size 3; l3proto ip; }
 			synproxy sp { mss 1460; wscale 7; timestamp sack-perm; }
-			secmark sm { "system_u:object_r:x:s0" }
 			map cm { type inet_service : counter; elements = { 5201 : "c1", 5203 : "c2" } }
 			map qm { type ipv4_addr : quota; elements = { 192.0.2.1 : "q1" } }
 			chain in { type filter hook input priority 0;
@@ -249,27 +249,15 @@ objects() {
 			chain pre { type filter hook prerouting priority 0; tcp dport 5201 ct timeout set "tmo" }
 		}
 	NFT
-	# A kernel or an nft that lacks one kind takes the others one by one.
-	nfb list table inet o >/dev/null 2>&1 || nfb -f - <<-'NFT'
-		table inet o {
-			counter c1 { }
-			quota q1 { over 20 kbytes }
-			limit l1 { rate 200/second burst 5 packets }
-			ct helper ftp { type "ftp" protocol tcp; }
-			ct timeout tmo { protocol tcp; l3proto ip; policy = { established: 100, close: 4 } }
-			ct expectation exp { protocol tcp; dport 9876; timeout 5s; size 3; l3proto ip; }
-			synproxy sp { mss 1460; wscale 7; timestamp sack-perm; }
-			chain in { type filter hook input priority 0; counter name "c1"; quota name "q1"; limit name "l1"; tcp dport 21 ct helper set "ftp" }
-			chain pre { type filter hook prerouting priority 0; tcp dport 5201 ct timeout set "tmo" }
-		}
-	NFT
+	# Not every kernel has labels.
+	nfb add secmark inet o sm '{ "system_u:object_r:x:s0"; }'
 	traffic
 	nfb add quota inet o q1 over 40 kbytes
 	nfb add limit inet o l1 rate 20/second
 	nfb list counters
 	nfb reset counters
 	nfb reset quotas
-	nfb list ct helpers
+	nfb list ct helpers table inet o
 	traffic
 	nfb -j list ruleset >/dev/null
 	nfb flush chain inet o in
@@ -282,7 +270,7 @@ objects() {
 maps() {
 	pair a b
 	serve
-	nfb -f - <<-'NFT'
+	load <<-'NFT'
 		table ip m {
 			chain x { counter }
 			chain y { counter goto x }
@@ -320,7 +308,7 @@ nat() {
 	pair a b
 	serve
 	ip netns exec b sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
-	nfb -f - <<-'NFT'
+	load <<-'NFT'
 		table inet n {
 			map back { type ipv4_addr . inet_service : ipv4_addr . inet_service; elements = { 192.0.2.2 . 8001 : 192.0.2.2 . 5201 } }
 			chain pre { type nat hook prerouting priority dstnat;
@@ -338,7 +326,9 @@ nat() {
 			}
 			chain out { type nat hook output priority -100; tcp dport 8004 dnat ip to 192.0.2.1 }
 		}
-		table ip n4 { chain post { type nat hook postrouting priority 110; snat prefix to ip saddr map { 10.1.1.0/24 : 192.0.3.0/24 } } }
+		table ip n4 {
+			chain post { type nat hook postrouting priority 110; snat prefix to ip saddr map { 10.1.1.0/24 : 192.0.3.0/24 }; }
+		}
 	NFT
 	for port in 8000 8001 8003; do echo x | ip netns exec a timeout 1 socat -u - TCP:192.0.2.2:$port; done
 	echo x | ip netns exec a timeout 1 socat -u - TCP6:[2001:db8:1::2]:8000
@@ -359,7 +349,7 @@ netdev() {
 	serve
 	ip -n b link add d0 type dummy
 	ip -n b link set d0 up
-	nfb -f - <<-'NFT'
+	load <<-'NFT'
 		table netdev d {
 			set s { type ether_addr; elements = { 02:00:00:00:00:01 } }
 			chain i { type filter hook ingress devices = { vb, d0 } priority 0; policy accept;
@@ -372,10 +362,18 @@ netdev() {
 			}
 			chain e { type filter hook egress device "vb" priority 0; ip daddr 192.0.2.1 counter; ip6 nexthdr icmpv6 dup to "d0" }
 		}
-		table inet d { chain i { type filter hook ingress device "vb" priority 5; ip6 daddr 2001:db8:1::2 counter; tcp dport 5203 drop } }
-		table arp f { chain in { type filter hook input priority 0; arp operation request counter; arp saddr ip 192.0.2.1 counter } }
-		table ip p { chain fwd { type filter hook input priority 0; ip protocol icmp dup to 192.0.2.1 device "vb" } }
-		table ip6 p { chain fwd { type filter hook input priority 0; ip6 nexthdr icmpv6 dup to 2001:db8:1::1 device "vb" } }
+		table inet d {
+			chain i { type filter hook ingress device "vb" priority 5; ip6 daddr 2001:db8:1::2 counter; tcp dport 5203 drop }
+		}
+		table arp f {
+			chain in { type filter hook input priority 0; arp operation request counter; arp saddr ip 192.0.2.1 counter }
+		}
+		table ip p {
+			chain in { type filter hook input priority 0; ip protocol icmp dup to 192.0.2.1 device "vb" }
+		}
+		table ip6 p {
+			chain in { type filter hook input priority 0; ip6 nexthdr icmpv6 dup to 2001:db8:1::1 device "vb" }
+		}
 	NFT
 	for rule in 'fib daddr type unicast counter' 'ip protocol udp reject' 'fwd ip to 192.0.2.1 device "d0"'; do nfb add rule netdev d i "$rule"; done
 	ip -n a neigh flush all
@@ -413,7 +411,7 @@ flowtable() {
 	ip netns exec r nft -f - <<-'NFT'
 		table inet f {
 			flowtable ft { hook ingress priority 0; devices = { ra, rb }; counter; }
-			chain fwd { type filter hook forward priority 0; meta l4proto {tcp, udp} flow add @ft; counter }
+			chain forwarding { type filter hook forward priority 0; meta l4proto {tcp, udp} flow add @ft; counter }
 			chain post { type nat hook postrouting priority 100; oifname "rb" ip protocol tcp masquerade }
 		}
 	NFT
@@ -437,15 +435,14 @@ bridge() {
 	ip -n b link set vb master br0
 	ip -n b link set br0 up
 	ip -n b addr add 192.0.2.3/24 dev br0
-	nfb -f - <<-'NFT'
+	load <<-'NFT'
 		table bridge b {
 			chain in { type filter hook input priority 0; ether type ip counter; meta ibrname "br0" counter; ip protocol icmp ct state new counter }
-			chain fwd { type filter hook forward priority 0; ether daddr ff:ff:ff:ff:ff:ff counter; ether type arp drop }
+			chain forwarding { type filter hook forward priority 0; ether daddr ff:ff:ff:ff:ff:ff counter; ether type arp drop }
 		}
 	NFT
 	nfb add rule bridge b in 'udp dport 5209 reject'
-	nfb add rule bridge b in 'meta broute set 1'
-	ip netns exec a ping -q -c 3 -i 0.05 -w 1 192.0.2.3
+		ip netns exec a ping -q -c 3 -i 0.05 -w 1 192.0.2.3
 	echo x | ip netns exec a socat -u - UDP:192.0.2.3:5209
 	nfb list ruleset
 	nfb flush ruleset
@@ -458,7 +455,7 @@ churn() {
 	serve
 	(for _ in $(seq 1 6); do traffic; done) &
 	for i in $(seq 1 25); do
-		nfb -f - <<-NFT
+		load <<-NFT
 			table inet c
 			delete table inet c
 			table inet c {

@@ -1,7 +1,7 @@
 # Ordinary use of nf_tables: rule sets with every expression, set backend, object and hook, with traffic; listed,
 # monitored, replaced and flushed; the kernel's netfilter selftests. The cheapest come first.
 modprobe -q -a veth dummy br_netfilter vrf
-own rules 60
+own rules 120
 own sets 90
 own intervals 60
 own objects 60
@@ -10,7 +10,7 @@ own nat 60
 own netdev 60
 own flowtable 60
 own bridge 45
-own churn 60
+own churn 90
 own errors 45
 
 script net/netfilter nft_audit.sh 60
