@@ -127,11 +127,18 @@ fn report(analysis: &Analysis) {
         let all: BTreeSet<_> = set.heap.iter().flat_map(|p| &p.allocation_sites).collect();
         sites.push(all.len());
     }
-    println!("writes {writes}, any heap {wide} ({:.1} %)", percent(wide, writes));
+    println!(
+        "writes {writes}, any heap {wide} ({:.1} %)",
+        percent(wide, writes)
+    );
     for (what, values) in [("types", types), ("places", places), ("sites", sites)] {
         println!("{what} per write: {}", quantiles(values));
     }
-    let own: Vec<_> = analysis.allocation_sites.iter().filter(|s| s.confined).collect();
+    let own: Vec<_> = analysis
+        .allocation_sites
+        .iter()
+        .filter(|s| s.confined)
+        .collect();
     let typed = own.iter().filter(|s| !s.types.is_empty()).count();
     println!(
         "allocation sites {} (confined {}, with a structure {typed} = {:.1} %), legal sets {}, gates {}",
@@ -157,7 +164,13 @@ fn report(analysis: &Analysis) {
 fn quantiles(mut values: Vec<usize>) -> String {
     values.sort_unstable();
     let at = |share: usize| values.get(values.len() * share / 100).copied().unwrap_or(0);
-    format!("median {}, p90 {}, p99 {}, max {}", at(50), at(90), at(99), values.last().unwrap_or(&0))
+    format!(
+        "median {}, p90 {}, p99 {}, max {}",
+        at(50),
+        at(90),
+        at(99),
+        values.last().unwrap_or(&0)
+    )
 }
 
 #[expect(clippy::cast_precision_loss, reason = "small counts")]

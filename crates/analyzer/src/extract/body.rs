@@ -11,8 +11,8 @@ use crate::{
         slots::SlotReader,
     },
     facts::{
-        FunctionFacts, Holder, Path, Pointer, Reference, Root, Shape, TypeId, Types, UserAccess, Variable,
-        WriteFacts,
+        FunctionFacts, Holder, Path, Pointer, Reference, Root, Shape, TypeId, Types, UserAccess,
+        Variable, WriteFacts,
     },
     ir::{Kind, Opcode, Value},
     tables::range_writer,

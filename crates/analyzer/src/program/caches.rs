@@ -57,12 +57,10 @@ impl<'a> Search<'_, 'a> {
                 let keeper = self.variable(function.file, *variable);
                 (Some(keeper), *path)
             });
-            let members = facts.kept.iter().map(|(holder, path)| {
-                (
-                    self.keeper(function.file, Source::Member(*holder)),
-                    *path,
-                )
-            });
+            let members = facts
+                .kept
+                .iter()
+                .map(|(holder, path)| (self.keeper(function.file, Source::Member(*holder)), *path));
             for (to, path) in variables.chain(members) {
                 let Some(to) = to else { continue };
                 if let Root::Memory(source) = path.root

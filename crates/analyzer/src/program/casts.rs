@@ -131,10 +131,7 @@ impl Search<'_, '_> {
                 _ if leads_back(types, view, flow.to) => {}
                 _ => {
                     let name = &self.program.function(function).name;
-                    casts.stranger(
-                        inner,
-                        format!("lies in a buffer without a type in {name}"),
-                    );
+                    casts.stranger(inner, format!("lies in a buffer without a type in {name}"));
                 }
             }
         }

@@ -199,12 +199,7 @@ impl Layout {
 }
 
 /// The part of a placement that a holder has room for.
-fn clipped(
-    program: &Program<'_>,
-    at: &Placement,
-    holder: &Holder,
-    clip: u64,
-) -> Option<Placement> {
+fn clipped(program: &Program<'_>, at: &Placement, holder: &Holder, clip: u64) -> Option<Placement> {
     let size = clip.checked_sub(at.offset).filter(|s| *s > 0)?;
     Some(Placement {
         container: holder.outer,

@@ -82,8 +82,7 @@ pub(super) fn complete(
 /// Whether what a call returned is used as something that is no structure.
 fn is_plain(program: &Program<'_>, at: CallRef) -> bool {
     program.function(at.function).flows.iter().any(|flow| {
-        flow.from.root == Root::Call(at.call)
-            && program.record(at.function.file, flow.to).is_none()
+        flow.from.root == Root::Call(at.call) && program.record(at.function.file, flow.to).is_none()
     })
 }
 

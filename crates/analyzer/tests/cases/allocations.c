@@ -41,7 +41,7 @@ void all(int n)
 	struct obj *wrapped = my_alloc(sizeof(*wrapped));
 	struct obj *pages = (struct obj *)get_free_pages_noprof(1, 2); //~ alloc: Pages by get_free_pages_noprof, 16384 bytes, struct obj
 	struct page *page = alloc_pages_noprof(1, 1); //~ alloc: Pages by alloc_pages_noprof, 8192 bytes, no type
-	char *bytes = kmalloc(100, 1); //~ alloc: Kmalloc by __kmalloc_cache_noprof, 100 bytes, no type
+	char *bytes = kmalloc(100, 1); //~ alloc: Kmalloc by __kmalloc_cache_noprof, 100 bytes, alloc:allocations.c:44
 	struct cached *c = cached_new();
 
 	one->a[0] = 1; //~ write: store 8: heap struct obj 32 bytes of 32 from line 35

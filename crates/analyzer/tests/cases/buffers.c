@@ -28,8 +28,8 @@ struct packet *packet_new(int n)
 	struct tail *t = plain + n;
 
 	h->kind = 1; //~ write: store 4: heap struct header to end of 4 up from line 25
-	b->payload = 2; //~ write: store 8: any stack, any heap (struct body lies in a buffer without a type), any global, per-CPU
-	t->payload = 3; //~ write: store 8: any stack, any heap (struct tail lies in a buffer without a type), any global, per-CPU
+	b->payload = 2; //~ write: store 8: any stack, any heap (struct body lies in a buffer without a type in packet_new), any global, per-CPU
+	t->payload = 3; //~ write: store 8: any stack, any heap (struct tail lies in a buffer without a type in packet_new), any global, per-CPU
 	k->x = 4; //~ write: store 4: heap struct known 4 bytes of 4 from line 24
 	return p;
 }
