@@ -158,7 +158,7 @@ fn unknown_names_have_a_suggestion() {
 #[test]
 fn contradictions() {
     for (from, to, needle, words) in [
-        ("version: 1", "version: 2", "2", "format version 2"),
+        ("version: 2", "version: 3", "3", "format version 3"),
         (
             "kernel: debian-6.12",
             "kernel: debian-6.1",

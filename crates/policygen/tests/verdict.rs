@@ -18,6 +18,9 @@ const OWN: u64 = 5;
 const COMPARTMENT: u64 = 6;
 const CALLERS: u64 = 7;
 
+/// Words of the state, with which a test of an address begins.
+const STATE: usize = size_of::<abi::State>() / 8;
+
 fn place() -> abi::Place {
     // groups of 296 bytes, 25 of them, from 488: as in struct qfq_sched
     abi::Place {
@@ -495,9 +498,17 @@ fn addresses_without_objects() {
     let kernel_map = 0xffff_ffff_8000_0000_u64;
     let (stack, top) = (0xffff_c900_0010_0000, 0xffff_c900_0010_4000);
     let address = |legal: u64, addr: u64, length: u64| {
-        let mut words = [0; 32];
+        let mut words = [0; STATE + 8];
         words[..6].copy_from_slice(&[0, page_offset, vmemmap, vmalloc, vmemmap, kernel_map]);
-        words[24..31].copy_from_slice(&[stack + 0x1000, stack, top, stack, addr, length, legal]);
+        words[STATE..STATE + 7].copy_from_slice(&[
+            stack + 0x1000,
+            stack,
+            top,
+            stack,
+            addr,
+            length,
+            legal,
+        ]);
         let answer = run(&object, "otf_test_address", words);
         (
             Class::from_raw(answer[0].into()).unwrap(),
