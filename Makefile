@@ -16,7 +16,7 @@ TOOLS   := $(OTF_CACHE)/lint-tools
 KEY     := $(or $(OTF_SIGNING_KEY),$(OTF_CACHE)/keys/otf.key)
 PUBKEY  := $(KEY:.key=.pub)
 
-.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean eval-analysis eval-expected
+.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean eval-analysis eval-expected bench-analysis
 all: build
 
 setup:
@@ -65,6 +65,13 @@ eval-analysis: build
 # The results of the workloads without a bundle, eval/expected/, to compare with.
 eval-expected: build
 	@eval/analysis.sh expected
+
+# Time and memory of the analysis: facts of the whole lab kernel, the whole-program step for ipv6, and
+# resolving against the 354 MB of Debian's vmlinux. Writes out/bench/analysis.json.
+bench-analysis: build
+	test -f out/lab-6.12/ipv6/kernel.lock.yaml || $(OTF) analyze --kernel lab-6.12 --compartment ipv6
+	test -f out/debian-6.12/ipv6/analysis.json || $(OTF) analyze --kernel debian-6.12 --compartment ipv6
+	$(OTF) bench out/lab-6.12/ipv6 --resolve out/debian-6.12/ipv6 -o out/bench/analysis.json
 
 # Writes docs/schema/ from the types.
 schema: build
