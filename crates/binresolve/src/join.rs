@@ -5,7 +5,7 @@ use std::{
     fmt::Write,
 };
 
-use iced_x86::{Formatter, Instruction, IntelFormatter, Mnemonic};
+use iced_x86::{FlowControl, Formatter, Instruction, IntelFormatter, Mnemonic};
 use otf_artifact::{
     analysis::{Analysis, LegalSet, StackRule},
     diagnostic::{Code, Diagnostic},
@@ -278,7 +278,8 @@ fn free_gates(held: &HeldAnalysis, gates: &[(GateId, FromGate)], row: usize) -> 
     gates.map(|(gate, _)| gate).collect()
 }
 
-fn frames(image: &Image<'_>, address: u64, origin: Option<Origin>) -> Vec<Frame> {
+/// The inlining chain as artifacts have it; of code without one, the symbol.
+pub fn frames(image: &Image<'_>, address: u64, origin: Option<Origin>) -> Vec<Frame> {
     let frame = |step: Step| Frame {
         function: step.function,
         file: step.place.file,
@@ -299,11 +300,23 @@ fn frames(image: &Image<'_>, address: u64, origin: Option<Origin>) -> Vec<Frame>
 }
 
 fn text(instruction: &Instruction, callee: Option<&str>, written: &MemoryWrite) -> String {
+    let mut text = text_of(instruction, callee);
+    if callee.is_none()
+        && let Some(Referent::Elsewhere(name, offset)) = &written.referent
+    {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "  # {name}{offset:+#x}");
+    }
+    text
+}
+
+/// An instruction for people; one that leads to a symbol by that.
+pub fn text_of(instruction: &Instruction, callee: Option<&str>) -> String {
     if let Some(callee) = callee {
-        let verb = if instruction.is_jmp_short_or_near() {
-            "jmp"
-        } else {
-            "call"
+        let verb = match instruction.flow_control() {
+            FlowControl::Call => "call",
+            FlowControl::ConditionalBranch => "jcc",
+            _ => "jmp",
         };
         return format!("{verb} {callee}");
     }
@@ -316,10 +329,6 @@ fn text(instruction: &Instruction, callee: Option<&str>, written: &MemoryWrite) 
     options.set_hex_suffix("");
     options.set_uppercase_hex(false);
     formatter.format(instruction, &mut text);
-    if let Some(Referent::Elsewhere(name, offset)) = &written.referent {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "  # {name}{offset:+#x}");
-    }
     text
 }
 

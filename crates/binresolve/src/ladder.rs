@@ -25,7 +25,7 @@ use otf_artifact::{
 use crate::dwarf::{Place, Step};
 
 /// Depth to which calls are followed that the chain does not show.
-const CALL_DEPTH: usize = 4;
+pub(crate) const CALL_DEPTH: usize = 4;
 
 /// The machine side of a match.
 #[derive(Clone, Copy, Debug)]
@@ -355,8 +355,15 @@ impl<'a> Ladder<'a> {
         (!result.is_empty()).then_some(result)
     }
 
+    /// Functions of this name, with their rows.
+    pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = (usize, &'a Function)> {
+        let rows = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
+        let functions = &self.analysis.functions;
+        rows.iter().map(move |row| (*row, &functions[*row]))
+    }
+
     /// The functions that a step may be.
-    fn functions(&self, step: &Step) -> Vec<&'a Function> {
+    pub(crate) fn functions(&self, step: &Step) -> Vec<&'a Function> {
         let name = step.function.as_str();
         let rows = [step.defined_in.as_str(), step.place.file.as_str()]
             .into_iter()
@@ -370,7 +377,7 @@ impl<'a> Ladder<'a> {
 }
 
 /// Items at a line; where columns are comparable and some agree, only those.
-fn at_place<'t, T>(
+pub(crate) fn at_place<'t, T>(
     items: &'t [T],
     position: impl Fn(&T) -> (u32, u32),
     place: &Place,

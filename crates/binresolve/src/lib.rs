@@ -8,6 +8,8 @@
 //! is read for allocation calls, variables and call targets.
 
 pub mod allocation;
+pub mod call_ladder;
+pub mod calls;
 pub mod check;
 pub mod confined;
 pub mod coverage;
@@ -25,19 +27,23 @@ pub mod locks;
 pub mod operand;
 pub mod rewrite;
 pub mod tables;
+pub mod targets;
 mod validate;
+
+use std::cmp::Ordering;
 
 use otf_artifact::{
     FORMAT_VERSION,
     analysis::Analysis,
     diagnostic::{Code, Diagnostic},
     ids::ImageId,
-    sites::{SiteImage, Sites},
+    sites::{Location, SiteImage, Sites},
 };
 use tracing::info;
 
 use crate::{
     allocation::Allocations,
+    calls::TargetSets,
     confined::Confined,
     dwarf::paths::Paths,
     extent::Confinement,
@@ -106,17 +112,21 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
         legal: LegalSets::new(&analysis.legal_sets),
         diagnostics,
     };
-    let mut sites = Vec::new();
+    let (mut sites, mut call_sites, mut returns) = (Vec::new(), Vec::new(), Vec::new());
+    let mut target_sets = TargetSets::new(&analysis.target_sets);
     for image in &confined {
         info!(image = image.image.name, "joining sites with legal sets");
         sites.extend(join.sites(image));
+        call_sites.extend(calls::calls(image, &ladder, &mut target_sets));
+        returns.extend(calls::returns(image));
         join.diagnostics.extend(weaknesses(image));
     }
-    sites.sort_by(|a, b| {
-        let (a, b) = (&a.location, &b.location);
-        (a.image, &a.section, a.offset).cmp(&(b.image, &b.section, b.offset))
-    });
+    sites.sort_by(|a, b| in_order(&a.location, &b.location));
+    call_sites.sort_by(|a, b| in_order(&a.location, &b.location));
+    returns.sort_by(|a, b| in_order(&a.location, &b.location));
     let mut diagnostics = join.diagnostics;
+    let target_symbols = targets::bind(analysis, &join.images, &paths, &mut diagnostics)
+        .map_err(|problem| vec![bad_image("", &problem)])?;
     tidy(&mut diagnostics);
     let mut parsed: Vec<SiteImage> = confined
         .iter()
@@ -131,10 +141,10 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
         .collect();
     parsed.sort_by_key(|image| images.iter().position(|input| input.name == image.name));
     let result = Sites {
-        calls: Vec::new(),
-        returns: Vec::new(),
-        target_sets: Vec::new(),
-        target_symbols: Vec::new(),
+        calls: call_sites,
+        returns,
+        target_sets: target_sets.into_rows(),
+        target_symbols,
         version: FORMAT_VERSION,
         images: parsed,
         sites,
@@ -174,6 +184,10 @@ fn is_confined(input: &ImageInput<'_>) -> bool {
         Confinement::Whole => true,
         Confinement::Files(files) => !files.is_empty(),
     }
+}
+
+fn in_order(a: &Location, b: &Location) -> Ordering {
+    (a.image, &a.section, a.offset).cmp(&(b.image, &b.section, b.offset))
 }
 
 fn source_files(analysis: &Analysis) -> Vec<String> {

@@ -141,7 +141,8 @@ fn element_size(instruction: &Instruction) -> u32 {
         .unwrap_or(XSAVE_AREA)
 }
 
-fn memory_operand(
+/// The memory operand of an instruction.
+pub fn memory_operand(
     image: &Image<'_>,
     section: &Section<'_>,
     instruction: &Instruction,
@@ -271,7 +272,7 @@ fn segment_problem(segment: Machine) -> Option<&'static str> {
 }
 
 /// The 64-bit general register.
-fn general(machine: Machine) -> Option<Register> {
+pub fn general(machine: Machine) -> Option<Register> {
     Some(match machine {
         Machine::RAX => Register::Ax,
         Machine::RBX => Register::Bx,
