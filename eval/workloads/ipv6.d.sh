@@ -136,6 +136,7 @@ neighbours() {
 # Sockets: TCP, UDP, raw, ping, packet; options, ancillary data, mapped addresses, connect and disconnect, errors.
 sockets() {
 	pair a b
+	in_a sysctl -qw net.ipv4.ping_group_range="0 2147483647" net.ipv4.tcp_fastopen=1
 	in_b iperf3 -s -D >/dev/null 2>&1
 	in_b python3 - <<-'PY' &
 		import socket, threading
@@ -244,7 +245,7 @@ fragments() {
 	pair a b
 	for size in 1453 3000 20000 60000; do ping6a -s $size 2001:db8:1::2; done
 	in_b sysctl -qw net.ipv6.ip6frag_time=1
-	ip -n b -6 route change 2001:db8:1::/64 dev vb mtu 1300
+	ip -n b -6 route replace 2001:db8:1::/64 dev vb mtu 1300
 	ping6a -s 2000 2001:db8:1::2
 	in_a tracepath -6 -n -m 3 2001:db8:1::2
 	in_a timeout 30 python3 - <<-'PY'
@@ -388,7 +389,7 @@ tunnels() {
 	ip -n a link set f up
 	ping6a 2001:db8:79::2
 	ip -n a -6 tunnel add o mode ip6ip6 remote $remote local $local
-	ip -n a -6 tunnel change o hoplimit 7
+	ip -n a -6 tunnel change o mode ip6ip6 hoplimit 7
 	ip -n a -6 tunnel show
 	ip -n a -6 tunnel del o
 	ip -n a -6 route add 2001:db8:89::/64 encap ila 1:2:3:4 csum-mode no-action via 2001:db8:1::2
@@ -459,6 +460,7 @@ ipsec() {
 	local k=0x0123456789abcdef0123456789abcdef01234567 e=0x0123456789abcdef0123456789abcdef
 	for mode in transport tunnel beet; do
 		for proto in esp ah; do
+			[ $proto$mode != ahbeet ] || continue
 			for namespace in a b; do
 				for pair in "2001:db8:1::1 2001:db8:1::2" "2001:db8:1::2 2001:db8:1::1"; do
 					set -- $pair

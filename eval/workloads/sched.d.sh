@@ -21,12 +21,14 @@ tca() { ip netns exec a tc "$@" 2>&1; }
 
 # qdiscs PART OF: each qdisc as root: made, used, shown, changed, used, deleted.
 qdiscs() {
+	local used=0
 	pair a b
 	serve
 	while IFS='|' read -r first second; do
 		[ -n "$first" ] || continue
 		# shellcheck disable=SC2086 # lists of words
 		if tca qdisc add dev va root handle 1: $first; then
+			used=$((used + 1))
 			traffic
 			[ -z "$second" ] || tca qdisc change dev va root handle 1: $second
 			traffic
@@ -75,10 +77,12 @@ qdiscs() {
 	LIST
 	)
 	unpair a b
+	[ $used -gt 0 ]
 }
 
 # classful PART OF: each classful qdisc with classes, inner qdiscs and a filter; its classes changed and deleted under traffic.
 classful() {
+	local used=0
 	pair a b
 	serve
 	local kind class change
@@ -87,7 +91,7 @@ classful() {
 		# shellcheck disable=SC2086 # lists of words
 		{
 			tca qdisc add dev va root handle 1: $kind
-			tca class add dev va parent 1: classid 1:1 $class
+			tca class add dev va parent 1: classid 1:1 $class && used=$((used + 1))
 			tca class add dev va parent 1: classid 1:2 $class
 			tca class add dev va parent 1:1 classid 1:11 $class
 			tca qdisc add dev va parent 1:2 handle 20: fq_codel
@@ -122,10 +126,12 @@ classful() {
 	LIST
 	)
 	unpair a b
+	[ $used -gt 0 ]
 }
 
 # classifiers PART OF: each as a filter of a prio qdisc, shown, replaced, used, deleted.
 classifiers() {
+	local used=0
 	pair a b
 	serve
 	tca qdisc add dev va root handle 1: htb default 3
@@ -137,6 +143,7 @@ classifiers() {
 		[ -n "$first" ] || continue
 		# shellcheck disable=SC2086 # lists of words
 		if tca filter add dev va parent 1: prio 10 $first; then
+			used=$((used + 1))
 			traffic
 			tca -s filter show dev va parent 1:
 			[ -z "$second" ] || { tca filter add dev va parent 1: prio 10 $second; tca filter replace dev va parent 1: prio 10 $second; }
@@ -168,10 +175,12 @@ classifiers() {
 	LIST
 	)
 	unpair a b
+	[ $used -gt 0 ]
 }
 
 # actions PART OF: each action on a matchall filter at egress and ingress.
 actions() {
+	local used=0
 	pair a b
 	serve
 	ip -n a link add ifb0 type ifb
@@ -182,6 +191,7 @@ actions() {
 		for side in egress ingress; do
 			# shellcheck disable=SC2086 # lists of words
 			if tca filter add dev va $side protocol all prio 5 matchall action $action; then
+				used=$((used + 1))
 				traffic
 				tca -s filter show dev va $side
 				tca filter replace dev va $side protocol all prio 5 matchall action $action
@@ -229,6 +239,7 @@ actions() {
 	tca actions flush action police
 	tca actions flush action gact
 	unpair a b
+	[ $used -gt 0 ]
 }
 
 # Shared blocks, chains, and the special devices of teql and ifb.

@@ -11,6 +11,7 @@ for folder in proc sys dev; do
 	mount -o rbind "/$folder" "/disk/$folder"
 done
 mkdir -p /disk/dev/pts /disk/dev/shm
+ln -s /proc/self/fd /disk/dev/fd
 mount -t devpts devpts /disk/dev/pts || true
 mount -t tmpfs tmpfs /disk/dev/shm
 mount -t tmpfs tmpfs /disk/tmp

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
@@ -90,6 +90,7 @@ pub fn run(options: &Record) -> Result<bool, Diagnostic> {
         drive(&options.modules_image, Writes::Refused),
         drive(&output, Writes::Kept),
     ];
+    vm.append = format!("tsc_early_khz={}", tick_rate());
     vm.smp = options.smp;
     vm.memory = options.memory;
     vm.time_limit = Duration::from_secs(options.budget) + AROUND;
@@ -101,6 +102,17 @@ pub fn run(options: &Record) -> Result<bool, Diagnostic> {
     let came_out = unpack(&output, &options.to)?;
     print(&outcome, came_out);
     Ok(came_out && (options.without || options.to.join("recording.json").is_file()))
+}
+
+/// Ticks of the processor's counter per millisecond. The emulated counter is that of the host; a guest that measures its rate
+/// on a busy host may be wrong by a factor, and then all its limits of time are.
+fn tick_rate() -> u128 {
+    // SAFETY: every x86-64 processor has the instruction.
+    let ticks = || unsafe { std::arch::x86_64::_rdtsc() };
+    let (clock, before) = (Instant::now(), ticks());
+    std::thread::sleep(Duration::from_millis(200));
+    let (after, elapsed) = (ticks(), clock.elapsed());
+    u128::from(after - before) * 1_000_000 / elapsed.as_nanos()
 }
 
 fn drive(file: &Path, writes: Writes) -> Drive {
