@@ -85,6 +85,7 @@ pub fn analyze(
         files = files.len(),
         types = program.records.len(),
         allocations = origins.allocations.len(),
+        untyped = origins.untyped(),
         areas = origins.areas.len(),
         "joined facts"
     );

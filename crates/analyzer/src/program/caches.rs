@@ -72,9 +72,9 @@ impl<'a> Search<'_, 'a> {
                 add(&mut names, to, self.cache_name(function, path, 0));
             }
         }
-        let copied: HashSet<Keeper<'a>> = copies.iter().map(|(to, _)| *to).collect();
+        let receivers: HashSet<Keeper<'a>> = copies.iter().map(|(to, _)| *to).collect();
         for (to, from) in &copies {
-            if !names.contains_key(from) && !copied.contains(from) {
+            if !names.contains_key(from) && !receivers.contains(from) {
                 add(&mut names, *to, None);
             }
         }

@@ -1,7 +1,7 @@
 //! Structures and unions of all files, one row for those that are the same.
 
 use std::{
-    collections::{HashMap, hash_map::DefaultHasher},
+    collections::{HashMap, HashSet, hash_map::DefaultHasher},
     hash::{Hash, Hasher},
 };
 
@@ -41,12 +41,12 @@ struct Seen<'a> {
 pub(super) fn intern(files: &[&Facts]) -> Interned {
     let seen: Vec<Vec<Seen<'_>>> = files.par_iter().map(|facts| records(facts)).collect();
     let mut known: HashMap<Key, (&Type, &str)> = HashMap::new();
-    let mut contents: HashMap<Key, ()> = HashMap::new();
+    let mut contents: HashSet<Key> = HashSet::new();
     let mut fresh = Vec::with_capacity(files.len());
     for file in &seen {
         let mut new = Vec::new();
         for record in file {
-            if contents.insert(record.content, ()).is_none() {
+            if contents.insert(record.content) {
                 new.push(record.id);
                 known.entry(record.key).or_insert((record.ty, record.file));
             }

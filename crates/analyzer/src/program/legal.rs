@@ -71,6 +71,8 @@ pub(crate) struct Legal<'p, 'a> {
     sites: BTreeMap<RecordId, BTreeSet<CallRef>>,
     globals: BTreeMap<RecordId, BTreeSet<(usize, usize)>>,
     locals: BTreeMap<RecordId, StackRule>,
+    /// Types that others begin with, whose objects may have room for more.
+    bases: BTreeSet<RecordId>,
     memo: BTreeMap<Place, LegalDraft>,
     /// Open containers that closed types lie in, with the types.
     pub(crate) trusted: BTreeMap<RecordId, BTreeSet<RecordId>>,
@@ -85,6 +87,7 @@ impl<'p, 'a> Legal<'p, 'a> {
             sites: BTreeMap::new(),
             globals: BTreeMap::new(),
             locals: BTreeMap::new(),
+            bases: origins.downcasts.iter().map(|(_, base)| *base).collect(),
             memo: BTreeMap::new(),
             trusted: BTreeMap::new(),
         };
@@ -308,6 +311,9 @@ impl<'p, 'a> Legal<'p, 'a> {
             place = reduce(place);
             if runs {
                 place = run(place);
+                if self.bases.contains(&record) {
+                    place.size = HeapPlace::TO_END;
+                }
             }
             let sizes: BTreeSet<Option<u64>> = sites
                 .iter()
@@ -336,7 +342,7 @@ impl<'p, 'a> Legal<'p, 'a> {
             draft.per_cpu = true;
         }
         let mut types = allocation.object_types(call);
-        if types.is_empty() {
+        if types.is_empty() || allocation.remote {
             types.insert(TypeRef::Buffer(call));
         }
         for ty in &types {
@@ -344,7 +350,7 @@ impl<'p, 'a> Legal<'p, 'a> {
             let (bytes, open_ended) = match ty {
                 TypeRef::Record(record) => (
                     self.program.records[record.0].size.max(1),
-                    self.layout.is_open_ended(self.program, *record),
+                    self.layout.is_open_ended(self.program, *record) || self.bases.contains(record),
                 ),
                 TypeRef::Buffer(_) => (allocation.size.unwrap_or(1).max(1), false),
             };

@@ -244,7 +244,7 @@ impl<'a> Program<'a> {
 
     /// The record of a type, through arrays.
     pub(crate) fn record(&self, file: usize, ty: TypeId) -> Option<RecordId> {
-        let (inner, _) = element(&self.files[file].1, ty);
+        let (inner, _) = element(self.files[file].1, ty);
         self.rows[file][inner.0 as usize]
     }
 

@@ -81,6 +81,8 @@ pub(crate) struct Allocation {
     pub(crate) size: Option<u64>,
     pub(crate) cache: Option<String>,
     pub(crate) types: BTreeSet<RecordId>,
+    /// The types are those of whoever gets the object later: there may be others.
+    pub(crate) remote: bool,
     /// It is used as an array of numbers, characters or pointers.
     pub(crate) plain: bool,
 }
@@ -151,6 +153,14 @@ impl Origins {
             loose: casts.loose,
             returned,
         }
+    }
+
+    /// Number of allocations of which nothing says what they are for.
+    pub(crate) fn untyped(&self) -> usize {
+        let objects = self.allocations.iter();
+        objects
+            .filter(|(at, a)| a.object_types(**at).is_empty())
+            .count()
     }
 
     /// What a call returns; empty when nothing is known.
@@ -415,6 +425,7 @@ impl Search<'_, '_> {
                 size: if ordered { size.and_then(pages) } else { size },
                 cache,
                 types: pending.iter().flat_map(|p| p.types.clone()).collect(),
+                remote: false,
                 plain: false,
             },
         );

@@ -76,6 +76,7 @@ pub(super) fn complete(
         if allocation.types.is_empty() && !allocation.plain {
             allocation.types = voids.of_calls(calls().copied());
         }
+        allocation.remote = !allocation.types.is_empty();
     });
 }
 
