@@ -2,6 +2,8 @@
 //! precise the result is: `measure OUT CACHE PREFIX…` confines the sources that begin with a
 //! prefix; facts are kept in the file CACHE.
 
+#![expect(clippy::print_stdout, reason = "the figures are what it is for")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
