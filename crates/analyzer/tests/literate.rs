@@ -68,12 +68,12 @@ fn fences(text: &str) -> BTreeMap<&str, &str> {
 }
 
 fn run(fences: &BTreeMap<&str, &str>) -> Analysis {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("files of the case");
     fs::copy(
         common::cases().join("kernel.h"),
         folder.path().join("kernel.h"),
     )
-    .unwrap();
+    .expect("files of the case");
     let sources = fences.iter().filter(|(name, _)| {
         Path::new(name)
             .extension()
@@ -81,13 +81,16 @@ fn run(fences: &BTreeMap<&str, &str>) -> Analysis {
     });
     let files: Vec<(FileMeta, Facts)> = sources
         .map(|(name, code)| {
-            fs::write(folder.path().join(name), code).unwrap();
+            fs::write(folder.path().join(name), code).expect("files of the case");
             let meta = FileMeta {
                 source: (*name).into(),
                 image: if *name == BOX { "box" } else { "vmlinux" }.into(),
                 confined: *name == BOX,
             };
-            (meta, facts(&compile(folder.path(), name), name).unwrap())
+            (
+                meta,
+                facts(&compile(folder.path(), name), name).expect("sound bitcode"),
+            )
         })
         .collect();
     let mut request = Request {
@@ -126,7 +129,7 @@ fn describe(analysis: &Analysis, lines: u32) -> String {
         for tag in ["gate", "alloc", "write", "pass"] {
             let said = words::say(analysis, BOX, line, tag);
             if said != "nothing" {
-                writeln!(text, "{line} {tag}: {said}").unwrap();
+                writeln!(text, "{line} {tag}: {said}").expect("text grows");
             }
         }
     }
