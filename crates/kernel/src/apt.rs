@@ -5,14 +5,14 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use otf_artifact::diagnostic::{Code, Diagnostic};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cache::{hash_file, io_error},
+    cache::{hash_file, io_error, key},
     command::{last_words, not_started, output},
     progress::Meter,
 };
@@ -35,6 +35,11 @@ pub struct Record {
 
 /// Where packages come from; tests have one of their own.
 pub trait Archive {
+    /// Names what the archive knows at the moment: as long as it is the same, so are the answers.
+    /// `None` where that is not known.
+    fn state(&self) -> Option<String> {
+        None
+    }
     /// Names of packages that start so.
     fn names(&self, prefix: &str) -> Result<Vec<String>, Diagnostic>;
     /// Every version of these packages that can be fetched; a name without one is left out.
@@ -47,7 +52,30 @@ pub trait Archive {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Apt;
 
+/// What decides apt's answers: its package lists and where they come from.
+const APT_FILES: [&str; 3] = ["/var/lib/apt/lists", "/etc/apt", "/etc/apt/sources.list.d"];
+
 impl Archive for Apt {
+    fn state(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        for folder in APT_FILES {
+            // A folder that does not exist decides nothing.
+            for entry in fs::read_dir(folder).into_iter().flatten() {
+                let entry = entry.ok()?;
+                let metadata = entry.metadata().ok()?;
+                let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+                parts.push(format!(
+                    "{} {} {}",
+                    entry.path().display(),
+                    metadata.len(),
+                    modified.as_nanos()
+                ));
+            }
+        }
+        parts.sort();
+        Some(key(parts))
+    }
+
     fn names(&self, prefix: &str) -> Result<Vec<String>, Diagnostic> {
         let output = output(Command::new("apt-cache").args(["pkgnames", prefix]), "apt")?;
         Ok(String::from_utf8_lossy(&output.stdout)

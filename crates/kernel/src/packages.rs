@@ -70,6 +70,9 @@ pub fn locked(records: &[&Record]) -> Vec<LockedPackage> {
 struct Remembered {
     archive: profile::Archive,
     set: PackageSet,
+    /// What the archive knew then; asking it again would take longer than all the rest.
+    #[serde(default)]
+    state: Option<String>,
 }
 
 /// Packages of one profile: the archive and the cache together.
@@ -97,14 +100,18 @@ impl Packages<'_> {
         let remembered = fs::read(&memory)
             .ok()
             .and_then(|bytes| serde_json::from_slice::<Remembered>(&bytes).ok())
-            .filter(|r| same_question(&r.archive, wanted))
-            .map(|r| r.set);
+            .filter(|r| same_question(&r.archive, wanted));
+        let state = self.archive.state();
+        let remembered = match remembered {
+            Some(r) if state.is_some() && r.state == state => return Ok(r.set),
+            other => other.map(|r| r.set),
+        };
         let set = match self.newest(wanted) {
-            Ok(set) if remembered.as_ref() == Some(&set) => return Ok(set),
             Ok(set) => set,
             Err(error) => return fall_back(remembered, error),
         };
-        for record in needed(&set) {
+        let known = remembered.as_ref() == Some(&set);
+        for record in needed(&set).into_iter().filter(|_| !known) {
             if let Err(error) = self.fetch(record) {
                 return fall_back(remembered, error);
             }
@@ -112,6 +119,7 @@ impl Packages<'_> {
         let entry = Remembered {
             archive: wanted.clone(),
             set,
+            state,
         };
         self.cache.write_json(&memory, &entry)?;
         Ok(entry.set)
@@ -292,10 +300,16 @@ mod tests {
     struct Shelf {
         records: Vec<Record>,
         offline: Cell<bool>,
+        state: Option<String>,
+        asked: Cell<usize>,
     }
 
     impl Archive for Shelf {
+        fn state(&self) -> Option<String> {
+            self.state.clone()
+        }
         fn names(&self, prefix: &str) -> Result<Vec<String>, Diagnostic> {
+            self.asked.set(self.asked.get() + 1);
             let names = self.records.iter().map(|r| r.name.clone());
             Ok(names.filter(|n| n.starts_with(prefix)).collect())
         }
@@ -325,6 +339,8 @@ mod tests {
                 })
                 .collect(),
             offline: Cell::new(false),
+            state: None,
+            asked: Cell::new(0),
         }
     }
 
@@ -400,6 +416,21 @@ mod tests {
         let elsewhere = tempfile::tempdir().unwrap();
         let error = settle(&newer, elsewhere.path()).unwrap_err();
         assert_eq!(error.code, Code::FetchFailed);
+    }
+
+    #[test]
+    fn an_archive_that_is_as_it_was_is_not_asked_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut shelf = shelf(OLD);
+        shelf.state = Some("monday".to_owned());
+        let set = settle(&shelf, dir.path()).unwrap();
+        let asked = shelf.asked.replace(0);
+        assert!(asked > 0);
+        assert_eq!(settle(&shelf, dir.path()).unwrap(), set);
+        assert_eq!(shelf.asked.get(), 0);
+        shelf.state = Some("tuesday".to_owned());
+        assert_eq!(settle(&shelf, dir.path()).unwrap(), set);
+        assert_eq!(shelf.asked.get(), asked);
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub fn collect(work: &Path, compiler: &str) -> Result<(), Diagnostic> {
     write_json(&work.join(CONTENTS), &contents)?;
 
     let loadable = work.join(LOADABLE);
-    fs::create_dir(&loadable).map_err(|e| io_error("make", &loadable, &e))?;
+    fs::create_dir_all(&loadable).map_err(|e| io_error("make", &loadable, &e))?;
     contents
         .images
         .par_iter()
@@ -109,7 +109,7 @@ pub fn collect(work: &Path, compiler: &str) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// Reads what the compiler left beside every object, and removes it.
+/// Reads what the compiler left beside every object.
 fn commands(out: &Path, compiler: &str) -> Result<Vec<CodegenCommand>, Diagnostic> {
     let mut commands = Vec::new();
     for file in tree::files(out)? {
@@ -122,7 +122,6 @@ fn commands(out: &Path, compiler: &str) -> Result<Vec<CodegenCommand>, Diagnosti
             let message = format!("the record of {stem}.o is empty or names a path:\n{text}");
             Diagnostic::error(Code::InvariantBroken, message)
         })?);
-        remove(&path)?;
     }
     commands.sort();
     Ok(commands)

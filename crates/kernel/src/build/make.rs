@@ -1,7 +1,9 @@
 //! Builds a kernel: configuration, image and modules, and every file's bitcode on the way.
 
 use std::{
-    fs,
+    env,
+    ffi::OsString,
+    fs::{self, File},
     io::{BufRead, BufReader, Read},
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -63,26 +65,23 @@ impl Recipe<'_> {
             fragment.text().into_bytes(),
         ];
         parts.extend(self.versions().map_err(one)?);
-        let product = format!("built/{}/{}", self.kernel, key(parts));
+        let name = key(parts);
+        let product = format!("built/{}/{name}", self.kernel);
         if cache.path(&product).exists() {
             return Ok(product);
         }
-        // The errors of a fragment are many, those of everything else one.
-        let mut errors = Vec::new();
-        let built = cache.product(&product, |work| {
-            self.build(cache, work, &fragment).map_err(|mut found| {
-                let first = found.remove(0);
-                errors = found;
-                first
-            })
-        });
-        match built {
-            Ok(_) => Ok(product),
-            Err(first) => {
-                errors.insert(0, first);
-                Err(errors)
-            }
+        // Not one of the folders that are removed when a command ends: a build that was interrupted
+        // goes on where it was. What it depends on is in the name.
+        let folder = cache.path(&format!("tmp/{}-{name}", self.kernel));
+        let _lock = lock(&folder).map_err(one)?;
+        // Another command may have built it while this one waited.
+        if !cache.path(&product).exists() {
+            let work = folder.join("product");
+            self.build(cache, &work, &fragment)?;
+            cache.publish(&product, &work).map_err(one)?;
         }
+        fs::remove_dir_all(&folder).map_err(|e| one(io_error("remove", &folder, &e)))?;
+        Ok(product)
     }
 
     /// What the tools say of themselves. Their paths do not matter.
@@ -148,11 +147,12 @@ impl Recipe<'_> {
             .arg(format!("-j{jobs}"))
             .arg(format!("O={}", tree::OUT))
             .arg(format!("LLVM={}", suffix(self.compiler)))
-            .arg(format!("CC={}", work.join(WRAPPER_FILE).display()))
+            .arg(format!("CC={WRAPPER_FILE}"))
             .arg(format!("KCFLAGS={names}"))
             .arg(format!("KAFLAGS={names}"))
             .args(targets)
             .env("OTF_CLANG", self.compiler)
+            .env("PATH", path_with(work))
             .env("KCONFIG_ALLCONFIG", work.join(FRAGMENT_FILE))
             .env("LC_ALL", "C")
             .env("LOCALVERSION", "")
@@ -201,6 +201,31 @@ impl Recipe<'_> {
         )
         .help(PACKAGES))
     }
+}
+
+/// Makes the folder of a build; waits for another command that is at work in it.
+fn lock(folder: &Path) -> Result<File, Diagnostic> {
+    fs::create_dir_all(folder).map_err(|e| io_error("make", folder, &e))?;
+    let path = folder.join("lock");
+    let open = File::create(&path).and_then(|file| {
+        if file.try_lock().is_err() {
+            info!("another command is building this kernel: waiting for it");
+            file.lock()?;
+        }
+        Ok(file)
+    });
+    open.map_err(|e| io_error("lock", &path, &e))
+}
+
+/// `PATH` with a folder in front. The compiler is found by name, so that the records of a build hold
+/// no folder and it can go on elsewhere.
+fn path_with(folder: &Path) -> OsString {
+    let mut path = folder.as_os_str().to_owned();
+    if let Some(rest) = env::var_os("PATH") {
+        path.push(":");
+        path.push(rest);
+    }
+    path
 }
 
 /// What the names of LLVM's tools end with: `-19` for `clang-19`, nothing for `clang`.

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
@@ -17,17 +18,24 @@ pub const OUT: &str = "out";
 const UP: &str = "../../..";
 
 /// Makes a tree in `work` that reads like the source (relative to the cache) and has an output folder.
+/// What is there already stays.
 pub fn link(work: &Path, cache: &Path, source: &str) -> Result<(), Diagnostic> {
+    let out = work.join(OUT);
+    fs::create_dir_all(&out).map_err(|e| io_error("make", &out, &e))?;
     let top = cache.join(source);
     let listing = fs::read_dir(&top).map_err(|e| io_error("read", &top, &e))?;
     for entry in listing {
         let name = entry.map_err(|e| io_error("read", &top, &e))?.file_name();
         let target = Path::new(UP).join(source).join(&name);
         let link = work.join(&name);
-        symlink(&target, &link).map_err(|e| io_error("make", &link, &e))?;
+        match symlink(&target, &link) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+                return Err(io_error("make", &link, &e));
+            }
+            _ => {}
+        }
     }
-    let out = work.join(OUT);
-    fs::create_dir(&out).map_err(|e| io_error("make", &out, &e))
+    Ok(())
 }
 
 /// Every file below a folder, relative to it, sorted. Links are not followed: the output folder has
@@ -69,6 +77,7 @@ mod tests {
         fs::write(cache.path().join(source).join("Makefile"), "y").unwrap();
         let work = cache.path().join("tmp/t/product");
         fs::create_dir_all(&work).unwrap();
+        link(&work, cache.path(), source).unwrap();
         link(&work, cache.path(), source).unwrap();
         assert_eq!(fs::read_to_string(work.join("net/a.c")).unwrap(), "x");
         fs::create_dir_all(cache.path().join("built/k")).unwrap();
