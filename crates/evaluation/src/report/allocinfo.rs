@@ -1,4 +1,4 @@
-//! The kernel's own view of its allocations (`/proc/allocinfo`, MEM_ALLOC_PROFILING) beside the analysis.
+//! The kernel's own view of its allocations (`/proc/allocinfo`, `MEM_ALLOC_PROFILING`) beside the analysis.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -66,7 +66,7 @@ pub fn compare(tags: &[Tag], analysis: &Analysis) -> Comparison {
     let functions: BTreeSet<(&str, &str)> = analysis
         .functions
         .iter()
-        .filter(|f| f.file.ends_with(".c"))
+        .filter(|f| !f.file.starts_with("include/"))
         .map(|f| (f.file.as_str(), f.name.as_str()))
         .collect();
     let mut known = BTreeMap::<(&str, u32), Vec<&AllocationSite>>::new();
@@ -74,28 +74,31 @@ pub fn compare(tags: &[Tag], analysis: &Analysis) -> Comparison {
         known.entry((&site.file, site.line)).or_default().push(site);
     }
     let mut places = BTreeMap::<(&str, u32), Vec<&Tag>>::new();
-    for tag in tags {
-        if functions.contains(&(tag.file.as_str(), tag.function.as_str())) {
-            places.entry((&tag.file, tag.line)).or_default().push(tag);
+    for held in tags {
+        if functions.contains(&(held.file.as_str(), held.function.as_str())) {
+            places
+                .entry((&held.file, held.line))
+                .or_default()
+                .push(held);
         }
     }
     let mut result = Comparison::default();
-    for ((file, line), tags) in places {
+    for ((file, line), here) in places {
         result.seen += 1;
         let Some(sites) = known.get(&(file, line)) else {
-            let function = tags.first().map_or("", |t| t.function.as_str());
+            let function = here.first().map_or("", |t| t.function.as_str());
             result.missing.push(format!("{file}:{line} {function}"));
             continue;
         };
         result.known += 1;
         // Several sites on a line cannot be told apart.
-        let ([site], [tag]) = (sites.as_slice(), tags.as_slice()) else {
+        let ([only], [held]) = (sites.as_slice(), here.as_slice()) else {
             continue;
         };
-        let Some(size) = site.size else { continue };
+        let Some(size) = only.size else { continue };
         result.sized += 1;
-        if !fits(site, size, tag) {
-            let each = tag.bytes / tag.objects;
+        if !fits(only, size, held) {
+            let each = held.bytes / held.objects;
             result.other_size.push(format!(
                 "{file}:{line}: {size} bytes in the analysis, {each} in the kernel"
             ));
