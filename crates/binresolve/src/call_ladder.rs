@@ -5,11 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use otf_artifact::{
-    analysis::IndirectCall,
-    ids::TargetSetId,
-    sites::Precision,
-};
+use otf_artifact::{analysis::IndirectCall, ids::TargetSetId, sites::Precision};
 
 use crate::{
     dwarf::Step,

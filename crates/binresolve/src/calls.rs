@@ -120,16 +120,15 @@ pub fn calls(confined: &Confined<'_>, ladder: &Ladder<'_>, sets: &mut TargetSets
                 inlined: &confined.debug.inlined_beside(home),
             })
         });
-        let (targets, precision) = match bound {
-            Some(bound) => (sets.union(&bound.sets), bound.precision),
-            None => {
-                let any = "the source has no indirect call in the functions at this place";
-                let set = TargetSet {
-                    targets: Vec::new(),
-                    any: Some(any.into()),
-                };
-                (sets.intern(set), Precision::Compartment)
-            }
+        let (targets, precision) = if let Some(bound) = bound {
+            (sets.union(&bound.sets), bound.precision)
+        } else {
+            let any = "the source has no indirect call in the functions at this place";
+            let set = TargetSet {
+                targets: Vec::new(),
+                any: Some(any.into()),
+            };
+            (sets.intern(set), Precision::Compartment)
         };
         let coverage = match rewriting {
             Rewriting::Template { home, .. } => {
@@ -183,7 +182,10 @@ pub fn returns(confined: &Confined<'_>) -> Vec<ReturnSite> {
 
 fn indirect(image: &Image<'_>, instruction: &Instruction) -> Option<Indirect> {
     let flow = instruction.flow_control();
-    if !matches!(flow, FlowControl::IndirectCall | FlowControl::IndirectBranch) {
+    if !matches!(
+        flow,
+        FlowControl::IndirectCall | FlowControl::IndirectBranch
+    ) {
         return through_thunk(image, instruction);
     }
     let jump = flow == FlowControl::IndirectBranch;
@@ -297,12 +299,16 @@ mod tests {
             targets: targets.iter().map(|t| TargetId(*t)).collect(),
             any: any.map(str::to_owned),
         };
-        let mut sets = TargetSets::new(&[set(&[1, 4], None), set(&[2, 4], None), set(&[], Some("b"))]);
+        let mut sets =
+            TargetSets::new(&[set(&[1, 4], None), set(&[2, 4], None), set(&[], Some("b"))]);
         let two = BTreeSet::from([TargetSetId(0), TargetSetId(1)]);
         let id = sets.union(&two);
         assert_eq!(id, TargetSetId(3));
         assert_eq!(sets.union(&two), id);
-        assert_eq!(sets.union(&BTreeSet::from([TargetSetId(1)])), TargetSetId(1));
+        assert_eq!(
+            sets.union(&BTreeSet::from([TargetSetId(1)])),
+            TargetSetId(1)
+        );
         let all = BTreeSet::from([TargetSetId(0), TargetSetId(2)]);
         assert_eq!(sets.union(&all), TargetSetId(4));
         let rows = sets.into_rows();

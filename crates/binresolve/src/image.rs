@@ -308,6 +308,14 @@ fn load_sections<'d>(file: &object::File<'d>, relocatable: bool) -> Result<Loade
             relocations: BTreeMap::new(),
         });
     }
+    let mut by_base: Vec<&Section<'_>> = sections.iter().filter(|s| s.size > 0).collect();
+    by_base.sort_by_key(|s| s.base);
+    let code_twice = |pair: &&[&Section<'_>]| {
+        pair[0].base + pair[0].size > pair[1].base && (pair[0].executable || pair[1].executable)
+    };
+    if let Some(pair) = by_base.windows(2).find(code_twice) {
+        return Err(format!("{} and {} overlap", pair[0].name, pair[1].name));
+    }
     Ok((sections, rows, bases))
 }
 

@@ -38,6 +38,8 @@ const JUMP_ENTRY: u64 = 16;
 const PATCH_LENGTH: u64 = 5;
 /// Bytes of `struct static_call_site`.
 const STATIC_CALL_SITE: u64 = 8;
+/// Bytes of a short jump.
+const SHORT_JUMP: u64 = 2;
 /// Bytes of `ud2`.
 const BUG_LENGTH: u64 = 2;
 /// Bytes of `struct exception_table_entry`.
@@ -145,9 +147,15 @@ impl Tables {
             let bugs = bug_addresses(&t)?;
             tables.reserve(bugs.into_iter(), BUG_LENGTH, "a BUG or WARN lies here");
         }
-        let labels: Vec<u64> = tables.jump_labels.iter().map(|(code, _)| *code).collect();
-        let labels = labels.into_iter();
-        tables.reserve(labels, PATCH_LENGTH, "a jump label is patched here");
+        let labels: Vec<(u64, u64)> = tables
+            .jump_labels
+            .iter()
+            .map(|(code, _)| (*code, jump_label_length(image, *code)))
+            .collect();
+        for (code, length) in labels {
+            let why = "a jump label is patched here";
+            tables.reserve(std::iter::once(code), length, why);
+        }
         for (first, last) in UNPROBED {
             if let (Some(first), Some(last)) = (image.symbol(first), image.symbol(last)) {
                 tables.unprobed.push((first.address, last.address));
@@ -270,6 +278,18 @@ impl Tables {
 
     fn traced(&self, start: u64, end: u64) -> bool {
         self.ftrace.range(start..end).next().is_some()
+    }
+}
+
+/// A jump label is a jump or a nop of two or five bytes; patching keeps its length.
+fn jump_label_length(image: &Image<'_>, code: u64) -> u64 {
+    let first = image.section_at(code).and_then(|section| {
+        let offset = usize::try_from(code - section.base).ok()?;
+        section.data.get(offset)
+    });
+    match first {
+        Some(0xeb | 0x66) => SHORT_JUMP,
+        _ => PATCH_LENGTH,
     }
 }
 

@@ -51,7 +51,7 @@ pub fn bind(
                     .any(|(start, end)| (*start..*end).contains(&s.address))
             };
             if found.iter().any(inside) {
-                found.retain(|s| inside(&s));
+                found.retain(inside);
             }
         }
         symbols.extend(found.into_iter().map(|symbol| TargetSymbol {

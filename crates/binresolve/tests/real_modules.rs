@@ -16,7 +16,7 @@ use otf_artifact::{
     ids::ImageId,
     sites::{Coverage, Site, Unwind},
 };
-use otf_binresolve::{confined::Confined, dwarf::paths::Paths, image::Image};
+use otf_binresolve::{confined::Confined, dwarf::paths::Paths, extent::Confinement, image::Image};
 
 #[test]
 fn every_write_of_real_modules_is_a_site() {
@@ -57,7 +57,7 @@ fn assert_frames_agree(file: &Path) {
     let bytes = std::fs::read(file).unwrap();
     let file = file.display();
     let image = Image::parse("test", ImageId(0), &bytes).unwrap();
-    let confined = Confined::load(image, &Paths::default()).unwrap();
+    let confined = Confined::load(image, &Paths::default(), Confinement::Whole).unwrap();
     let (mut described, mut same) = (0, 0);
     for (row, instruction) in confined.code.all.iter().enumerate() {
         if let Some(exact) = confined.frames.size(instruction.ip()) {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use goblin::elf::{Elf, section_header::SHF_EXECINSTR, sym::STT_FUNC};
 use otf_artifact::ids::ImageId;
-use otf_binresolve::{decode::Instructions, decode::destination, image::Image};
+use otf_binresolve::{decode::Instructions, decode::destination, extent::Extent, image::Image};
 
 #[test]
 fn sections_symbols_and_calls() {
@@ -67,7 +67,7 @@ void f(int *p) { *p = helper(p); outside(1); }
             .filter_map(|r| elf.syms.get(r.r_sym))
             .filter(|s| elf.strtab.get_at(s.st_name) == Some("outside"))
             .count();
-        let code = Instructions::decode(&image);
+        let code = Instructions::decode(&image, &Extent::whole(&image).ranges);
         let ours = code.all.iter().filter_map(|i| destination(&image, i));
         let ours: Vec<_> = ours.filter(|d| d.symbol == "outside").collect();
         assert_eq!(ours.len(), called_outside, "{compiler}");
