@@ -6,6 +6,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::Command,
     time::Instant,
@@ -198,7 +199,12 @@ pub fn phase(args: &BenchPhase) -> Result<(), Failure> {
         Phase::Incremental => {
             if let Some(unit) = lock.bitcode.iter().find(|unit| unit.confined) {
                 let path = facts::place(&args.facts, &unit.file);
-                fs::remove_file(&path).map_err(|e| failed(&e.to_string()))?;
+                match fs::remove_file(&path) {
+                    Err(e) if e.kind() != ErrorKind::NotFound => {
+                        return Err(failed(&e.to_string()));
+                    }
+                    _ => {}
+                }
             }
             start = Instant::now();
             let read = facts::of_lock(&lock, &args.facts)?;
@@ -289,7 +295,7 @@ fn files_in(folder: &Path) -> Result<u64, Failure> {
 
 fn clear(folder: &Path) -> Result<(), Failure> {
     match fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed(&e.to_string())),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(failed(&e.to_string())),
         _ => Ok(()),
     }
 }
