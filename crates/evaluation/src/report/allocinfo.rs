@@ -108,16 +108,16 @@ pub fn compare(tags: &[Tag], analysis: &Analysis) -> Comparison {
 }
 
 /// The kernel counts what it gives out: for `kmalloc` the size of the general cache, for a dedicated one that of its objects.
-fn fits(site: &AllocationSite, size: u64, tag: &Tag) -> bool {
+fn fits(site: &AllocationSite, requested: u64, tag: &Tag) -> bool {
     let each = tag.bytes / tag.objects;
     let exact = tag.bytes.is_multiple_of(tag.objects);
     match site.family {
-        Family::Kmalloc => match GENERAL.iter().find(|&&given| given >= size) {
+        Family::Kmalloc => match GENERAL.iter().find(|&&given| given >= requested) {
             Some(&given) => exact && each == given,
-            None => each >= size,
+            None => each >= requested,
         },
         Family::PerCpu => true,
-        _ => each >= size,
+        _ => each >= requested,
     }
 }
 
