@@ -18,8 +18,8 @@ use crate::{
 pub struct StaticTarget {
     /// Its name.
     pub name: String,
-    /// Its row in the analysis.
-    pub global: Option<GlobalId>,
+    /// Its rows in the analysis: several where variables of one name cannot be told apart.
+    pub globals: Vec<GlobalId>,
     /// Bytes of the symbol, and how far into it the write starts.
     size: Option<u64>,
     offset: i64,
@@ -41,7 +41,7 @@ impl StaticTarget {
                 let symbol = image.symbol_at(*address).filter(|s| !s.function)?;
                 Some(Self {
                     name: symbol.name.to_owned(),
-                    global: globals.at(image.id, symbol.address),
+                    globals: globals.at(image.id, symbol.address).to_vec(),
                     size: Some(symbol.size),
                     offset: (*address - symbol.address) as i64,
                 })
@@ -51,17 +51,21 @@ impl StaticTarget {
                     .iter()
                     .find_map(|other| other.symbol(name).map(|s| (other.id, s)));
                 let by_address =
-                    |(id, symbol): (ImageId, &Symbol<'_>)| globals.at(id, symbol.address);
+                    |(id, symbol): (ImageId, &Symbol<'_>)| globals.at(id, symbol.address).to_vec();
+                let mut rows = defined.map(by_address).unwrap_or_default();
+                if rows.is_empty() {
+                    rows.extend(globals.named(name));
+                }
                 Some(Self {
                     name: name.clone(),
-                    global: defined.and_then(by_address).or_else(|| globals.named(name)),
+                    globals: rows,
                     size: defined.map(|(_, s)| s.size).filter(|size| *size > 0),
                     offset: *offset,
                 })
             }
             None if write.operand.per_cpu => Some(Self {
                 name: format!("per-CPU offset {:#x}", write.operand.displacement),
-                global: None,
+                globals: Vec::new(),
                 size: None,
                 offset: 0,
             }),

@@ -9,7 +9,7 @@ use iced_x86::{FlowControl, Formatter, Instruction, IntelFormatter, Mnemonic};
 use otf_artifact::{
     analysis::{Analysis, LegalSet, StackRule},
     diagnostic::{Code, Diagnostic},
-    ids::{GateId, LegalSetId},
+    ids::{GateId, GlobalId, LegalSetId},
     places::Frame,
     sites::{Coverage, GateProbe, Length, Location, OnSkip, Precision, Register, Site, SiteKind},
 };
@@ -205,9 +205,11 @@ impl Join<'_, '_> {
         origin: Option<&Origin>,
     ) -> LegalSetId {
         let set = self.legal.get(legal);
-        let known = match (target.global, write.operand.per_cpu) {
-            (Some(global), _) => set.globals.binary_search(&global).is_ok(),
-            (None, per_cpu) => per_cpu && set.per_cpu,
+        let allowed = |global: &GlobalId| set.globals.binary_search(global).is_ok();
+        let known = if target.globals.is_empty() {
+            write.operand.per_cpu && set.per_cpu
+        } else {
+            target.globals.iter().any(allowed)
         };
         if known || set.any_global.is_some() && !write.operand.per_cpu {
             return legal;
@@ -219,9 +221,9 @@ impl Join<'_, '_> {
             diagnostic = diagnostic.at(place.file.clone(), place.line, place.column);
         }
         self.diagnostics.push(diagnostic);
-        match (target.global, write.operand.per_cpu) {
+        match (target.globals.first(), write.operand.per_cpu) {
             (Some(global), _) => {
-                let add = |set: &mut LegalSet| insert_sorted(&mut set.globals, global);
+                let add = |set: &mut LegalSet| insert_sorted(&mut set.globals, *global);
                 self.legal.with(legal, add)
             }
             (None, true) => self.legal.with(legal, |set| set.per_cpu = true),

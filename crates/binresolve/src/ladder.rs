@@ -8,6 +8,9 @@
 //!    the instruction has no line.
 //! 4. *Compartment*: everything; decided by the caller when nothing is found here.
 //!
+//! clang gives locked instructions of inline assembly the line of a neighbour, but the right scope:
+//! they take every atomic write of the innermost function, wherever it stands.
+//!
 //! A target that is a parameter is followed outwards through the calls of the chain.
 
 use std::{
@@ -155,7 +158,43 @@ impl<'a> Ladder<'a> {
             access,
             parameters: RefCell::default(),
         };
+        if access.locked && !self.line_is_right(access) {
+            return self.by_kind(&climb).or_else(|| self.by_function(&climb));
+        }
         self.by_line(&climb).or_else(|| self.by_function(&climb))
+    }
+
+    /// Whether the line of a locked instruction can be trusted: GCC's, where a write of that kind
+    /// stands there.
+    fn line_is_right(&self, access: &Access<'_>) -> bool {
+        let Some(step) = access.chain.first() else {
+            return false;
+        };
+        let functions = self.functions(step);
+        let mut writes = functions.iter().flat_map(|f| &f.writes);
+        !access.columns && writes.any(|w| w.line == step.place.line && is_atomic(w))
+    }
+
+    /// The atomic writes of the innermost function.
+    fn by_kind(&self, access: &Climb<'_>) -> Option<Binding> {
+        let mut found = Found::default();
+        for function in self.functions(access.chain.first()?) {
+            for write in function.writes.iter().filter(|w| is_atomic(w)) {
+                found.add(write, self.resolve(write.target, &Caller::Step(0), access));
+            }
+        }
+        if !found.explains(access.size) {
+            return None;
+        }
+        let precision = if found.writes == 1 && found.sets.len() == 1 {
+            Precision::Instruction
+        } else {
+            Precision::Line
+        };
+        Some(Binding {
+            sets: found.sets,
+            precision,
+        })
     }
 
     fn by_line(&self, access: &Climb<'_>) -> Option<Binding> {
@@ -233,9 +272,8 @@ impl<'a> Ladder<'a> {
                 &step.place,
                 access.columns,
             );
-            let atomic = |w: &&Write| matches!(w.kind, WriteKind::Atomic | WriteKind::Asm);
-            if access.locked && writes.iter().any(atomic) {
-                writes.retain(|w| atomic(w));
+            if access.locked && writes.iter().any(|w| is_atomic(w)) {
+                writes.retain(|w| is_atomic(w));
             }
             for write in writes {
                 let caller = Caller::Step(level);
@@ -374,6 +412,11 @@ impl<'a> Ladder<'a> {
             .map(|row| &self.analysis.functions[*row])
             .collect()
     }
+}
+
+/// What a locked instruction may implement.
+fn is_atomic(write: &Write) -> bool {
+    matches!(write.kind, WriteKind::Atomic | WriteKind::Asm)
 }
 
 /// Items at a line; where columns are comparable and some agree, only those.

@@ -9,7 +9,19 @@ const PREFIXES: [&str; 10] = [
 /// Memory-writing instructions by (section, offset), as llvm-objdump prints them: nothing here is
 /// shared with the resolver. Panics where there is no `llvm-objdump-19`, or it cannot read the file.
 pub fn writes(object: &Path) -> BTreeMap<(String, u64), String> {
-    let text = printed(object);
+    read(&printed(object, &[]))
+}
+
+/// The same for `[start, end)` of a linked image.
+pub fn writes_between(object: &Path, start: u64, end: u64) -> BTreeMap<(String, u64), String> {
+    let range = [
+        format!("--start-address={start:#x}"),
+        format!("--stop-address={end:#x}"),
+    ];
+    read(&printed(object, &range))
+}
+
+fn read(text: &str) -> BTreeMap<(String, u64), String> {
     let mut section = String::new();
     // A prefix may stand on a line of its own: the instruction starts there.
     let mut prefix = None;
@@ -31,9 +43,10 @@ pub fn writes(object: &Path) -> BTreeMap<(String, u64), String> {
     writes
 }
 
-fn printed(object: &Path) -> String {
+fn printed(object: &Path, options: &[String]) -> String {
     let mut command = Command::new("llvm-objdump-19");
     command.args(["-d", "--no-show-raw-insn", "--no-leading-headers"]);
+    command.args(options);
     let output = command
         .arg(object)
         .output()

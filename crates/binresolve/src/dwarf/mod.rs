@@ -369,10 +369,16 @@ impl DebugInfo {
         })
     }
 
-    /// Variables with static storage by (enclosing function or "", name).
-    pub fn variables(&self) -> BTreeMap<(&str, &str), u64> {
-        let all = self.units.iter().flat_map(|unit| &unit.scopes.variables);
-        all.map(|v| ((v.function.as_str(), v.name.as_str()), v.address))
-            .collect()
+    /// Variables with static storage by (enclosing function or "", name): unit and address of each.
+    pub fn variables(&self) -> BTreeMap<(&str, &str), Vec<(&str, u64)>> {
+        let mut result: BTreeMap<(&str, &str), Vec<(&str, u64)>> = BTreeMap::new();
+        for unit in &self.units {
+            for variable in &unit.scopes.variables {
+                let key = (variable.function.as_str(), variable.name.as_str());
+                let place = (unit.name.as_str(), variable.address);
+                result.entry(key).or_default().push(place);
+            }
+        }
+        result
     }
 }

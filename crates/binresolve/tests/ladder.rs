@@ -1,0 +1,94 @@
+//! Rungs of the ladder that depend on the kind of instruction and compiler.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use otf_artifact::{
+    analysis::{Analysis, Function, Target, Write, WriteKind},
+    ids::LegalSetId,
+    sites::Precision,
+};
+use otf_binresolve::{
+    dwarf::{Place, Step},
+    ladder::{Access, Binding, Ladder},
+};
+
+/// `f` with a plain store at line 5 and atomic ones at the given lines.
+fn analysis(atomics: &[u32]) -> (Analysis, LegalSetId, Vec<LegalSetId>) {
+    let mut analysis = common::empty_analysis();
+    let write = |line, kind, set| Write {
+        line,
+        column: 3,
+        kind,
+        size: 4,
+        target: Target::Set(set),
+        field: None,
+    };
+    let plain = common::distinct_set(&mut analysis);
+    let mut writes = vec![write(5, WriteKind::Store, plain)];
+    let mut sets = Vec::new();
+    for line in atomics {
+        let set = common::distinct_set(&mut analysis);
+        writes.push(write(*line, WriteKind::Asm, set));
+        sets.push(set);
+    }
+    analysis.functions.push(Function {
+        file: "t.c".into(),
+        name: "f".into(),
+        line: 1,
+        writes,
+        calls: Vec::new(),
+        indirect_calls: Vec::new(),
+    });
+    (analysis, plain, sets)
+}
+
+fn bind(analysis: &Analysis, line: u32, locked: bool, columns: bool) -> Option<Binding> {
+    let chain = [Step {
+        function: "f".into(),
+        defined_in: "t.c".into(),
+        place: Place {
+            file: "t.c".into(),
+            line,
+            column: 3,
+        },
+    }];
+    Ladder::new(analysis).bind(&Access {
+        chain: &chain,
+        columns,
+        size: Some(4),
+        locked,
+        inlined: &BTreeSet::new(),
+    })
+}
+
+#[test]
+fn a_locked_instruction_at_the_line_of_a_plain_store() {
+    let (analysis, plain, atomic) = analysis(&[6]);
+    for columns in [false, true] {
+        let found = bind(&analysis, 5, true, columns).expect("a binding");
+        assert_eq!(found.sets, BTreeSet::from([atomic[0]]));
+        assert_eq!(found.precision, Precision::Instruction);
+        let found = bind(&analysis, 5, false, columns).expect("a binding");
+        assert_eq!(found.sets, BTreeSet::from([plain]));
+    }
+}
+
+#[test]
+fn clang_confuses_neighbours_gcc_does_not() {
+    let (analysis, _, atomic) = analysis(&[6, 7]);
+    let found = bind(&analysis, 6, true, true).expect("a binding");
+    assert_eq!(found.sets, atomic.iter().copied().collect());
+    assert_eq!(found.precision, Precision::Line);
+    let found = bind(&analysis, 6, true, false).expect("a binding");
+    assert_eq!(found.sets, BTreeSet::from([atomic[0]]));
+}
+
+#[test]
+fn without_an_atomic_write_the_whole_function_counts() {
+    let (analysis, plain, _) = analysis(&[]);
+    let found = bind(&analysis, 5, true, true).expect("a binding");
+    assert_eq!(found.sets, BTreeSet::from([plain]));
+    assert_eq!(found.precision, Precision::Function);
+}
