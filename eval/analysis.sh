@@ -29,12 +29,12 @@ run_of() {
 # hash FILE...: of the contents of files.
 hash() { cat "$@" 2>/dev/null | sha256sum | cut -c1-32; }
 
-# step KERNEL NAME LIMIT KEY COMMAND...: runs the command unless it succeeded with the same key before.
+# step KERNEL NAME LIMIT STAMP COMMAND...: runs the command unless it succeeded with the same stamp before.
 step() {
-	local folder=$steps/$1 name=$2 limit=$3 key=$4 code started=$SECONDS
+	local folder=$steps/$1 name=$2 limit=$3 stamp=$4 code started=$SECONDS
 	shift 4
 	mkdir -p "$folder"
-	if [ "$(cat "$folder/$name.done" 2>/dev/null)" = "$key" ]; then
+	if [ "$(cat "$folder/$name.done" 2>/dev/null)" = "$stamp" ]; then
 		return
 	fi
 	rm -f "$folder/$name.done" "$folder/$name.failed"
@@ -44,7 +44,7 @@ step() {
 	code=$?
 	echo $((SECONDS - started)) >"$folder/$name.seconds"
 	if [ $code -eq 0 ]; then
-		echo "$key" >"$folder/$name.done"
+		echo "$stamp" >"$folder/$name.done"
 		return
 	fi
 	if [ $code -eq 124 ] || [ $code -eq 137 ]; then

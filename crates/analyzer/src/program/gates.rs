@@ -36,10 +36,32 @@ pub(crate) fn gates(program: &Program<'_>, request: &Request) -> Vec<Gate> {
             gates.push(gate(program, at, &reached, request));
         }
     }
-    gates.sort();
-    gates.dedup();
-    gates
+    merge(gates)
 }
+
+/// One gate per function of the source: what several files hold of a function in a header is one.
+fn merge(gates: Vec<Gate>) -> Vec<Gate> {
+    let mut merged: BTreeMap<(String, String), Gate> = BTreeMap::new();
+    for gate in gates {
+        let key = (gate.file.clone(), gate.function.clone());
+        let Some(known) = merged.get_mut(&key) else {
+            merged.insert(key, gate);
+            continue;
+        };
+        known.reached_by.extend(gate.reached_by);
+        known.reached_by.sort();
+        known.reached_by.dedup();
+        // Copies that are entered on behalf of different objects have no instance in common.
+        if known.instance_argument != gate.instance_argument {
+            known.instance_argument = None;
+            known.instance_type = None;
+        }
+    }
+    merged.into_values().collect()
+}
+
+/// Arguments that x86-64 passes in registers: the others cannot be read at a gate.
+const ARGUMENT_REGISTERS: usize = 6;
 
 /// A way to an entry, and the table that it goes through.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,6 +106,7 @@ fn gate(
             let index = function
                 .parameters
                 .iter()
+                .take(ARGUMENT_REGISTERS)
                 .position(|p| p.and_then(|p| facts.types.pointee(p)) == Some(record))?;
             Some((u8::try_from(index).ok()?, record))
         });
