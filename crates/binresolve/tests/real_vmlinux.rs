@@ -1,9 +1,4 @@
 //! Confined files of a real `vmlinux` against an independent disassembler.
-#![expect(
-    clippy::unwrap_used,
-    reason = "helpers of tests are not marked as tests"
-)]
-
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
