@@ -107,6 +107,9 @@ fn is_init(section: &str) -> bool {
     section.starts_with(".init")
 }
 
+/// Section of per-CPU variables.
+const PER_CPU: &str = ".data..percpu";
+
 struct AddressBook<'a> {
     plan: &'a Plan,
     host: &'a Host,
@@ -118,11 +121,13 @@ struct AddressBook<'a> {
 impl<'a> AddressBook<'a> {
     fn new(plan: &'a Plan, host: &'a Host) -> Result<Self, Diagnostic> {
         let vmlinux = |image: ImageId| image_name(plan, image) == VMLINUX;
-        let wanted: BTreeSet<&str> = plan
+        let wanted: BTreeSet<String> = plan
             .globals
             .iter()
-            .filter(|g| vmlinux(g.location.image))
-            .map(|g| g.symbol.as_str())
+            .filter_map(|g| match per_cpu_symbol(plan, g) {
+                Some(symbol) => Some(symbol),
+                None => vmlinux(g.location.image).then(|| g.symbol.clone()),
+            })
             .collect();
         let needed = !wanted.is_empty()
             || plan.probes.iter().any(|p| vmlinux(p.location.image))
@@ -189,9 +194,16 @@ impl<'a> AddressBook<'a> {
         if lost || is_init(&global.location.section) {
             return Ok(Range::default());
         }
-        let start = if global.location.section.starts_with(".data..percpu")
-            && image_name(self.plan, global.location.image) == VMLINUX
-        {
+        let start = if let Some(symbol) = per_cpu_symbol(self.plan, global) {
+            let [start] = self.symbols.addresses(&symbol) else {
+                return Err(Diagnostic::error(
+                    Code::Environment,
+                    format!("/proc/kallsyms does not say where {symbol} is"),
+                )
+                .help("the kernel needs CONFIG_KALLSYMS_ALL"));
+            };
+            *start
+        } else if is_per_cpu(global) {
             // An offset into every CPU's area, not an address.
             global.location.offset
         } else {
@@ -245,6 +257,17 @@ impl<'a> AddressBook<'a> {
         }
         Ok(texts)
     }
+}
+
+fn is_per_cpu(global: &GlobalBinding) -> bool {
+    global.location.section.starts_with(PER_CPU)
+}
+
+/// What kallsyms calls a per-CPU variable of a module: sysfs has no address of that section, for
+/// the kernel puts it into the area of all CPUs.
+fn per_cpu_symbol(plan: &Plan, global: &GlobalBinding) -> Option<String> {
+    let image = image_name(plan, global.location.image);
+    (image != VMLINUX && is_per_cpu(global)).then(|| kallsyms::of_module(image, &global.symbol))
 }
 
 fn image_name(plan: &Plan, image: ImageId) -> &str {

@@ -1,5 +1,7 @@
-//! `/proc/kallsyms`: the kernel's base and the addresses of its globals.
+//! `/proc/kallsyms`: the kernel's base and the addresses of its globals, and of what sysfs does not
+//! say of modules.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -11,7 +13,8 @@ use super::{Host, hidden, parse_hex};
 /// Name of the symbol at the start of the kernel image.
 pub const BASE: &str = "_text";
 
-/// The addresses of some symbols of vmlinux; a static name may have several.
+/// The addresses of some symbols; a static name may have several. A module's symbol is called
+/// `NAME [MODULE]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Symbols(BTreeMap<String, Vec<u64>>);
 
@@ -22,8 +25,13 @@ impl Symbols {
     }
 }
 
-/// Reads the wanted symbols of vmlinux and its base.
-pub fn read(host: &Host, wanted: &BTreeSet<&str>) -> Result<(u64, Symbols), Diagnostic> {
+/// How [`Symbols`] calls a module's symbol.
+pub fn of_module(module: &str, name: &str) -> String {
+    format!("{name} [{module}]")
+}
+
+/// Reads the wanted symbols and the base of vmlinux.
+pub fn read(host: &Host, wanted: &BTreeSet<String>) -> Result<(u64, Symbols), Diagnostic> {
     let path = host.proc.join("kallsyms");
     let unusable = |why: String| {
         Diagnostic::error(Code::Environment, format!("{}: {why}", path.display()))
@@ -38,16 +46,16 @@ pub fn read(host: &Host, wanted: &BTreeSet<&str>) -> Result<(u64, Symbols), Diag
     }
 }
 
-/// Picks the wanted symbols (and [`BASE`]); lines of modules are passed over.
-pub fn parse(text: impl Read, wanted: &BTreeSet<&str>) -> std::io::Result<Symbols> {
+/// Picks the wanted symbols (and [`BASE`]).
+pub fn parse(text: impl Read, wanted: &BTreeSet<String>) -> std::io::Result<Symbols> {
     let mut symbols = Symbols::default();
     let mut reader = BufReader::with_capacity(1 << 16, text);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
         if let Some((address, name)) = std::str::from_utf8(&line).ok().and_then(parse_line)
-            && (name == BASE || wanted.contains(name))
+            && (name == BASE || wanted.contains(&*name))
         {
-            symbols.0.entry(name.to_owned()).or_default().push(address);
+            symbols.0.entry(name.into_owned()).or_default().push(address);
         }
         line.clear();
     }
@@ -55,12 +63,18 @@ pub fn parse(text: impl Read, wanted: &BTreeSet<&str>) -> std::io::Result<Symbol
 }
 
 /// `ADDRESS TYPE NAME`; a module's line goes on with `[MODULE]`.
-fn parse_line(line: &str) -> Option<(u64, &str)> {
+fn parse_line(line: &str) -> Option<(u64, Cow<'_, str>)> {
     let mut words = line.split_ascii_whitespace();
     let address = parse_hex(words.next()?)?;
     let _kind = words.next()?;
     let name = words.next()?;
-    words.next().is_none().then_some((address, name))
+    match words.next() {
+        None => Some((address, name.into())),
+        Some(module) => {
+            let module = module.strip_prefix('[')?.strip_suffix(']')?;
+            Some((address, of_module(module, name).into()))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -74,7 +88,8 @@ mod tests {
 
     #[test]
     fn picks_symbols_of_vmlinux() {
-        let wanted = BTreeSet::from(["twice", "qfq_enqueue", "noop_qdisc"]);
+        let wanted = ["twice", "qfq_enqueue", "noop_qdisc"];
+        let wanted = BTreeSet::from(wanted.map(String::from));
         let symbols = parse(SAMPLE.as_bytes(), &wanted).unwrap();
         assert_eq!(symbols.addresses(BASE), [0xffff_ffff_8100_0000]);
         assert_eq!(
@@ -83,8 +98,11 @@ mod tests {
         );
         assert!(
             symbols.addresses("qfq_enqueue").is_empty(),
-            "module symbols are bound by section"
+            "a symbol of a module is none of vmlinux"
         );
+        let wanted = BTreeSet::from([of_module("sch_qfq", "twice")]);
+        let symbols = parse(SAMPLE.as_bytes(), &wanted).unwrap();
+        assert_eq!(symbols.addresses("twice [sch_qfq]"), [0xffff_ffff_c0a5_2000]);
         assert!(symbols.addresses("fixed_percpu_data").is_empty());
     }
 
@@ -116,9 +134,9 @@ mod tests {
         #[test]
         fn every_line_of_vmlinux_is_read(address: u64, name in "[a-z_][a-z0-9_.]{0,30}") {
             let line = format!("{address:016x} t {name}\n");
-            prop_assert_eq!(parse_line(&line), Some((address, name.as_str())));
+            prop_assert_eq!(parse_line(&line), Some((address, name.as_str().into())));
             let module = format!("{address:016x} t {name}\t[m]\n");
-            prop_assert_eq!(parse_line(&module), None);
+            prop_assert_eq!(parse_line(&module), Some((address, of_module("m", &name).into())));
         }
     }
 }
