@@ -83,7 +83,6 @@ fn units(elf: &Elf<'_>) -> Result<BTreeSet<String>, gimli::Error> {
         ".debug_str",
         ".debug_line_str",
         ".debug_str_offsets",
-        ".debug_line",
     ] {
         sections.insert(name, relocated(elf, name));
     }
@@ -103,9 +102,18 @@ fn units(elf: &Elf<'_>) -> Result<BTreeSet<String>, gimli::Error> {
             Some(gimli::AttributeValue::DebugLineStrRef(offset)) => dwarf.line_string(offset)?,
             Some(gimli::AttributeValue::DebugStrRef(offset)) => dwarf.string(offset)?,
             Some(gimli::AttributeValue::String(name)) => name,
-            // Clang's: an index that only the unit as a whole resolves.
-            Some(value @ gimli::AttributeValue::DebugStrOffsetsIndex(_)) => {
-                dwarf.attr_string(&dwarf.unit(header)?, value)?
+            // Clang's: an index into the unit's part of a table.
+            Some(gimli::AttributeValue::DebugStrOffsetsIndex(index)) => {
+                let Some(gimli::AttributeValue::DebugStrOffsetsBase(base)) =
+                    root.attr_value(gimli::DW_AT_str_offsets_base)
+                else {
+                    continue;
+                };
+                let format = header.encoding().format;
+                let offset = dwarf
+                    .debug_str_offsets
+                    .get_str_offset(format, base, index)?;
+                dwarf.string(offset)?
             }
             _ => continue,
         };
@@ -157,13 +165,17 @@ mod tests {
     use super::*;
 
     fn compile(dir: &Path, flags: &[&str]) -> Vec<u8> {
+        compile_with("gcc", dir, flags)
+    }
+
+    fn compile_with(compiler: &str, dir: &Path, flags: &[&str]) -> Vec<u8> {
         fs::create_dir_all(dir.join("net/sched")).unwrap();
         fs::write(
             dir.join("net/sched/x.c"),
             "int x = 1; int f(void) { return x; }\n",
         )
         .unwrap();
-        let status = Command::new("gcc")
+        let status = Command::new(compiler)
             .args(["-g", "-c", "net/sched/x.c", "-o", "x.o"])
             .args(flags)
             .current_dir(dir)
@@ -181,6 +193,31 @@ mod tests {
             let names: Vec<String> = units(&elf).unwrap().into_iter().collect();
             assert_eq!(names, ["net/sched/x.c"], "{version}");
         }
+    }
+
+    #[test]
+    fn units_of_clang_in_a_file_of_several() {
+        let dir = tempfile::tempdir().unwrap();
+        compile_with("clang-19", dir.path(), &["-gdwarf-5"]);
+        fs::rename(dir.path().join("x.o"), dir.path().join("one.o")).unwrap();
+        let text = "int y; __attribute__((section(\".other\"))) int g(void) { return y; }\n\
+                    int h(void) { return g(); }\n";
+        fs::write(dir.path().join("net/y.c"), text).unwrap();
+        for arguments in [
+            &["clang-19", "-gdwarf-5", "-c", "net/y.c", "-o", "two.o"][..],
+            &["ld", "-r", "one.o", "two.o", "-o", "both.o"],
+        ] {
+            let mut command = Command::new(arguments[0]);
+            let status = command
+                .args(&arguments[1..])
+                .current_dir(dir.path())
+                .status();
+            assert!(status.unwrap().success());
+        }
+        let bytes = fs::read(dir.path().join("both.o")).unwrap();
+        let names = units(&parse(&bytes, Path::new("both.o")).unwrap()).unwrap();
+        let names: Vec<String> = names.into_iter().collect();
+        assert_eq!(names, ["net/sched/x.c", "net/y.c"]);
     }
 
     #[test]
