@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Source with the kernel's entry point: when it is in scope, the scope is the whole kernel.
+pub const ENTRY_POINT: &str = "init/main.c";
+
 /// Everything later stages need of a kernel and one compartment, pinned by hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelLock {
@@ -39,6 +42,11 @@ pub struct KernelLock {
     pub source: String,
     /// Bitcode, sorted by source.
     pub bitcode: Vec<Bitcode>,
+    /// Files that no C file of the kernel can include but those of `bitcode`, relative to the kernel
+    /// tree, sorted: every object of a type that they define is the scope's. Empty when the scope is
+    /// the whole kernel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closed_headers: Vec<String>,
     /// For a kernel that is built from its bitcode: the [`CodegenCommand`] of every file, as a JSON
     /// list sorted by source.
     #[serde(default, skip_serializing_if = "Option::is_none")]

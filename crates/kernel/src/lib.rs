@@ -13,6 +13,7 @@ pub mod compartment;
 mod deb;
 mod elf;
 mod images;
+mod includes;
 pub mod inputs;
 mod kbuild;
 mod kernel;

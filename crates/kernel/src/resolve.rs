@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use otf_artifact::{
     FORMAT_VERSION,
     diagnostic::{Code, Diagnostic},
-    kernel::{Image, KernelLock, Loadable},
+    kernel::{Bitcode, ENTRY_POINT, Image, KernelLock, Loadable},
 };
 use tracing::info;
 
@@ -14,7 +14,7 @@ use crate::{
     build,
     cache::{Cache, io_error},
     compartment::Compartment,
-    inputs,
+    includes, inputs,
     kernel::{Kernel, VMLINUX},
     modules::{Builder, GUARD_MODULE},
     overlay::Overlay,
@@ -271,6 +271,7 @@ impl Resolver<'_> {
             loadable: loadable.into_iter().map(|m| m.loadable).collect(),
             oracles: self.oracles(&builder).map_err(one)?,
             source: kernel.source.clone(),
+            closed_headers: self.closed_headers(&bitcode).map_err(one)?,
             bitcode,
             commands: kernel.commands().map_err(one)?,
             guard: self
@@ -278,6 +279,17 @@ impl Resolver<'_> {
                 .locked(&guard, &format!("{GUARD_MODULE}.ko"))
                 .map_err(one)?,
         })
+    }
+
+    /// Headers that only the scope's files can include. The whole kernel needs no list.
+    fn closed_headers(&self, bitcode: &[Bitcode]) -> Result<Vec<String>, Diagnostic> {
+        let scope: BTreeSet<&str> = bitcode.iter().map(|unit| unit.source.as_str()).collect();
+        if scope.contains(ENTRY_POINT) {
+            return Ok(Vec::new());
+        }
+        let kernel = self.kernel;
+        let graph = includes::of_tree(self.cache, &kernel.source, &kernel.source_key)?;
+        Ok(graph.sight(&scope).closed)
     }
 
     /// Modules that the overlay builds.

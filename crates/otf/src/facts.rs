@@ -7,14 +7,11 @@ use otf_analyzer::{
     facts::Facts,
     format::{self, Depth, EXTRACTOR},
 };
-use otf_artifact::kernel::{Bitcode, CachedFile, KernelLock};
+use otf_artifact::kernel::{Bitcode, CachedFile, ENTRY_POINT, KernelLock};
 use rayon::prelude::*;
 use tracing::{debug, info};
 
 use crate::{cli, files, pipeline, render::Failure};
-
-/// Source with the kernel's entry point: when it is in scope, the scope is the whole kernel.
-const ENTRY_POINT: &str = "init/main.c";
 
 /// `otf facts FILE.bc -o FILE.facts`: a function of the one file.
 pub fn command(args: &cli::Facts) -> Result<(), Failure> {

@@ -137,6 +137,7 @@ pub fn program(
             .collect(),
         complete: profile.complete.into_iter().collect(),
         whole: facts::whole(lock),
+        closed_headers: lock.closed_headers.iter().cloned().collect(),
     };
     Ok(otf_analyzer::analyze(facts, &request)?)
 }

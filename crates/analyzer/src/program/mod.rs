@@ -50,6 +50,8 @@ pub struct Request {
     pub complete: BTreeSet<String>,
     /// The scope holds every C file of the kernel: then it holds all allocations of every type.
     pub whole: bool,
+    /// Headers that only files of the scope can include: it holds all objects of their types.
+    pub closed_headers: BTreeSet<String>,
 }
 
 /// Row of [`Program::records`].
@@ -94,13 +96,15 @@ pub(crate) struct Program<'a> {
     /// File that defines an external global, by symbol.
     definitions: HashMap<&'a str, (usize, usize)>,
     closed: Vec<bool>,
+    /// Files that nobody outside of what was read sees: what was read, and closed headers.
+    own: HashSet<&'a str>,
     /// Functions of each file whose address is taken there.
     escaping: Vec<HashSet<&'a str>>,
 }
 
 impl<'a> Program<'a> {
     /// Joins the files, in the order of their sources.
-    pub(crate) fn link(files: &'a [(FileMeta, Facts)], request: &Request) -> Self {
+    pub(crate) fn link(files: &'a [(FileMeta, Facts)], request: &'a Request) -> Self {
         let mut files: Vec<(&FileMeta, &Facts)> = files.iter().map(|(m, f)| (m, f)).collect();
         files.sort_by(|(a, _), (b, _)| a.source.cmp(&b.source));
         let facts: Vec<&Facts> = files.iter().map(|(_, f)| *f).collect();
@@ -109,12 +113,15 @@ impl<'a> Program<'a> {
             rows,
             fresh,
         } = intern(&facts);
-        let sources: HashSet<&str> = files.iter().map(|(m, _)| m.source.as_str()).collect();
+        let sources = files.iter().map(|(m, _)| m.source.as_str());
+        let own: HashSet<&str> = sources
+            .chain(request.closed_headers.iter().map(String::as_str))
+            .collect();
         let closed = records
             .iter()
             .map(|r| {
                 request.whole && !r.file.is_empty()
-                    || sources.contains(r.file.as_str())
+                    || own.contains(r.file.as_str())
                     || request.complete.contains(&r.name)
             })
             .collect();
@@ -123,6 +130,7 @@ impl<'a> Program<'a> {
             parts: vec![BTreeSet::new(); records.len()],
             open_ended: vec![false; records.len()],
             closed,
+            own,
             rows,
             internal: Vec::new(),
             external: HashMap::new(),
@@ -251,6 +259,11 @@ impl<'a> Program<'a> {
     /// Whether all objects of this type are in what was read.
     pub(crate) fn is_closed(&self, record: RecordId) -> bool {
         self.closed[record.0]
+    }
+
+    /// Whether only what was read sees what a file defines.
+    pub(crate) fn is_own(&self, file: &str) -> bool {
+        self.own.contains(file)
     }
 
     /// The file and row that define a global which a file names.

@@ -98,11 +98,6 @@ pub(super) fn call_targets(program: &Program<'_>) -> CallTargets {
         program,
         graph: &graph,
         pool,
-        sources: program
-            .files
-            .iter()
-            .map(|(m, _)| m.source.as_str())
-            .collect(),
         memo: HashMap::new(),
     };
     let answers: Vec<Answer<'_>> = sites.values().map(|s| solver.answer(&s.nodes)).collect();
@@ -120,8 +115,6 @@ struct Solver<'p, 'a> {
     program: &'p Program<'a>,
     graph: &'p Graph<'a>,
     pool: Pool<'a>,
-    /// Files that were read: what only they can see, only they fill.
-    sources: HashSet<&'a str>,
     memo: HashMap<NodeId, Answer<'a>>,
 }
 
@@ -186,7 +179,7 @@ impl<'a> Solver<'_, 'a> {
         let whole = program.whole;
         match node {
             Node::Into((record, file, _)) | Node::Inside((record, file, _), _) => (!whole
-                && !self.sources.contains(file))
+                && !program.is_own(file))
             .then(|| format!("{record} is filled outside the scope too")),
             Node::Variable(file, row) => {
                 let global = program.global((file, row));
