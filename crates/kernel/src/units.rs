@@ -98,14 +98,15 @@ fn units_at(images: &Units, path: &str) -> Vec<(String, String)> {
     found
 }
 
-/// A C file that is not one of those that kbuild writes while it links.
+/// A C file that is not one of those that kbuild writes or adds while it links.
 fn is_source(unit: &str) -> bool {
     let path = Path::new(unit);
     let hidden = path
         .file_name()
         .and_then(|name| name.to_str())
         .is_none_or(|name| name.starts_with('.'));
-    path.extension().is_some_and(|e| e == "c") && !unit.ends_with(".mod.c") && !hidden
+    let added = unit.ends_with(".mod.c") || unit == MODULE_COMMON;
+    path.extension().is_some_and(|e| e == "c") && !added && !hidden
 }
 
 fn not_found(images: &Units, path: &Placed<String>, file: &str) -> Diagnostic {
@@ -133,6 +134,8 @@ fn not_found(images: &Units, path: &Placed<String>, file: &str) -> Diagnostic {
     }
 }
 
+/// Notes that kbuild links into every module; it has no function and no variable.
+const MODULE_COMMON: &str = "scripts/module-common.c";
 /// Modules that a message names one by one.
 const NAMED: usize = 3;
 
@@ -154,7 +157,11 @@ mod tests {
             ),
             (
                 "sch_qfq",
-                units(&["net/sched/sch_qfq.c", "net/sched/sch_qfq.mod.c"]),
+                units(&[
+                    "net/sched/sch_qfq.c",
+                    "net/sched/sch_qfq.mod.c",
+                    "scripts/module-common.c",
+                ]),
             ),
             ("sch_htb", units(&["net/sched/sch_htb.c"])),
         ]
