@@ -62,12 +62,22 @@ lock() { awk -v field="$3" '$1 == field { if ($2 == ">-") getline; else $1 = "";
 
 # What the machine needs: a root for all kernels, the modules of this one. Sets root and modules.
 images() {
-	local kernel=$1 compartment=$2 release vmlinuz
+	local kernel=$1 compartment=$2 release folder
 	release=$(lock "$kernel" "$compartment" release:)
-	vmlinuz=$(awk '/^vmlinuz:/ { on = 1 } on && /path:/ { if ($2 == ">-") getline; else $1 = ""; gsub(/^ +/, ""); print; exit }' "out/$kernel/$compartment/kernel.lock.yaml")
 	# One source tree serves all kernels: they are built from the same package.
 	root=$(eval/root.sh "$OTF_CACHE/$(lock "$kernel" "$compartment" source:)") || return 1
-	modules=$(eval/modules.sh "$OTF_CACHE/$(dirname "$(dirname "$vmlinuz")")/lib/modules/$release") || return 1
+	folder=$OTF_CACHE/$(awk '/^vmlinuz:/ { on = 1 } on && /path:/ { if ($2 == ">-") getline; else $1 = ""; gsub(/^ +/, ""); print; exit }' "out/$kernel/$compartment/kernel.lock.yaml")
+	# A package keeps its modules under lib/modules, a kernel that was built under loadable.
+	while [ "$folder" != "$OTF_CACHE" ] && [ "$folder" != / ]; do
+		folder=$(dirname "$folder")
+		for modules in "$folder/lib/modules/$release" "$folder/loadable"; do
+			[ -d "$modules" ] || continue
+			modules=$(eval/modules.sh "$modules" "$release")
+			return
+		done
+	done
+	echo "eval: $kernel: no modules above the image" >&2
+	return 1
 }
 
 # machine KERNEL COMPARTMENT TO [OPTION...]

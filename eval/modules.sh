@@ -1,9 +1,9 @@
 #!/bin/sh
-# eval/modules.sh FOLDER: packs FOLDER (lib/modules/RELEASE of a kernel) as an ext4 image with modules.dep, for /lib/modules
-# of the evaluation's machine; prints its path. The image lies in $OTF_CACHE/rootfs and is made anew when a module changed.
+# eval/modules.sh FOLDER RELEASE: packs the modules in FOLDER as an ext4 image with modules.dep, for /lib/modules of the
+# evaluation's machine; prints its path. The image lies in $OTF_CACHE/rootfs and is made anew when a module changed.
 set -eu
 folder=$(readlink -f "$1")
-release=$(basename "$folder")
+release=$2
 cache=${OTF_CACHE:-$HOME/.cache/otf}/rootfs
 hash=$({ cat "$0"; cd "$folder"; find . -name '*.ko*' -printf '%P %s %T@\n' | sort; } | sha256sum | cut -c1-16)
 image=$cache/modules-$release-$hash.ext4
@@ -12,7 +12,7 @@ if [ ! -f "$image" ]; then
 	work=$(mktemp -d)
 	trap 'rm -rf "$work"' EXIT
 	mkdir -p "$work/lib/modules"
-	cp -r "$folder" "$work/lib/modules/"
+	cp -r "$folder" "$work/lib/modules/$release"
 	# Links to the build tree lead nowhere in the machine.
 	rm -rf "$work/lib/modules/$release/build" "$work/lib/modules/$release/source"
 	depmod -b "$work" "$release"

@@ -230,6 +230,9 @@ impl Tables {
         {
             return Some(format!("code in {section} must not be probed"));
         }
+        if is_prefixed_call(image, address, end) {
+            return Some("a call with a prefix: after a probe on it the kernel returns into the middle of the instruction".into());
+        }
         let meets = |start: u64, stop: u64| start < end && address < stop;
         if self.unprobed.iter().any(|(s, e)| meets(*s, *e)) {
             return Some("noinstr code".into());
@@ -332,4 +335,23 @@ fn bug_addresses(table: &Table<'_, '_>) -> Result<Vec<u64>, Problem> {
     });
     let entry = fits.ok_or("the entries of __bug_table have an unknown layout")?;
     Ok(table.pointers(entry, 0, 4).flatten().collect())
+}
+
+/// Whether `[address, end)` is a direct call with prefixes (`cs call`, which pads calls of thunks
+/// of `r8` to `r15`). The kernel emulates a probed call, and takes it to be five bytes long
+/// (`int3_emulate_call`).
+fn is_prefixed_call(image: &Image<'_>, address: u64, end: u64) -> bool {
+    /// Bytes of `call rel32`.
+    const CALL: usize = 5;
+    let bytes = image.section_at(address).and_then(|section| {
+        let from = usize::try_from(address - section.base).ok()?;
+        let to = usize::try_from(end.checked_sub(section.base)?).ok()?;
+        section.data.get(from..to)
+    });
+    let Some((prefixes, call)) = bytes.and_then(|b| b.split_at_checked(b.len().checked_sub(CALL)?))
+    else {
+        return false;
+    };
+    let is_prefix = |byte: &u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
+    call[0] == 0xe8 && !prefixes.is_empty() && prefixes.iter().all(is_prefix)
 }

@@ -70,15 +70,16 @@ impl Target {
         self.setting.cache.join(&self.lock.vmlinuz.path)
     }
 
-    /// `lib/modules/RELEASE` of the kernel, beside the `boot/` that its image lies in.
+    /// Folder of the kernel's modules: of a package `lib/modules/RELEASE`, of a kernel that was
+    /// built `loadable`, in a folder that the image lies below.
     pub fn stock_modules(&self) -> Result<PathBuf, Diagnostic> {
         let kernel = self.kernel();
-        let folder = kernel
-            .parent()
-            .and_then(Path::parent)
-            .map(|package| package.join("lib/modules").join(&self.lock.release));
-        folder.filter(|f| f.is_dir()).ok_or_else(|| {
-            let message = format!("{} has no modules beside it", kernel.display());
+        let mut folders = kernel.ancestors().skip(1).flat_map(|folder| {
+            let package = folder.join("lib/modules").join(&self.lock.release);
+            [package, folder.join("loadable")]
+        });
+        folders.find(|f| f.is_dir()).ok_or_else(|| {
+            let message = format!("{} has no modules above it", kernel.display());
             Diagnostic::error(Code::MissingModule, message)
         })
     }
