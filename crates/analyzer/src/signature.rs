@@ -49,7 +49,7 @@ fn class(types: &Types, ty: Option<TypeId>) -> String {
     match &row.shape {
         Shape::Scalar => format!("i{}", row.size),
         Shape::Record { .. } => format!("r{}", row.name),
-        Shape::Pointer(None) => "p".into(),
+        Shape::Pointer(None) | Shape::Array { .. } => "p".into(),
         Shape::Pointer(Some(to)) => {
             let to = types.get(element(types, *to));
             match to.shape {
@@ -59,7 +59,6 @@ fn class(types: &Types, ty: Option<TypeId>) -> String {
                 _ => "p".into(),
             }
         }
-        Shape::Array { .. } => "p".into(),
         Shape::Function { .. } => "pf".into(),
     }
 }

@@ -268,3 +268,37 @@ listed:
         ]
     );
 }
+
+/// The kernel takes a probed call to be five bytes long and returns behind that.
+#[test]
+fn a_call_with_a_prefix_is_not_probed() {
+    let sites = assemble(
+        "
+.type __x86_indirect_thunk_r8,@function
+.globl f
+.type f,@function
+f:
+	call __fentry__
+	call __x86_indirect_thunk_r8
+	cs call __x86_indirect_thunk_r8
+	cs jmp __x86_indirect_thunk_r8
+.size f,.-f
+.section __mcount_loc,\"a\"
+.quad f
+",
+    );
+    let coverage: Vec<(&str, &Coverage)> = sites
+        .calls
+        .iter()
+        .map(|call| (call.text.as_str(), &call.coverage))
+        .collect();
+    let [(_, plain), (_, prefixed), (_, jump)] = coverage.as_slice() else {
+        panic!("{coverage:?}");
+    };
+    assert_eq!(**plain, Coverage::Probe);
+    assert_eq!(**jump, Coverage::Probe);
+    let Coverage::Unprobable(reason) = prefixed else {
+        panic!("{prefixed:?}");
+    };
+    assert!(reason.starts_with("a call with a prefix"), "{reason}");
+}

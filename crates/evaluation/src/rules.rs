@@ -35,19 +35,33 @@ pub(crate) struct Context<'a> {
 
 type Verdict = Result<Legal, Why>;
 
+/// Named by the set, or admitted by a wide rule, or not.
+fn known(named: bool, wide: bool, why: Why) -> Verdict {
+    if named {
+        Ok(Legal::Named)
+    } else if wide {
+        Ok(Legal::Wide)
+    } else {
+        Err(why)
+    }
+}
+
 impl Context<'_> {
     pub(crate) fn verdict(&self, set: &LegalSet, pair: &Pair) -> Verdict {
         match &pair.object {
             SeenObject::Stack { alive, frame, gate } => stack(set.stack, *alive, *frame, *gate),
             SeenObject::Global(place) => self.global(set, place, pair.length),
-            SeenObject::PerCpu if self.per_cpu(set) => Ok(Legal::Named),
-            SeenObject::PerCpu if set.any_heap.is_some() => Ok(Legal::Wide),
-            SeenObject::User if set.user => Ok(Legal::Named),
-            SeenObject::PerCpu | SeenObject::User => Err(Why::Class),
-            SeenObject::Kfence if set.any_heap.is_some() || !set.heap.is_empty() => Ok(Legal::Wide),
-            SeenObject::Kfence => Err(Why::Class),
-            SeenObject::PageStruct if set.any_heap.is_some() => Ok(Legal::Wide),
-            SeenObject::PageStruct | SeenObject::Other => Err(Why::Address),
+            SeenObject::PerCpu => {
+                let named = self.per_cpu(set);
+                known(named, set.any_heap.is_some(), Why::Class)
+            }
+            SeenObject::User => known(set.user, false, Why::Class),
+            SeenObject::Kfence => {
+                let heap = set.any_heap.is_some() || !set.heap.is_empty();
+                known(false, heap, Why::Class)
+            }
+            SeenObject::PageStruct => known(false, set.any_heap.is_some(), Why::Address),
+            SeenObject::Other => Err(Why::Address),
             SeenObject::Slab { .. } | SeenObject::Pages { .. } | SeenObject::Vmalloc { .. } => {
                 self.heap(set, pair)
             }
@@ -191,13 +205,15 @@ impl Context<'_> {
             return true;
         };
         match (site.family, &site.cache, heap.cache) {
-            (Family::Slab, None, Some(_)) => true,
             (Family::Slab, Some(name), Some(cache)) => {
                 let names = self.recording.caches.get(cache);
                 cache == name || names.is_some_and(|names| names.contains(name))
             }
             (Family::Kmalloc | Family::Kvmalloc, _, Some(_)) => heap.general,
-            (Family::Kmalloc | Family::Kvmalloc | Family::Vmalloc | Family::Pages, _, None) => true,
+            (Family::Slab, None, Some(_))
+            | (Family::Kmalloc | Family::Kvmalloc | Family::Vmalloc | Family::Pages, _, None) => {
+                true
+            }
             _ => false,
         }
     }

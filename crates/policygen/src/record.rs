@@ -201,9 +201,9 @@ fn tables(
 }
 
 /// Gates first, so that the first write already knows its gate.
-fn probes(sites: &Sites, probed: &[SiteId], calls: &[CallSiteId]) -> Vec<Probe> {
+fn probes(sites: &Sites, writes: &[SiteId], calls: &[CallSiteId]) -> Vec<Probe> {
     let mut probes = gate_probes(sites);
-    probes.extend(probed.iter().zip(0..).map(|(id, cookie)| Probe {
+    probes.extend(writes.iter().zip(0..).map(|(id, cookie)| Probe {
         program: Program::Site,
         location: sites.site(*id).location.clone(),
         cookie,

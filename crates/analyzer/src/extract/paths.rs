@@ -11,7 +11,9 @@ use std::{
 
 use crate::{
     extract::{module::Signature, types::TypeReader},
-    facts::{Flow, GlobalFacts, Holder, Path, Pointer, Root, Source, TypeId, Types, Variable, View},
+    facts::{
+        Flow, GlobalFacts, Holder, Path, Pointer, Root, Source, TypeId, Types, Variable, View,
+    },
     ir::{Kind, Module, Opcode, Passing, Value},
 };
 

@@ -1,6 +1,6 @@
 //! Which LLVM wrote a bitcode file: the identification block at its beginning.
 //!
-//! Formats after "LLVM Bitcode File Format", sections *Bitstream* and *IDENTIFICATION_BLOCK*.
+//! Formats after "LLVM Bitcode File Format", sections *Bitstream* and `IDENTIFICATION_BLOCK`.
 
 /// Bits of a byte sequence, lowest first.
 struct Bits<'a> {

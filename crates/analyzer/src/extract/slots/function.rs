@@ -170,13 +170,12 @@ impl<'m> SlotReader<'_, 'm> {
     }
 
     fn direct(&mut self, frame: &Frame<'_, '_, 'm>, call: Value<'m>, callee: Value<'m>) {
-        let callee = match self.callees.get(&callee.key()) {
-            Some(known) => Rc::clone(known),
-            None => {
-                let fresh = Rc::new(self.callee(callee));
-                self.callees.insert(callee.key(), Rc::clone(&fresh));
-                fresh
-            }
+        let callee = if let Some(known) = self.callees.get(&callee.key()) {
+            Rc::clone(known)
+        } else {
+            let fresh = Rc::new(self.callee(callee));
+            self.callees.insert(callee.key(), Rc::clone(&fresh));
+            fresh
         };
         if callee.copies {
             self.copy(frame, call);

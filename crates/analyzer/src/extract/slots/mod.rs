@@ -19,6 +19,12 @@ use crate::{
     slots::{MemberSlot, NameId, Place, PointerCall, RecordName, Slots, Unknown},
 };
 
+/// A type and a place in it; `None` when the place is not known.
+type Spot = (TypeId, Option<u64>);
+
+/// Offset and row of a member.
+type Found = (u64, u32);
+
 /// Collects the function pointers of one module.
 pub(super) struct SlotReader<'u, 'm> {
     unit: &'u Unit<'m>,
@@ -27,7 +33,7 @@ pub(super) struct SlotReader<'u, 'm> {
     /// Rows of members by slot.
     members: HashMap<MemberSlot, u32>,
     /// Slots of places that were looked up before.
-    known: HashMap<(TypeId, Option<u64>), Vec<(u64, u32)>>,
+    known: HashMap<Spot, Vec<Found>>,
     /// Signatures by function type.
     signatures: HashMap<TypeId, NameId>,
     /// What matters about functions that are called, by value key.

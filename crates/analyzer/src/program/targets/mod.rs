@@ -145,7 +145,7 @@ impl<'a> Solver<'_, 'a> {
                     answer.functions.insert(function);
                 }
                 Node::Unknown(why, signature) => self.unknown(why, signature, &mut answer),
-                _ => answer.any.extend(self.from_outside(node)),
+                _ => answer.any.extend(self.outside(node)),
             }
             let sources = &self.graph.sources[id as usize];
             work.extend(sources.iter().filter(|s| seen.insert(**s)));
@@ -174,7 +174,7 @@ impl<'a> Solver<'_, 'a> {
     }
 
     /// Why functions that were not read may come to a place.
-    fn from_outside(&self, node: Node<'a>) -> Option<String> {
+    fn outside(&self, node: Node<'a>) -> Option<String> {
         let program = self.program;
         let whole = program.whole;
         match node {

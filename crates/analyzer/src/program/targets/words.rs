@@ -50,7 +50,8 @@ pub(super) fn all(ways: &BTreeSet<String>) -> String {
         text = "a constant".into();
     }
     if ways.len() > NAMED {
-        text += &format!(" or {} others", ways.len() - NAMED);
+        let others = ways.len() - NAMED;
+        return format!("{text} or {others} others");
     }
     text
 }
