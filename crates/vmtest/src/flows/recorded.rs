@@ -131,8 +131,9 @@ mod tests {
             .unwrap()
             .chunks(9)
             .map(|chunk| {
-                let hex: String = chunk.iter().map(|b| format!("{b:02x}")).collect();
-                format!("{LINE}{hex}")
+                chunk
+                    .iter()
+                    .fold(LINE.to_owned(), |line, byte| format!("{line}{byte:02x}"))
             })
             .collect();
         assert_eq!(unpack(&log(&lines)).unwrap(), recording);
