@@ -1,6 +1,6 @@
 //! The stage: a request to a lock, step by step, each step's product cached by what went into it.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use otf_artifact::{
     FORMAT_VERSION,
@@ -22,6 +22,9 @@ use crate::{
     profile::{self, Profile},
     trees::Trees,
 };
+
+/// The configuration of a kernel, relative to its headers.
+const CONFIG: &str = "include/config/auto.conf";
 
 /// What to resolve.
 #[derive(Clone, Debug)]
@@ -289,7 +292,9 @@ impl Resolver<'_> {
         }
         let kernel = self.kernel;
         let graph = includes::of_tree(self.cache, &kernel.source, &kernel.source_key)?;
-        Ok(graph.sight(&scope).closed)
+        let config = kernel.headers.flavour.join(CONFIG);
+        let config = fs::read_to_string(&config).map_err(|e| io_error("read", &config, &e))?;
+        Ok(graph.sight(&scope, &config).closed)
     }
 
     /// Modules that the overlay builds.

@@ -24,6 +24,9 @@ pub fn analysis(name: &str) -> Analysis {
             "complete" => {
                 request.complete.insert(value.into());
             }
+            "closed" => {
+                request.closed_headers.insert(value.into());
+            }
             "whole" => request.whole = value == "yes",
             "refusal" => {
                 let (member, refusal) = value.split_once(" = ").expect("Table.member = refusal");

@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cache::io_error,
-    includes::scan::{self, Form, Found, Name},
+    includes::{
+        rules::Rules,
+        scan::{self, Form, Found, Name},
+    },
     kbuild,
 };
 
@@ -49,6 +52,17 @@ pub(crate) struct Graph {
     /// Rows of headers that files outside of the tree may include, sorted: the compiler's arguments
     /// and texts that programs write name them.
     pub(super) written: Vec<u32>,
+    /// What makefiles say about files of C.
+    pub(super) rules: Rules,
+}
+
+/// What was read of a file.
+struct Read {
+    file: String,
+    kind: Kind,
+    found: Found,
+    /// The text of a makefile.
+    makefile: Option<String>,
 }
 
 /// What a file is to the graph.
@@ -66,7 +80,7 @@ impl Graph {
     /// Reads a tree.
     pub(crate) fn read(tree: &Path) -> Result<Self, Diagnostic> {
         let all = kbuild::files_below(tree)?;
-        let read: Vec<(String, Kind, Found)> = all
+        let read: Vec<Read> = all
             .into_par_iter()
             .map(|file| (kind(&file), file))
             .filter(|(kind, _)| *kind != Kind::Silent)
@@ -77,30 +91,37 @@ impl Graph {
                     Kind::Source => scan::directives(&text),
                     _ => scan::mentions(&text),
                 };
-                if is_makefile(&file) {
-                    let text = String::from_utf8_lossy(&text);
-                    found.printed.extend(scan::forced(&text));
-                }
+                let makefile =
+                    is_makefile(&file).then(|| String::from_utf8_lossy(&text).into_owned());
+                found
+                    .printed
+                    .extend(makefile.iter().flat_map(|text| scan::forced(text)));
                 if is_silent(&file) {
                     found.printed.clear();
                 }
-                Ok((file, kind, found))
+                Ok(Read {
+                    makefile: makefile.filter(|_| is_kernel(&file) && file.contains('/')),
+                    file,
+                    kind,
+                    found,
+                })
             })
             .collect::<Result<_, Diagnostic>>()?;
         Ok(Self::link(read))
     }
 
-    fn link(read: Vec<(String, Kind, Found)>) -> Self {
-        let sources = read.iter().filter(|(_, kind, _)| *kind == Kind::Source);
-        let files: Vec<String> = sources.map(|(file, ..)| file.clone()).collect();
+    fn link(read: Vec<Read>) -> Self {
+        let sources = read.iter().filter(|r| r.kind == Kind::Source);
+        let files: Vec<String> = sources.map(|r| r.file.clone()).collect();
         let index = Index::new(&files);
         let resolved: Vec<(Kind, BTreeSet<u32>, BTreeSet<u32>)> = read
             .par_iter()
-            .map(|(file, kind, found)| {
+            .map(|r| {
                 let rows = |names: &[Name]| -> BTreeSet<u32> {
-                    names.iter().flat_map(|n| index.resolve(file, n)).collect()
+                    let resolve = |name| index.resolve(&r.file, name);
+                    names.iter().flat_map(resolve).collect()
                 };
-                (*kind, rows(&found.included), rows(&found.printed))
+                (r.kind, rows(&r.found.included), rows(&r.found.printed))
             })
             .collect();
         let mut written = BTreeSet::new();
@@ -111,16 +132,21 @@ impl Graph {
                 includes.push(included.into_iter().collect());
             }
         }
+        let makefiles: Vec<(String, String)> = read
+            .into_iter()
+            .filter_map(|r| Some((r.file, r.makefile?)))
+            .collect();
         Self {
             files,
             includes,
             written: written.into_iter().collect(),
+            rules: Rules::read(&makefiles),
         }
     }
 }
 
-/// Whether a file of C can be part of this kernel at all. Everything can that is not in a folder of
-/// another architecture, of programs, of examples or of texts: what is configured is not asked.
+/// Whether a file of C can be part of a kernel for this architecture: everything can that is not in a
+/// folder of another one, of programs, of examples or of texts.
 pub(super) fn is_kernel(file: &str) -> bool {
     let mut parts = file.split('/');
     match parts.next() {
@@ -256,7 +282,9 @@ mod tests {
                 path: path.to_owned(),
             };
             let rows = index.resolve("drivers/a/main.c", &name);
-            rows.into_iter().map(|r| files[r as usize].as_str()).collect()
+            rows.into_iter()
+                .map(|r| files[r as usize].as_str())
+                .collect()
         };
         assert_eq!(resolve(Form::Quoted, "main.h"), ["drivers/a/main.h"]);
         assert_eq!(

@@ -4,11 +4,13 @@
 //! *closed* when no file of C outside of the scope, which may be part of this kernel, can include it,
 //! directly or through other files. The graph is wide on purpose: conditions and comments are not
 //! looked at, a name that cannot be placed means every file with such an end, and what programs of
-//! the tree print counts as included by somebody unknown. So does every file of C that is not in the
-//! scope, configured or not, but for those of other architectures, of programs for the build machine
-//! or for users, and of examples. Assembler has no types. Modules from elsewhere are not this kernel.
+//! the tree print counts as included by somebody unknown. Every file of C counts that is not in the
+//! scope, but for those of other architectures, of programs for the build machine or for users, of
+//! examples, and of options that the kernel is built without, where a makefile says so in the plainest
+//! way. Assembler has no types. Modules from elsewhere are not this kernel.
 
 mod graph;
+mod rules;
 mod scan;
 
 use std::{
@@ -25,7 +27,7 @@ use crate::cache::{Cache, io_error, key};
 /// File name inside a product.
 const FILE: &str = "includes.json";
 /// Raised when a change of this module changes the graph, so that cached ones are not taken.
-const RECIPE: &str = "includes 1";
+const RECIPE: &str = "includes 3";
 /// Bindings for Rust are made from headers there.
 const RUST: &str = "rust/";
 
@@ -60,13 +62,15 @@ fn corrupt(error: &serde_json::Error) -> Diagnostic {
 }
 
 impl Graph {
-    /// What the files of a scope see, and who else sees it.
-    pub(crate) fn sight(&self, scope: &BTreeSet<&str>) -> Sight {
+    /// What the files of a scope see, and who else sees it in a kernel of this configuration.
+    pub(crate) fn sight(&self, scope: &BTreeSet<&str>, config: &str) -> Sight {
+        let options = rules::options(config);
         let all = || (0..).zip(&self.files);
         let own = all().filter(|(_, file)| scope.contains(file.as_str()));
         let own: Vec<u32> = own.map(|(row, _)| row).collect();
         let others = all().filter(|(_, file)| {
-            let compiled = file.ends_with(".c") && graph::is_kernel(file);
+            let compiled =
+                file.ends_with(".c") && graph::is_kernel(file) && self.rules.builds(file, &options);
             (compiled || file.starts_with(RUST)) && !scope.contains(file.as_str())
         });
         let mut roots: Vec<u32> = others.map(|(row, _)| row).collect();
@@ -136,7 +140,7 @@ mod tests {
 
     fn sight(files: &[(&str, &str)], scope: &[&str]) -> Sight {
         let graph = Graph::read(tree(files).path()).unwrap();
-        graph.sight(&scope.iter().copied().collect())
+        graph.sight(&scope.iter().copied().collect(), "CONFIG_SET=y\n")
     }
 
     const NET: [(&str, &str); 5] = [
@@ -173,9 +177,15 @@ mod tests {
                 ("drivers/helper.c", "#include <../net/local.h>\n"),
             ];
             let sight = sight(&with(&more), &["net/a.c", "drivers/helper.c"]);
-            assert!(!sight.closed.contains(&"include/net/deep.h".to_owned()), "{text}");
+            assert!(
+                !sight.closed.contains(&"include/net/deep.h".to_owned()),
+                "{text}"
+            );
             assert!(!sight.closed.contains(&"net/local.h".to_owned()), "{text}");
-            assert!(sight.closed.contains(&"include/net/own.h".to_owned()), "{text}");
+            assert!(
+                sight.closed.contains(&"include/net/own.h".to_owned()),
+                "{text}"
+            );
         }
     }
 
@@ -184,7 +194,24 @@ mod tests {
         for name in ["arch/arm/d.c", "tools/t/d.c", "samples/d.c", "net/b.S"] {
             let more = [(name, "#include <net/own.h>\n")];
             let sight = sight(&with(&more), &["net/a.c"]);
-            assert!(sight.closed.contains(&"include/net/own.h".to_owned()), "{name}");
+            assert!(
+                sight.closed.contains(&"include/net/own.h".to_owned()),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_driver_that_is_not_configured_opens_nothing() {
+        for (option, opens) in [("CONFIG_SET", true), ("CONFIG_UNSET", false)] {
+            let makefile = format!("obj-$({option}) += d.o\n");
+            let more = [
+                ("drivers/Makefile", makefile.as_str()),
+                ("drivers/d.c", "#include <net/own.h>\n"),
+            ];
+            let sight = sight(&with(&more), &["net/a.c"]);
+            let closed = sight.closed.contains(&"include/net/own.h".to_owned());
+            assert_eq!(closed, !opens, "{option}");
         }
     }
 
@@ -193,12 +220,18 @@ mod tests {
         for (name, text) in [
             ("scripts/gen.c", "x(\"#include <net/own.h>\\n\");\n"),
             ("lib/gen.awk", "print \"#include <net/own.h>\"\n"),
-            ("drivers/Makefile", "ccflags-y += -include $(srctree)/include/net/own.h\n"),
+            (
+                "drivers/Makefile",
+                "ccflags-y += -include $(srctree)/include/net/own.h\n",
+            ),
             ("rust/bindings/bindings_helper.h", "#include <net/own.h>\n"),
             ("lib/by_macro.c", "#define H <net/own.h>\n#include H\n"),
         ] {
             let sight = sight(&with(&[(name, text)]), &["net/a.c"]);
-            assert!(!sight.closed.contains(&"include/net/own.h".to_owned()), "{name}");
+            assert!(
+                !sight.closed.contains(&"include/net/own.h".to_owned()),
+                "{name}"
+            );
         }
     }
 
@@ -214,6 +247,6 @@ mod tests {
         fs::remove_dir_all(&source).unwrap();
         assert_eq!(of_tree(&cache, "source", "one").unwrap(), first);
         let scope = ["net/a.c"].into();
-        assert_eq!(first.sight(&scope).closed, ["net/a.h"]);
+        assert_eq!(first.sight(&scope, "").closed, ["net/a.h"]);
     }
 }

@@ -132,10 +132,7 @@ fn defined(text: &[u8]) -> Option<Name> {
     let (macro_name, rest) = text.split_at(text.iter().take_while(|b| is_part(b)).count());
     let rest = blanks(rest);
     if matches!(macro_name, b"TRACE_SYSTEM" | b"TRACE_INCLUDE_FILE") {
-        let length = rest
-            .iter()
-            .take_while(|b| !b.is_ascii_whitespace())
-            .count();
+        let length = rest.iter().take_while(|b| !b.is_ascii_whitespace()).count();
         let stem = std::str::from_utf8(&rest[..length]).ok()?;
         return (!stem.is_empty()).then(|| Name {
             form: Form::Quoted,
@@ -181,9 +178,10 @@ mod tests {
         let found = directives(text);
         assert_eq!(paths(&found.printed), ["a.h", "b.h"]);
         assert_eq!(paths(&found.included), ["stdio.h"]);
-        assert_eq!(paths(&mentions(b"echo '#include <a.h>'\n#include <b.h>\n").printed), [
-            "a.h", "b.h"
-        ]);
+        assert_eq!(
+            paths(&mentions(b"echo '#include <a.h>'\n#include <b.h>\n").printed),
+            ["a.h", "b.h"]
+        );
     }
 
     #[test]
@@ -192,7 +190,11 @@ mod tests {
             -include \\\n $(srctree)/include/linux/kconfig.h\n-include .config\n";
         assert_eq!(
             paths(&forced(text)),
-            ["include/linux/hidden.h", "include/linux/kconfig.h", ".config"]
+            [
+                "include/linux/hidden.h",
+                "include/linux/kconfig.h",
+                ".config"
+            ]
         );
     }
 }
