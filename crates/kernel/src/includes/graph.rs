@@ -172,7 +172,11 @@ fn is_silent(file: &str) -> bool {
 
 fn is_makefile(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file);
-    name.starts_with("Makefile") || name.starts_with("Kbuild") || name.ends_with(".mk")
+    name.starts_with("Makefile")
+        || name.starts_with("Kbuild")
+        || name
+            .rsplit_once('.')
+            .is_some_and(|(_, ending)| ending == "mk")
 }
 
 /// Files by path and by last part.

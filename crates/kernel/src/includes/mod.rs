@@ -56,6 +56,11 @@ pub(crate) fn of_tree(cache: &Cache, source: &str, source_key: &str) -> Result<G
     serde_json::from_slice(&text).map_err(|e| corrupt(&e).at(path.display().to_string(), 0, 0))
 }
 
+fn is_c(file: &str) -> bool {
+    file.rsplit_once('.')
+        .is_some_and(|(_, ending)| ending == "c")
+}
+
 fn corrupt(error: &serde_json::Error) -> Diagnostic {
     Diagnostic::error(Code::CacheCorrupt, format!("include graph: {error}"))
         .help("remove the file and run again")
@@ -70,7 +75,7 @@ impl Graph {
         let own: Vec<u32> = own.map(|(row, _)| row).collect();
         let others = all().filter(|(_, file)| {
             let compiled =
-                file.ends_with(".c") && graph::is_kernel(file) && self.rules.builds(file, &options);
+                is_c(file) && graph::is_kernel(file) && self.rules.builds(file, &options);
             (compiled || file.starts_with(RUST)) && !scope.contains(file.as_str())
         });
         let mut roots: Vec<u32> = others.map(|(row, _)| row).collect();

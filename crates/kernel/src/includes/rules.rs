@@ -46,28 +46,25 @@ impl Rules {
                 if line.trim_start().starts_with('#') {
                     continue;
                 }
-                match plain(line).filter(|_| own) {
-                    Some((option, objects)) => {
-                        for object in objects {
-                            let path = format!("{folder}/{object}");
-                            optional.entry(path).or_default().insert(option.to_owned());
-                        }
+                if let Some((option, objects)) = plain(line).filter(|_| own) {
+                    for object in objects {
+                        let path = format!("{folder}/{object}");
+                        optional.entry(path).or_default().insert(option.to_owned());
                     }
-                    None => {
-                        // The idiom for "built in, whatever the option says" changes no name.
-                        let rest = line.replace("$(subst m,y,", "");
-                        if COMPUTED.iter().any(|word| rest.contains(word)) {
-                            computed.insert(format!("{folder}/"));
-                        }
-                        for word in words(line) {
-                            let stem = word.strip_suffix(".o").unwrap_or(word);
-                            match stem.rsplit_once('/') {
-                                Some((_, stem)) => anywhere.insert(stem.to_owned()),
-                                None if own => always.insert(format!("{folder}/{stem}")),
-                                None => anywhere.insert(stem.to_owned()),
-                            };
-                        }
-                    }
+                    continue;
+                }
+                // The idiom for "built in, whatever the option says" changes no name.
+                let rest = line.replace("$(subst m,y,", "");
+                if COMPUTED.iter().any(|word| rest.contains(word)) {
+                    computed.insert(format!("{folder}/"));
+                }
+                for word in words(line) {
+                    let stem = word.strip_suffix(".o").unwrap_or(word);
+                    match stem.rsplit_once('/') {
+                        Some((_, stem)) => anywhere.insert(stem.to_owned()),
+                        None if own => always.insert(format!("{folder}/{stem}")),
+                        None => anywhere.insert(stem.to_owned()),
+                    };
                 }
             }
         }
