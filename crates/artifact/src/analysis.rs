@@ -268,6 +268,9 @@ pub struct Write {
     /// The same narrowed to the field that is written, for a store that is known to be this write
     /// and nothing else: of exactly `size` bytes, bound at the first rung.
     pub field: Option<LegalSetId>,
+    /// How the source makes the address, for people; one line for each way, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pointer: Vec<String>,
 }
 
 /// A direct call of the source, for the walk through inlining chains.

@@ -79,6 +79,13 @@ impl Join<'_, '_> {
         gates
     }
 
+    /// The compiler clears variables of the frame (`-ftrivial-auto-var-init`) where the source has
+    /// no write, under the line of whatever comes next.
+    fn own_frame_too(&mut self, legal: LegalSetId) -> LegalSetId {
+        self.legal
+            .with(legal, |set| set.stack = set.stack.max(StackRule::Own))
+    }
+
     fn site(
         &mut self,
         confined: &Confined<'_>,
@@ -125,6 +132,21 @@ impl Join<'_, '_> {
         let callee = (write.kind == SiteKind::BulkCall)
             .then(|| destination(image, instruction).map(|d| d.symbol.to_owned()))
             .flatten();
+        let clears = instruction.is_string_instruction()
+            || callee
+                .as_deref()
+                .is_some_and(|name| name.contains("memset"));
+        // With a frame pointer a register is spilt through it, under the line of what needs the register.
+        let operand = &write.operand;
+        let spills = frame_size.is_none()
+            && operand.base == Some(Register::Bp)
+            && operand.index.is_none()
+            && operand.displacement < 0;
+        let legal = if clears || spills {
+            self.own_frame_too(legal)
+        } else {
+            legal
+        };
         let coverage = coverage(confined, instruction, write, rewriting, own_frame, target);
         let operand_symbol = write
             .referent

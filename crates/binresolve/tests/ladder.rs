@@ -24,6 +24,7 @@ fn analysis(atomics: &[u32]) -> (Analysis, LegalSetId, Vec<LegalSetId>) {
         size: 4,
         target: Target::Set(set),
         field: None,
+        pointer: Vec::new(),
     };
     let plain = common::distinct_set(&mut analysis);
     let mut writes = vec![write(5, WriteKind::Store, plain)];

@@ -180,6 +180,7 @@ fn function(name: &str, writes: Vec<(u32, u64, Target)>, calls: Vec<Call>) -> Fu
         size,
         target,
         field: None,
+        pointer: Vec::new(),
     };
     Function {
         indirect_calls: Vec::new(),

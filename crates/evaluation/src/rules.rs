@@ -270,10 +270,10 @@ fn stack(rule: StackRule, alive: bool, frame: Side, gate: Side) -> Verdict {
         return Err(Why::Stack);
     }
     match (rule, frame, gate) {
-        (StackRule::Own, Side::Within, _)
-        | (StackRule::Own, Side::Unknown, Side::Within)
-        | (StackRule::Compartment, _, Side::Within) => Ok(Legal::Named),
-        (StackRule::Own, Side::Unknown, Side::Unknown)
+        (StackRule::Own, Side::Within, _) | (StackRule::Compartment, _, Side::Within) => {
+            Ok(Legal::Named)
+        }
+        (StackRule::Own, Side::Unknown, _)
         | (StackRule::Compartment, _, Side::Unknown)
         | (StackRule::Any, ..) => Ok(Legal::Wide),
         _ => Err(Why::Stack),

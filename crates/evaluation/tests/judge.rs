@@ -320,7 +320,7 @@ fn stacks_go_by_frame_and_gate() {
         (StackRule::Own, true, Within, Unknown, true),
         (StackRule::Own, true, Beyond, Within, false),
         (StackRule::Own, true, Unknown, Within, true),
-        (StackRule::Own, true, Unknown, Beyond, false),
+        (StackRule::Own, true, Unknown, Beyond, true),
         (StackRule::Compartment, true, Beyond, Within, true),
         (StackRule::Compartment, true, Beyond, Beyond, false),
         (StackRule::Compartment, true, Beyond, Unknown, true),

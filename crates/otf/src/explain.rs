@@ -1,6 +1,10 @@
-//! `otf explain`: what a code means, or why a site may write what it may.
+//! `otf explain`: what a code means, why a site may write what it may, where a type may lie and who
+//! allocates it.
+
+mod things;
 
 use otf_artifact::{
+    analysis::Analysis,
     diagnostic::{Code, Diagnostic},
     sites::{Coverage, Site, Sites, Unwind},
 };
@@ -11,7 +15,7 @@ use crate::{
     render::{self, Failure},
 };
 
-/// Explains a code, or a site of a compartment.
+/// Explains a code; or a site, a type or an allocation of a compartment.
 pub fn explain(args: &Explain) -> Result<(), Failure> {
     if let Ok(code) = args.what.parse::<Code>() {
         return render::line(&format!("{code}: {}\n\n{}", code.title(), code.explain()));
@@ -19,22 +23,25 @@ pub fn explain(args: &Explain) -> Result<(), Failure> {
     let Some(dir) = &args.dir else {
         return Err(
             Diagnostic::error(Code::Usage, format!("{} is no code", args.what))
-                .help("a code looks like OTF0031; for a site give --dir out/KERNEL/COMPARTMENT")
+                .help("a code looks like OTF0031; for a site, a type or an allocation give --dir out/KERNEL/COMPARTMENT")
                 .into(),
         );
     };
     let sites: Sites = files::read_artifact(&dir.join("sites.json"))?;
-    let found: Vec<String> = sites
+    let source: Analysis = files::read_artifact(&dir.join("analysis.json"))?;
+    let mut found: Vec<String> = sites
         .sites
         .iter()
         .filter(|s| name(s) == args.what || s.location.symbol == args.what)
-        .map(|s| describe(&sites, s))
+        .map(|s| describe(&sites, &source, s))
         .collect();
+    found.extend(things::types(&sites, &args.what));
+    found.extend(things::allocations(&sites, &args.what));
     if found.is_empty() {
         return Err(
-            Diagnostic::error(Code::Usage, format!("no site {}", args.what))
+            Diagnostic::error(Code::Usage, format!("nothing is called {}", args.what))
                 .at(dir.join("sites.json").display().to_string(), 0, 0)
-                .help("a site is named FUNCTION+0xOFFSET, or FUNCTION for all of its sites")
+                .help("a site is named FUNCTION+0xOFFSET, or FUNCTION for all of its sites; a type `struct NAME`; an allocation FILE:LINE")
                 .into(),
         );
     }
@@ -48,7 +55,7 @@ fn name(site: &Site) -> String {
     )
 }
 
-fn describe(sites: &Sites, site: &Site) -> String {
+fn describe(sites: &Sites, source: &Analysis, site: &Site) -> String {
     let mut lines = vec![format!("{}  {}", name(site), site.text)];
     for frame in &site.chain {
         lines.push(format!(
@@ -56,6 +63,7 @@ fn describe(sites: &Sites, site: &Site) -> String {
             frame.function, frame.file, frame.line
         ));
     }
+    lines.extend(things::pointers(source, site));
     lines.push(format!("  precision: {:?}", site.precision).to_lowercase());
     lines.push(match &site.coverage {
         Coverage::Probe => "  coverage: probe".to_owned(),

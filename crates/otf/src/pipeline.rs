@@ -71,7 +71,12 @@ pub fn compile(args: &cli::Compile) -> Result<(), Failure> {
     let path = if args.record {
         record_in(&args.dir, args.output.as_deref(), args.key.as_deref())?
     } else {
-        compile_in(&args.dir, &policy, args.output.as_deref(), args.key.as_deref())?
+        compile_in(
+            &args.dir,
+            &policy,
+            args.output.as_deref(),
+            args.key.as_deref(),
+        )?
     };
     render::line(&path.display().to_string())
 }

@@ -262,8 +262,8 @@ static __always_inline void otf_check_stack(const struct otf_site *site, const s
 	case OTF_STACK_OWN:
 		if (site->flags & OTF_SITE_FRAME)
 			limit = sp + site->frame_size;
-		else if (gate_sp)
-			limit = gate_sp;
+		else
+			v->weak = true;	/* the frame's end is not known, and the gate may have been missed */
 		break;
 	case OTF_STACK_COMPARTMENT:
 		if (gate_sp)

@@ -305,7 +305,13 @@ impl<'u, 'm> Resolver<'u, 'm> {
             .filter(|p| {
                 p.view.is_some() || matches!(p.root, Root::Local | Root::Global(_) | Root::Call(_))
             })
-            .map(|p| without_offset(*p))
+            .map(|p| {
+                if aligns(value) {
+                    anywhere_in(*p)
+                } else {
+                    without_offset(*p)
+                }
+            })
             .collect();
         if !derived.is_empty() {
             return derived;
@@ -440,6 +446,28 @@ pub(super) fn start(ty: Option<TypeId>) -> Option<View> {
         ty,
         offset: Some(0),
     })
+}
+
+/// Whether a mask moves a pointer instead of taking marks out of it.
+fn aligns(value: Value<'_>) -> bool {
+    /// No object's alignment leaves room for more marks.
+    const MARKS: i64 = 8;
+    value.kind() == Kind::Instruction(Opcode::LLVMAnd)
+        && value
+            .operand(1)
+            .and_then(Value::integer)
+            .is_some_and(|mask| mask < -MARKS)
+}
+
+/// A pointer to some byte of what a pointer leads into: what begins there begins nowhere else.
+fn anywhere_in(path: Path) -> Path {
+    Path {
+        view: path.view.map(|_| View {
+            ty: Types::VOID,
+            offset: None,
+        }),
+        ..path
+    }
 }
 
 fn without_offset(path: Path) -> Path {

@@ -14,7 +14,7 @@ use crate::{
     check,
     facts::{Argument, Facts, UserAccess, WriteFacts},
     program::{
-        FileMeta, FunctionRef, Program, Request,
+        FileMeta, FunctionRef, Program, Request, evidence,
         fields::{Field, field, narrow},
         gates::gates,
         legal::{Legal, LegalDraft},
@@ -40,7 +40,7 @@ impl Aim {
     }
 }
 
-type WriteRow = (u32, u32, WriteKind, u64, Aim, Option<Field>);
+type WriteRow = (u32, u32, WriteKind, u64, Aim, Option<Field>, Vec<String>);
 type CallRow = (u32, u32, String, Vec<Option<Aim>>);
 
 /// A function of the compartment's files, of all files that hold a copy of it.
@@ -125,6 +125,7 @@ fn collect(program: &Program<'_>, flow: &Flow<'_, '_>) -> BTreeMap<(String, Stri
                 write.size,
                 aim_of_write(program, flow, at, write),
                 field(program, at, write),
+                evidence::ways(program, at, &write.pointer),
             ));
         }
         for call in &facts.calls {
@@ -222,7 +223,7 @@ fn assemble(
     let mut whole = Places::new();
     let mut sets: BTreeSet<&Places> = BTreeSet::new();
     for copies in functions.values() {
-        for (.., aim, _) in &copies.writes {
+        for (.., aim, _, _) in &copies.writes {
             sets.insert(aim.places());
             whole.extend(aim.places());
         }
@@ -245,7 +246,7 @@ fn assemble(
     }
     let mut narrowed: Vec<(FieldKey<'_>, LegalSet)> = Vec::new();
     for copies in functions.values() {
-        for (.., aim, field) in &copies.writes {
+        for (.., aim, field, _) in &copies.writes {
             // What a caller hands over need not begin where the structure does.
             let (Aim::Set(places), Some(field)) = (aim, field) else {
                 continue;
@@ -255,7 +256,8 @@ fn assemble(
             };
             let wide = rows.iter().find(|(_, users)| users.contains(&places));
             let size = program.records[field.record.0].size;
-            let set = wide.and_then(|(set, _)| narrow(set, field, target, size));
+            let open_ended = legal.is_open_ended(field.record);
+            let set = wide.and_then(|(set, _)| narrow(set, field, target, size, open_ended));
             narrowed.extend(set.map(|set| ((places, field), set)));
         }
     }
@@ -300,7 +302,8 @@ fn function(file: &str, name: &str, copies: &Copies, ids: &Ids<'_>) -> Function 
     let mut writes: Vec<Write> = copies
         .writes
         .iter()
-        .map(|(line, column, kind, size, aim, field)| Write {
+        .map(|(line, column, kind, size, aim, field, pointer)| Write {
+            pointer: pointer.clone(),
             line: *line,
             column: *column,
             kind: *kind,

@@ -70,16 +70,20 @@ fn in_array(types: &Types, ty: TypeId, offset: u64, depth: u32) -> bool {
 /// GCC merges stores to neighbouring fields and splits the result anew, without regard to where
 /// fields begin: a piece that carries this write's line overlaps the field, but need not be it. So
 /// the place reaches as far to both sides as a piece of this size can.
+///
+/// A place without an end is one object of an `open_ended` structure, or a run of elements of any
+/// other: of those, each has the field.
 pub(crate) fn narrow(
     set: &LegalSet,
     field: &Field,
     target: ObjectTypeId,
     record_size: u64,
+    open_ended: bool,
 ) -> Option<LegalSet> {
     let start = field.offset.saturating_sub(field.size - 1);
     let end = record_size.min(field.offset + 2 * field.size - 1);
     let place = |place: &HeapPlace| {
-        let whole = place.size == record_size || place.size == HeapPlace::TO_END;
+        let whole = place.size == record_size || open_ended && place.size == HeapPlace::TO_END;
         if place.target != target || !whole {
             return place.clone();
         }

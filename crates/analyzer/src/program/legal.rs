@@ -171,6 +171,11 @@ impl<'p, 'a> Legal<'p, 'a> {
         *known = rule.max(*known);
     }
 
+    /// Whether objects of this type have bytes behind the declared ones.
+    pub(crate) fn is_open_ended(&self, record: RecordId) -> bool {
+        self.layout.is_open_ended(self.program, record)
+    }
+
     /// The union of places as a legal set.
     pub(crate) fn draft(&mut self, places: &Places) -> LegalDraft {
         let mut draft = LegalDraft::default();

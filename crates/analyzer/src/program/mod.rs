@@ -3,6 +3,7 @@
 pub(crate) mod analyze;
 mod caches;
 mod casts;
+mod evidence;
 mod fields;
 mod gates;
 mod intern;

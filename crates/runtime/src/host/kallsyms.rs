@@ -55,7 +55,11 @@ pub fn parse(text: impl Read, wanted: &BTreeSet<String>) -> std::io::Result<Symb
         if let Some((address, name)) = std::str::from_utf8(&line).ok().and_then(parse_line)
             && (name == BASE || wanted.contains(&*name))
         {
-            symbols.0.entry(name.into_owned()).or_default().push(address);
+            symbols
+                .0
+                .entry(name.into_owned())
+                .or_default()
+                .push(address);
         }
         line.clear();
     }
@@ -102,7 +106,10 @@ mod tests {
         );
         let wanted = BTreeSet::from([of_module("sch_qfq", "twice")]);
         let symbols = parse(SAMPLE.as_bytes(), &wanted).unwrap();
-        assert_eq!(symbols.addresses("twice [sch_qfq]"), [0xffff_ffff_c0a5_2000]);
+        assert_eq!(
+            symbols.addresses("twice [sch_qfq]"),
+            [0xffff_ffff_c0a5_2000]
+        );
         assert!(symbols.addresses("fixed_percpu_data").is_empty());
     }
 

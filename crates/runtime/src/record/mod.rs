@@ -77,7 +77,7 @@ impl Attached {
                 *self
                     .missing
                     .entry(format!("{name} has no place in this kernel"))
-                    .or_default() += 1
+                    .or_default() += 1;
             }
             Refused::Probe(probe) => {
                 let row = probe.cookie as usize;
@@ -188,10 +188,10 @@ fn lost(folder: &Folder) -> Result<BTreeMap<String, u64>, Diagnostic> {
             lost.insert((*name).to_owned(), count);
         }
     }
-    let misses = status::recursion_misses(folder)?;
-    for (program, count) in &misses {
+    let recursions = status::recursion_misses(folder)?;
+    for (program, count) in &recursions {
         // A twin takes what the first one was left out of: lost is at most what both missed.
-        let twin = misses.get(&format!("{program}_twin"));
+        let twin = recursions.get(&format!("{program}_twin"));
         let count = twin.map_or(*count, |other| *count.min(other));
         if count > 0 && !program.ends_with("_twin") {
             lost.insert(format!("{program}: another program ran"), count);

@@ -1,0 +1,61 @@
+//! How the source makes a pointer, in words for people: why a type is in a legal set.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    facts::{Path, Pointer, Root, Source, View},
+    program::{FunctionRef, Program},
+};
+
+/// One line for each way that the pointer may have been made, sorted.
+pub(super) fn ways(program: &Program<'_>, at: FunctionRef, pointer: &Pointer) -> Vec<String> {
+    let ways: BTreeSet<String> = pointer.iter().map(|path| way(program, at, *path)).collect();
+    ways.into_iter().collect()
+}
+
+fn way(program: &Program<'_>, at: FunctionRef, path: Path) -> String {
+    let facts = program.files[at.file].1;
+    let function = program.function(at);
+    let name = |ty| facts.types.get(ty).name.clone();
+    let beginning = match path.root {
+        Root::Local => "a variable of the function".to_owned(),
+        Root::Parameter(index) => {
+            let declared = function.parameters.get(usize::from(index)).copied();
+            let to = declared.flatten().and_then(|ty| facts.types.pointee(ty));
+            match to.map(name).filter(|name| !name.is_empty()) {
+                Some(name) => format!("parameter {index}, declared {name} *"),
+                None => format!("parameter {index}"),
+            }
+        }
+        Root::Result => "the room for the function's result".to_owned(),
+        Root::Global(row) => format!("the variable {}", facts.globals[row as usize].symbol),
+        Root::Call(row) => {
+            let call = &function.calls[row as usize];
+            let callee = call.callee.as_deref().unwrap_or("a call through a pointer");
+            format!("the result of {callee} at line {}", call.line)
+        }
+        Root::Memory(Source::Global(variable)) => {
+            let variable = &facts.globals[variable.global as usize].symbol;
+            format!("a pointer in the variable {variable}")
+        }
+        Root::Memory(Source::Member(holder)) => {
+            format!(
+                "a pointer at byte {} of {}",
+                holder.offset,
+                name(holder.record)
+            )
+        }
+        Root::Memory(Source::Somewhere) => "a pointer from memory, or a cast".to_owned(),
+        Root::Constant => "a constant address".to_owned(),
+        Root::PerCpu => "per-CPU memory".to_owned(),
+        Root::Unknown => "arithmetic or assembly".to_owned(),
+    };
+    match path.view.map(|View { ty, offset }| (name(ty), offset)) {
+        Some((ty, offset)) if !ty.is_empty() => match offset {
+            Some(0) => format!("{beginning}, used as {ty}"),
+            Some(offset) => format!("{beginning}, used as {ty} at byte {offset}"),
+            None => format!("{beginning}, used as {ty} at a computed byte"),
+        },
+        _ => beginning,
+    }
+}
