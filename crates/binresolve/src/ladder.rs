@@ -221,7 +221,11 @@ impl<'a> Ladder<'a> {
                         });
                     }
                     // Of the same size it is this write alone: no other field.
-                    let field = found.field.filter(|(size, _)| access.size == Some(*size));
+                    // Not of clang's code: it turns runs of stores into one and splits that anew, under
+                    // the line of any of them.
+                    let field = found
+                        .field
+                        .filter(|(size, _)| access.size == Some(*size) && !access.columns);
                     return Some(Binding {
                         precision: Precision::Instruction,
                         sets: field.map_or(found.sets, |(_, set)| BTreeSet::from([set])),

@@ -90,6 +90,8 @@ pub(crate) fn narrow(
         HeapPlace {
             offset: place.offset + start,
             size: end - start,
+            // What holds the field is long enough for it.
+            object_min: place.object_min.max(place.offset + end),
             ..place.clone()
         }
     };

@@ -234,6 +234,11 @@ impl<'p, 'a> Legal<'p, 'a> {
         for placement in self.layout.placements(program, record) {
             let container = placement.container;
             self.locate(record, &placement, runs, &mut known);
+            // Where nobody knows of an object, nobody knows of what lies in it.
+            for reason in self.origins.strangers.get(&container).into_iter().flatten() {
+                let name = &program.records[container.0].name;
+                anywhere(draft, &format!("{name} {reason}"));
+            }
             if program.is_closed(container) {
                 continue;
             }
@@ -254,9 +259,6 @@ impl<'p, 'a> Legal<'p, 'a> {
             known.heap.clear();
         }
         draft.merge(&known);
-        for reason in self.origins.strangers.get(&record).into_iter().flatten() {
-            anywhere(draft, &format!("{} {reason}", facts.name));
-        }
         let nowhere = draft.heap.is_empty()
             && draft.globals.is_empty()
             && draft.stack == StackRule::None
@@ -292,7 +294,7 @@ impl<'p, 'a> Legal<'p, 'a> {
             }
         }
         let open_ended = self.layout.is_open_ended(self.program, container);
-        let mut groups: BTreeMap<Option<Dimension>, BTreeSet<CallRef>> = BTreeMap::new();
+        let mut groups: BTreeMap<(Option<Dimension>, bool), BTreeSet<CallRef>> = BTreeMap::new();
         for site in self.sites.get(&container).into_iter().flatten() {
             let allocation = &self.origins.allocations[site];
             if allocation.allocator.family == Family::PerCpu {
@@ -304,11 +306,14 @@ impl<'p, 'a> Legal<'p, 'a> {
                 continue;
             }
             groups
-                .entry(elements(allocation, bytes, open_ended))
+                .entry((
+                    elements(allocation, bytes, open_ended),
+                    allocation.allocator.family == Family::Slab,
+                ))
                 .or_default()
                 .insert(*site);
         }
-        for (array, sites) in groups {
+        for ((array, dedicated), sites) in groups {
             let mut place = placement.clone();
             if let Some(array) = array {
                 place.dimensions.insert(0, array);
@@ -325,6 +330,15 @@ impl<'p, 'a> Legal<'p, 'a> {
                 .map(|s| self.origins.allocations[s].size)
                 .collect();
             let least = sizes.first().copied().flatten();
+            // A cache's objects may end before their type does: of `task_struct` the tail is left out.
+            let needed = match dedicated {
+                true if container == record && place.dimensions.is_empty() => {
+                    place.size = HeapPlace::TO_END;
+                    1
+                }
+                true if place.size != HeapPlace::TO_END => reach(&place),
+                _ => place.minimum,
+            };
             // What begins somewhere in the container must not be taken for the type itself.
             let target = if place.loose { container } else { record };
             let place = Draft {
@@ -333,7 +347,7 @@ impl<'p, 'a> Legal<'p, 'a> {
                 offset: place.offset,
                 dimensions: place.dimensions,
                 size: place.size,
-                minimum: least.unwrap_or(0).max(place.minimum),
+                minimum: least.unwrap_or(0).max(needed),
                 exact: least.filter(|_| sizes.len() == 1),
             };
             draft.heap.entry(place).or_default().extend(sites);
@@ -378,6 +392,13 @@ impl<'p, 'a> Legal<'p, 'a> {
             draft.heap.entry(place).or_default().insert(call);
         }
     }
+}
+
+/// Bytes from the object's start to the end of the last element.
+fn reach(place: &Placement) -> u64 {
+    let steps = place.dimensions.iter();
+    let last: u64 = steps.map(|d| d.stride * d.count.saturating_sub(1)).sum();
+    place.offset + last + place.size
 }
 
 /// How elements of `bytes` bytes repeat in an object: an allocation whose size is not that of one

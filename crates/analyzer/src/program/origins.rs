@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    facts::{Argument, Integer, Pointer, Root, Types, View},
+    facts::{Argument, FunctionFacts, Integer, Path, Pointer, Root, Types, View},
     program::{
         FunctionRef, Program, RecordId,
         caches::Keeper,
@@ -262,7 +262,7 @@ impl Search<'_, '_> {
                     p.types.extend(&types);
                 }
             }
-            if program.in_header(at.function) {
+            if program.in_header(at.function) && is_returned(caller, at.call) {
                 found.extend(pending.into_iter().map(Origin::Pending));
             } else {
                 self.claim(at, &pending);
@@ -446,6 +446,14 @@ impl Search<'_, '_> {
             })
             .collect()
     }
+}
+
+/// Whether a function returns the very object that a call of it obtains: then it is for the caller
+/// to say what it is. A function in a header that keeps the object is its own allocation site.
+fn is_returned(function: &FunctionFacts, call: u32) -> bool {
+    let begins = |path: &Path| path.view.is_none_or(|v| v.offset == Some(0));
+    let mut returns = function.returns.iter();
+    returns.any(|path| path.root == Root::Call(call) && begins(path))
 }
 
 fn size(integer: Integer) -> Size {
