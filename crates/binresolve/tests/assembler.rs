@@ -280,7 +280,8 @@ fn a_call_with_a_prefix_is_not_probed() {
 f:
 	call __fentry__
 	call __x86_indirect_thunk_r8
-	cs call __x86_indirect_thunk_r8
+	.byte 0x2e
+	call __x86_indirect_thunk_r8
 	cs jmp __x86_indirect_thunk_r8
 .size f,.-f
 .section __mcount_loc,\"a\"

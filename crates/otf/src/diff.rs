@@ -192,8 +192,8 @@ fn allocation(site: &AllocationSite, analysis: &Analysis) -> Items {
         .filter_map(|id| analysis.types.get(id.index()))
         .map(|ty| format!("gives {}", ty.name));
     let cache = site.cache.iter().map(|cache| format!("cache {cache}"));
-    let size = site.size.iter().map(|size| format!("{size} bytes"));
-    types.chain(cache).chain(size).collect()
+    let bytes = site.size.iter().map(|n| format!("{n} bytes"));
+    types.chain(cache).chain(bytes).collect()
 }
 
 fn gates(analysis: &Analysis) -> Described {

@@ -63,11 +63,11 @@ fn every_probed_site_and_readable_call_has_a_row_and_a_probe() {
     let bundle = bundle();
     let rows = bundle.plan.recording.as_ref().unwrap();
     let wanted = sites();
-    let probed = wanted
+    let written = wanted
         .sites
         .iter()
         .filter(|s| s.coverage == Coverage::Probe);
-    assert_eq!(rows.sites.len(), probed.count());
+    assert_eq!(rows.sites.len(), written.count());
     assert_eq!(rows.calls.iter().map(|c| c.0).collect::<Vec<_>>(), [0, 2]);
     assert_eq!(
         rows.left_out.values().sum::<u64>(),

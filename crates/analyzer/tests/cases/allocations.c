@@ -60,7 +60,7 @@ void all(int n)
 void elsewhere(struct obj *o, struct cached *c)
 {
 	o->a[0] = 1; //~ write: store 8: parameter 0 or heap struct obj in struct flex+8 [0 x 32] 32 bytes of 40 up from line 37, heap struct obj 32 bytes of 32 from line 35, heap struct obj [0 x 32] 32 bytes of 32 up from line 19 36 40, heap struct obj [512 x 32] 32 bytes of 16384 from line 38 42, heap struct obj [2048 x 32] 32 bytes of 65536 from line 39, per-CPU
-	c->a[0] = 2; //~ write: store 8: parameter 1 or heap struct cached 24 bytes of 24 up from line 23
+	c->a[0] = 2; //~ write: store 8: parameter 1 or heap struct cached to end of 1 up from line 23
 }
 
 struct dma {

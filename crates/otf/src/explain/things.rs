@@ -106,12 +106,10 @@ fn lies(sites: &Sites, place: &HeapPlace) -> String {
     if place.container == place.target {
         return "in objects of its own".to_owned();
     }
-    let dimensions: String = place
-        .dimensions
-        .iter()
-        .map(|d| format!(", every {} bytes", d.stride))
-        .collect();
-    format!("in {container} at {}{dimensions}", place.offset)
+    let begin = format!("in {container} at {}", place.offset);
+    place.dimensions.iter().fold(begin, |text, dimension| {
+        format!("{text}, every {} bytes", dimension.stride)
+    })
 }
 
 /// What is known about the allocations at `FILE:LINE`.
@@ -125,7 +123,7 @@ pub fn allocations(sites: &Sites, place: &str) -> Vec<String> {
         .collect()
 }
 
-fn one_allocation(sites: &Sites, id: AllocationSiteId, site: &AllocationSite) -> String {
+fn one_allocation(all: &Sites, id: AllocationSiteId, site: &AllocationSite) -> String {
     let mut lines = vec![format!(
         "{} in {} of {}",
         call(site),
@@ -133,15 +131,15 @@ fn one_allocation(sites: &Sites, id: AllocationSiteId, site: &AllocationSite) ->
         site.image
     )];
     lines.push(match (site.size, &site.cache) {
-        (Some(size), Some(cache)) => format!("  {size} bytes of the cache {cache}"),
-        (Some(size), None) => format!("  {size} bytes"),
+        (Some(bytes), Some(cache)) => format!("  {bytes} bytes of the cache {cache}"),
+        (Some(bytes), None) => format!("  {bytes} bytes"),
         (None, Some(cache)) => format!("  an object of the cache {cache}"),
         (None, None) => "  a size that is known at run time".to_owned(),
     });
     let types: BTreeSet<String> = site
         .types
         .iter()
-        .filter_map(|id| sites.analysis.types.get(id.index()))
+        .filter_map(|id| all.analysis.types.get(id.index()))
         .map(|ty| format!("{} ({})", ty.name, ty.file))
         .collect();
     lines.push(if types.is_empty() {
@@ -149,14 +147,11 @@ fn one_allocation(sites: &Sites, id: AllocationSiteId, site: &AllocationSite) ->
     } else {
         format!("  used as {}", few(types, ", "))
     });
-    let probes = sites
-        .allocation_probes
-        .iter()
-        .filter(|p| p.allocation == id);
+    let probes = all.allocation_probes.iter().filter(|p| p.allocation == id);
     lines.extend(
         probes.map(|p| format!("  noted at {}+{:#x}", p.after.symbol, p.after.symbol_offset)),
     );
-    let untracked = sites
+    let untracked = all
         .untracked_allocations
         .iter()
         .filter(|u| u.allocation == id);
