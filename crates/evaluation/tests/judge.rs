@@ -309,12 +309,12 @@ fn pages_need_their_bounds_or_a_wide_rule() {
 
 #[test]
 fn stacks_go_by_frame_and_gate() {
+    use Side::{Beyond, Unknown, Within};
     let stack = |alive, frame, gate| pair(SeenObject::Stack { alive, frame, gate }, 0, 8);
     let rule = |stack| LegalSet {
         stack,
         ..LegalSet::default()
     };
-    use Side::{Beyond, Unknown, Within};
     for (legal, alive, frame, gate, fine) in [
         (StackRule::None, true, Within, Within, false),
         (StackRule::Own, true, Within, Unknown, true),
