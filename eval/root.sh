@@ -44,7 +44,11 @@ packages=$(tr -s ' \n' ',' <<-'LIST'
 	python3 python3-pyroute2 python3-scapy jq bc kmod procps libmnl0 libcap2 libnuma1
 LIST
 )
-mirror=http://deb.debian.org/debian
+# mirror SUITE: where this machine gets it from.
+# shellcheck disable=SC2016 # apt expands it
+mirror() { apt-get indextargets --format '$(REPO_URI)' "Codename: $1" | sed -n 1p; }
+mirror=$(mirror bookworm)
+security=$(mirror bookworm-security)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -54,7 +58,7 @@ mmdebstrap --quiet --variant=minbase --components=main --include="${packages%,}"
 	--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
 	bookworm "$work/root.tar" \
 	"deb $mirror bookworm main" "deb $mirror bookworm-backports main" \
-	"deb http://deb.debian.org/debian-security bookworm-security main" >&2
+	${security:+"deb $security bookworm-security main"} >&2
 
 # Each target that cannot be built on this machine leaves the others alone.
 echo "root: selftests" >&2
