@@ -145,8 +145,17 @@ impl<'d> Image<'d> {
         if !relocatable {
             let text = image
                 .symbol("_text")
-                .ok_or("a linked image without the symbol _text")?;
-            image.origin = Some(text.address);
+                .ok_or("a linked image without the symbol _text")?
+                .address;
+            // Places are distances from it, as the running kernel's `_text` is where code starts.
+            let below = |s: &&Section<'_>| s.executable && s.size > 0 && s.base < text;
+            if let Some(section) = image.sections.iter().find(below) {
+                return Err(format!(
+                    "code of {} lies below the symbol _text",
+                    section.name
+                ));
+            }
+            image.origin = Some(text);
         }
         Ok(image)
     }

@@ -51,8 +51,10 @@ const THUNKS: &str = "
 __x86_indirect_thunk_\\reg: jmp *%\\reg
 .size __x86_indirect_thunk_\\reg,.-__x86_indirect_thunk_\\reg
 .endm
+.section .text.unlikely,\"ax\"
 .globl _text
 _text: nop
+.text
 .irp reg, rax,rbx,rcx,rdx,rsi,rdi,rbp,r8,r9,r10,r11,r12,r13,r14,r15
 THUNK \\reg
 .endr
@@ -238,12 +240,11 @@ fn indirect_calls_and_returns() {
             "{compiler}: {found:?}"
         );
         assert!(found[&0] != found[&1]);
-        let text = sites.images[0]
-            .text
-            .iter()
-            .find(|t| t.name == ".text")
-            .unwrap();
-        let inside = |at: &u64| (text.offset..text.offset + text.size).contains(at);
+        let text = &sites.images[0].text;
+        let inside = |at: &u64| {
+            text.iter()
+                .any(|t| (t.offset..t.offset + t.size).contains(at))
+        };
         assert!(found[&0].iter().all(inside) && !found[&1].iter().any(inside));
     }
 }
@@ -262,10 +263,22 @@ fn what_cannot_be_resolved_says_why() {
     let debug = copied(directory.path(), &image, &["--only-keep-debug"]);
     let message = refused(&debug, &["inside.c"]);
     assert!(message.contains("debug information alone"), "{message}");
+    let high = copied(
+        directory.path(),
+        &image,
+        &[
+            "--redefine-sym",
+            "_text=low",
+            "--add-symbol",
+            "_text=.data:0",
+        ],
+    );
+    let message = refused(&high, &["inside.c"]);
+    assert!(message.contains("below the symbol _text"), "{message}");
     let moved = copied(
         directory.path(),
         &image,
-        &["--change-section-address", ".text+0x100000"],
+        &["--change-section-address", ".text-0x100000"],
     );
     let message = refused(&moved, &["inside.c"]);
     assert!(message.contains("contradicts the image"), "{message}");
