@@ -2,7 +2,7 @@
 # make demo                                                            the attack without and with the bundle
 # make test                                                            everything
 KERNEL      ?= debian-6.12
-COMPARTMENT ?= sch_qfq
+COMPARTMENT ?=
 OVERLAY     ?=
 OTF_CACHE   ?= $(HOME)/.cache/otf
 export OTF_CACHE
@@ -16,7 +16,7 @@ TOOLS   := $(OTF_CACHE)/lint-tools
 KEY     := $(or $(OTF_SIGNING_KEY),$(OTF_CACHE)/keys/otf.key)
 PUBKEY  := $(KEY:.key=.pub)
 
-.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean eval-analysis eval-expected bench-analysis
+.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean test-attacks eval-analysis eval-expected bench-analysis
 all: build
 
 setup:
@@ -28,7 +28,7 @@ build: setup
 		--config 'target.$(TRIPLE).rustflags=["-Ctarget-feature=+crt-static"]'
 
 analyze: build
-	$(OTF) analyze --kernel $(KERNEL) --compartment $(COMPARTMENT) $(if $(OVERLAY),--overlay $(OVERLAY))
+	$(OTF) analyze --kernel $(KERNEL) $(if $(COMPARTMENT),--compartment $(COMPARTMENT)) $(if $(OVERLAY),--overlay $(OVERLAY))
 
 # The bundles that demo and tests use: the stock module, the module with the bug, the broken module.
 bundles: build
@@ -56,6 +56,13 @@ vm: bundles
 	$(VMTEST) test --out out/$(KERNEL) --load $(LOAD) --key $(PUBKEY)
 
 test: lint unit vm
+
+# Every bug of kernels/KERNEL/overlays/ that has an `attack`: without a policy, under audit, under deny. Writes
+# out/eval/attacks.json and docs/evaluation/attacks.md. ATTACKS narrows it, SMP gives the machine more CPUs.
+ATTACKS ?= $(patsubst kernels/$(KERNEL)/overlays/%/overlay.yaml,%,$(shell grep -l '^attack:' kernels/$(KERNEL)/overlays/*/overlay.yaml))
+test-attacks: build
+	for attack in $(ATTACKS); do $(OTF) analyze --kernel $(KERNEL) --overlay $$attack || exit; done
+	$(VMTEST) attacks --out out/$(KERNEL) --load $(LOAD) --key $(PUBKEY) $(foreach a,$(ATTACKS),--only $(a)) --smp $(or $(SMP),1)
 
 # Analyzes and records the compartments of both kernels, and writes docs/evaluation/analysis.md: hours under emulation, the
 # second time only what changed. KERNELS, COMPARTMENTS, RUNS and BUDGET narrow it.

@@ -178,13 +178,18 @@ pub fn compartments(root: &Path, kernel: &str) -> Vec<String> {
         .collect()
 }
 
+/// Names of the overlays of a profile, sorted.
+pub fn overlays(root: &Path, kernel: &str) -> Vec<String> {
+    let folder = root.join("kernels").join(kernel).join("overlays");
+    entries(&folder, |path| path.join("overlay.yaml").is_file())
+}
+
 /// Reads `kernels/KERNEL/overlays/OVERLAY/overlay.yaml` below `root`.
 pub fn overlay(root: &Path, kernel: &str, overlay: &str) -> Result<Overlay, Diagnostic> {
     let folder = root.join("kernels").join(kernel).join("overlays");
-    let exists = entries(&folder, |path| path.join("overlay.yaml").is_file());
     known(
         overlay,
-        &exists,
+        &overlays(root, kernel),
         Code::UnknownOverlay,
         "overlay",
         "overlays",

@@ -2,7 +2,7 @@
 
 use otf_artifact::yaml::Placed;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// An overlay: what is changed in the source, which modules are built from it, and how it is exercised.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -34,6 +34,53 @@ pub struct Overlay {
     /// Script of ordinary use, which must never be reported, beside this file.
     #[serde(default)]
     pub ordinary: Option<Placed<String>>,
+    /// The bug that the overlay brings back, for the attack corpus. Its trigger has the commands
+    /// `setup`, `attack`, `harm` (ends with 0 when harm was done, and says which) and `alive` (ends
+    /// with 0 when the service works for others).
+    #[serde(default)]
+    pub attack: Option<Attack>,
+}
+
+/// A fixed bug that is brought back to be attacked.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Attack {
+    /// What the bug is known as.
+    pub bug: String,
+    /// What goes wrong in memory.
+    pub kind: AttackKind,
+    /// Compartment that is confined when it is attacked.
+    pub compartment: Placed<String>,
+    /// Words of the kernel's command line that make the harm visible in the run without a policy.
+    #[serde(default)]
+    pub options: String,
+    /// Why the policy does not stop it, where that is known.
+    #[serde(default)]
+    pub unstopped: Option<String>,
+}
+
+/// What goes wrong in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[expect(missing_docs, reason = "the words are those of the field")]
+pub enum AttackKind {
+    #[serde(rename = "slab overflow by store")]
+    SlabStore,
+    #[serde(rename = "slab overflow by copy")]
+    SlabCopy,
+    #[serde(rename = "page overflow")]
+    PageOverflow,
+    #[serde(rename = "out-of-bounds index")]
+    Index,
+    #[serde(rename = "stack overflow")]
+    Stack,
+    #[serde(rename = "use after free")]
+    UseAfterFree,
+    #[serde(rename = "double free")]
+    DoubleFree,
+    #[serde(rename = "type confusion")]
+    TypeConfusion,
+    #[serde(rename = "bad function pointer")]
+    FunctionPointer,
 }
 
 /// A module that is built from the overlay's source.

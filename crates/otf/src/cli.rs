@@ -67,9 +67,10 @@ pub struct Analyze {
     /// Kernel profile: a folder under kernels/.
     #[arg(long, default_value = "debian-6.12")]
     pub kernel: String,
-    /// Compartment: a file under kernels/KERNEL/compartments/.
-    #[arg(long, default_value = "sch_qfq")]
-    pub compartment: String,
+    /// Compartment: a file under kernels/KERNEL/compartments/. That of the overlay's attack if
+    /// it has one, else `sch_qfq`.
+    #[arg(long)]
+    pub compartment: Option<String>,
     /// Overlay to apply: a folder under kernels/KERNEL/overlays/.
     #[arg(long)]
     pub overlay: Option<String>,

@@ -21,13 +21,16 @@ use crate::{
     render::{self, Failure},
 };
 
+/// What is analyzed when nobody says what.
+const DEFAULT_COMPARTMENT: &str = "sch_qfq";
+
 /// `otf analyze`: everything, and the path of the bundle.
 pub fn analyze(args: &cli::Analyze) -> Result<(), Failure> {
     let request = otf_kernel::Request {
         root: args.root.clone(),
         cache: files::cache()?,
         kernel: args.kernel.clone(),
-        compartment: args.compartment.clone(),
+        compartment: compartment(args)?,
         overlay: args.overlay.clone(),
     };
     let lock = otf_kernel::resolve(&request)?;
@@ -51,6 +54,19 @@ pub fn analyze(args: &cli::Analyze) -> Result<(), Failure> {
     )?;
     let path = compile_in(&dir, &dir.join("policy.yaml"), None, args.key.as_deref())?;
     render::line(&path.display().to_string())
+}
+
+/// The compartment that is asked for, or that of the overlay's attack.
+fn compartment(args: &cli::Analyze) -> Result<String, Failure> {
+    if let Some(named) = &args.compartment {
+        return Ok(named.clone());
+    }
+    let attack = match &args.overlay {
+        Some(name) => otf_kernel::inputs::overlay(&args.root, &args.kernel, name)?.attack,
+        None => None,
+    };
+    let named = attack.map(|a| a.compartment.value);
+    Ok(named.unwrap_or_else(|| DEFAULT_COMPARTMENT.to_owned()))
 }
 
 /// `otf resolve DIR`.

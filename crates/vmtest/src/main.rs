@@ -7,7 +7,7 @@ mod shell;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use flows::{checks::Checks, record::Record, target::Setting};
+use flows::{attacks::Attacks, checks::Checks, record::Record, target::Setting};
 use otf_artifact::diagnostic::Diagnostic;
 use shell::{Run, Shell};
 
@@ -27,6 +27,8 @@ enum Command {
     Kinds(Setting),
     /// Everything that `make test` runs in a machine.
     Test(Setting),
+    /// Attack every bug that an overlay brings back, without a policy, under audit and under deny.
+    Attacks(Attacks),
     /// Run ordinary use of a compartment under its recording bundle.
     Record(Record),
     /// Run a shell script in a machine and print what it says.
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Shell(options) => shell::shell(&options),
         Command::Record(options) => flows::record::run(&options),
         Command::Run(options) => shell::run(&options),
+        Command::Attacks(options) => flow(|checks| flows::attacks::run(&options, checks).map(Some)),
         Command::Demo(setting) => flow(|checks| {
             flows::demo::run(&setting, checks)?;
             Ok(None)

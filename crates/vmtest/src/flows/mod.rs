@@ -1,5 +1,7 @@
 //! What `demo` and `test` show: each flow boots a machine, and judges what it reports.
 
+pub mod attack_table;
+pub mod attacks;
 pub mod checks;
 pub mod demo;
 pub mod kinds;

@@ -1,0 +1,27 @@
+# A bug that an overlay brought back is attacked: attack.sh without|audit|deny
+. /otf/lib.sh
+
+ACTION=$1
+
+check modules load_modules
+[ "$ACTION" = without ] || load_bundle "$ACTION"
+check set_up trigger setup
+check alive_before trigger alive
+if [ "$ACTION" != without ]; then
+	observe ordinary.before
+fi
+trigger attack >/tmp/attack 2>&1
+echo "OTF-SAID attack $(tail -n 3 /tmp/attack | tr '\n' ' ')"
+if harm=$(trigger harm 2>&1); then
+	echo "OTF-SAID harm $harm" | head -n 1
+fi
+if [ "$ACTION" != without ]; then
+	observe attack
+fi
+# What a violation left behind must not stop others.
+if trigger alive >/tmp/alive 2>&1; then
+	echo "OTF-SAID alive yes"
+else
+	echo "OTF-SAID dead $(tail -n 3 /tmp/alive | tr '\n' ' ')"
+fi
+echo "OTF-SAID end"

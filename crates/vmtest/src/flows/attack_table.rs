@@ -1,0 +1,87 @@
+//! The table of the attack corpus, for people and for programs.
+
+use std::fmt::Write;
+
+use otf_artifact::diagnostic::{Code, Diagnostic};
+
+use super::attacks::Row;
+
+/// `out/eval/attacks.json`: a list, one entry per bug.
+pub fn json(rows: &[Row]) -> Result<String, Diagnostic> {
+    let mut text = serde_json::to_string_pretty(rows)
+        .map_err(|e| Diagnostic::error(Code::Environment, format!("no table: {e}")))?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// `docs/evaluation/attacks.md`.
+pub fn markdown(kernel: &str, cpus: u32, rows: &[Row]) -> String {
+    let mut text = format!(
+        "# Attacks\n\n\
+         Fixed bugs that overlays bring back into {kernel} (`kernels/{kernel}/overlays/`), attacked in QEMU with {cpus} CPU \
+         without a policy, under *audit* and under *deny*. Made by `make test-attacks`.\n\n\
+         {} of {} are stopped with the service alive afterwards.\n\n\
+         | bug | kind | confined | without | audit | deny | service afterwards | first violation |\n\
+         |---|---|---|---|---|---|---|---|\n",
+        rows.iter().filter(|r| r.prevented && r.alive).count(),
+        rows.len(),
+    );
+    for row in rows {
+        let word = |yes: bool, no: &'static str, word: &'static str| if yes { word } else { no };
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            row.bug,
+            kind(row),
+            row.compartment,
+            cell(&row.harm_without),
+            word(row.detected, "**not seen**", "reported"),
+            word(row.prevented, "**not prevented**", "prevented"),
+            word(row.alive, "**not alive**", "alive"),
+            cell(&row.note),
+        );
+    }
+    text
+}
+
+fn kind(row: &Row) -> String {
+    serde_json::to_value(row.kind).map_or_else(
+        |_| String::new(),
+        |value| value.as_str().unwrap_or_default().to_owned(),
+    )
+}
+
+/// Text that cannot end a cell.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+#[cfg(test)]
+mod tests {
+    use otf_kernel::overlay::AttackKind;
+
+    use super::*;
+
+    #[test]
+    fn a_row_says_what_was_not_stopped() {
+        let row = Row {
+            bug: "CVE-1".into(),
+            kind: AttackKind::Stack,
+            harm_without: "a | b".into(),
+            detected: true,
+            prevented: false,
+            alive: true,
+            note: "x".into(),
+            compartment: "c".into(),
+        };
+        let text = markdown("k", 1, std::slice::from_ref(&row));
+        assert!(text.contains("0 of 1 are stopped"));
+        assert!(text.contains(
+            "| CVE-1 | stack overflow | c | a \\| b | reported | **not prevented** | alive | x |"
+        ));
+        let json: serde_json::Value = serde_json::from_str(&json(&[row]).unwrap()).unwrap();
+        assert_eq!(json[0]["kind"], "stack overflow");
+        assert_eq!(json[0]["prevented"], false);
+    }
+}

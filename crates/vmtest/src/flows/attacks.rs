@@ -1,0 +1,291 @@
+//! The attack corpus: fixed bugs that overlays bring back, each attacked without a policy, under *audit* and under *deny*.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use otf_artifact::diagnostic::{Code, Diagnostic};
+use otf_kernel::{
+    inputs,
+    overlay::{Attack, AttackKind},
+};
+use otf_vmtest::{
+    log::{Log, Source},
+    vm::{Outcome, Verdict, Vm},
+    watch::Trouble,
+};
+use serde::Serialize;
+
+use super::{
+    attack_table,
+    checks::Checks,
+    ending, observed,
+    target::{Setting, Target},
+};
+
+const SCRIPT: &str = include_str!("../../guest/attack.sh");
+/// Loading thousands of probes under emulation takes minutes.
+const TIME_LIMIT: Duration = Duration::from_mins(25);
+
+/// `otf-vmtest attacks`
+#[derive(Args)]
+pub struct Attacks {
+    #[command(flatten)]
+    setting: Setting,
+    /// Overlays to attack; all that bring a bug back by default.
+    #[arg(long = "only", value_name = "OVERLAY")]
+    only: Vec<String>,
+    /// Program that sends what no ordinary tool would, linked statically.
+    #[arg(long)]
+    program: Option<PathBuf>,
+    /// CPUs.
+    #[arg(long, default_value_t = 1)]
+    smp: u32,
+    /// Table for programs.
+    #[arg(long, default_value = "out/eval/attacks.json")]
+    json: PathBuf,
+    /// Table for people.
+    #[arg(long, default_value = "docs/evaluation/attacks.md")]
+    table: PathBuf,
+}
+
+/// One bug, and what became of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What the bug is known as.
+    pub bug: String,
+    /// What goes wrong in memory.
+    pub kind: AttackKind,
+    /// Harm that was seen without a policy; empty: none.
+    pub harm_without: String,
+    /// Whether *audit* reported a violation.
+    pub detected: bool,
+    /// Whether under *deny* no harm was done, and no violation was let through.
+    pub prevented: bool,
+    /// Whether the service worked for others after *deny*.
+    pub alive: bool,
+    /// The first violation; or why there is none.
+    pub note: String,
+    /// What is confined.
+    pub compartment: String,
+}
+
+/// Attacks everything; writes the tables; which rows differ from what the overlays say.
+pub fn run(options: &Attacks, checks: &mut Checks) -> Result<String, Diagnostic> {
+    let kernel = file_name(&options.setting.out);
+    let mut rows = Vec::new();
+    for (name, attack) in corpus(&options.setting.root, &kernel, &options.only)? {
+        let row = attacked(options, &name, &attack, checks)?;
+        tracing::info!(?row);
+        rows.push(row);
+    }
+    write(&options.json, &attack_table::json(&rows)?)?;
+    let text = attack_table::markdown(&kernel, options.smp, &rows);
+    write(&options.table, &text)?;
+    Ok(text)
+}
+
+/// Overlays with an attack, by name.
+fn corpus(root: &Path, kernel: &str, only: &[String]) -> Result<Vec<(String, Attack)>, Diagnostic> {
+    let mut found = Vec::new();
+    for name in inputs::overlays(root, kernel) {
+        if !only.is_empty() && !only.contains(&name) {
+            continue;
+        }
+        if let Some(attack) = inputs::overlay(root, kernel, &name)?.attack {
+            found.push((name, attack));
+        }
+    }
+    match only
+        .iter()
+        .find(|o| found.iter().all(|(name, _)| name != *o))
+    {
+        Some(missing) => Err(Diagnostic::error(
+            Code::UnknownOverlay,
+            format!("no overlay {missing} of {kernel} has an `attack`"),
+        )),
+        None => Ok(found),
+    }
+}
+
+fn attacked(
+    options: &Attacks,
+    name: &str,
+    attack: &Attack,
+    checks: &mut Checks,
+) -> Result<Row, Diagnostic> {
+    let folder = format!("{}@{name}", attack.compartment.value);
+    let target = Target::open(&options.setting, &folder)?;
+    let boot = |action: &str| -> Result<Outcome, Diagnostic> {
+        let mut guest = target.guest(Some(name))?;
+        if let Some(program) = &options.program {
+            guest.copy(program, "/bin/otf-attack")?;
+        }
+        guest.script("/otf/attack.sh", SCRIPT);
+        guest.step("attack", &["/bin/sh", "/otf/attack.sh", action])?;
+        let mut vm = Vm::new(target.kernel(), guest.build());
+        vm.time_limit = TIME_LIMIT;
+        vm.smp = options.smp;
+        if action != "deny" {
+            // The attack may go on after an oops.
+            vm.stop_on = Trouble::Panic;
+            vm.append.clone_from(&attack.options);
+        }
+        if action == "audit" {
+            vm.append.clear();
+        }
+        vm.run()
+    };
+
+    checks.section(&format!("attack.{name}.without"));
+    let without = boot("without")?;
+    let harm = harm(&without);
+    prepared(&without, checks);
+    checks.add(
+        "harm_is_real",
+        harm.is_some(),
+        harm.clone().unwrap_or_default(),
+    );
+
+    checks.section(&format!("attack.{name}.audit"));
+    let audit = boot("audit")?;
+    prepared(&audit, checks);
+    let reported = observed::violations(&audit.report, "attack", checks);
+    // A machine that did not live to say it can have reported nothing.
+    let detected = !reported.is_empty();
+
+    checks.section(&format!("attack.{name}.deny"));
+    let deny = boot("deny")?;
+    prepared(&deny, checks);
+    let denied = observed::violations(&deny.report, "attack", checks);
+    let ended = matches!(deny.verdict, Verdict::Passed | Verdict::Failed(_));
+    let unharmed = self::harm(&deny).is_none() && ended;
+    let prevented = unharmed && !denied.is_empty() && denied.iter().all(|e| e.prevented);
+    let alive = ended && said(&deny.log, "alive").is_some();
+    let first = denied.first().or(reported.first());
+    let mut note = first.map_or_else(|| "no violation".to_owned(), |e| e.text.clone());
+    if let Some(reason) = &attack.unstopped {
+        note = format!("{reason} ({note})");
+    } else if let Some(harm) = self::harm(&deny) {
+        note = format!("{note}; under deny: {harm}");
+    } else if !ended {
+        note = format!("{note}; under deny: {}", ending(&deny.verdict));
+    } else if let Some(dead) = said(&deny.log, "dead") {
+        note = format!("{note}; afterwards: {dead}");
+    }
+    let stopped = prevented && alive;
+    checks.add(
+        if attack.unstopped.is_some() {
+            "is_not_stopped_as_told"
+        } else {
+            "is_stopped"
+        },
+        stopped == attack.unstopped.is_none(),
+        &note,
+    );
+    if !stopped {
+        checks
+            .logs
+            .push(format!("{name} deny:\n{}", deny.log.relevant()));
+    }
+    Ok(Row {
+        bug: attack.bug.clone(),
+        kind: attack.kind,
+        harm_without: harm.unwrap_or_default(),
+        detected,
+        prevented,
+        alive,
+        note,
+        compartment: attack.compartment.value.clone(),
+    })
+}
+
+/// Ordinary use worked before the attack, and violated nothing.
+fn prepared(outcome: &Outcome, checks: &mut Checks) {
+    for test in &outcome.report.tests {
+        checks.add(&test.name, test.passed, &test.reason);
+    }
+    let early = observed::violations(&outcome.report, "ordinary.before", checks);
+    let seen = early.first().map_or("none", |e| &e.text);
+    checks.add("no_violation_before", early.is_empty(), seen);
+}
+
+/// What the attack did: what the trigger found changed, else what the kernel complained about.
+fn harm(outcome: &Outcome) -> Option<String> {
+    let kernel = outcome.troubles.iter().max_by_key(|(trouble, _)| *trouble);
+    let kernel = kernel.map(|(_, line)| without_time(line).to_owned());
+    let hung = matches!(outcome.verdict, Verdict::TimedOut).then(|| "the machine hangs".to_owned());
+    said(&outcome.log, "harm").or(kernel).or(hung)
+}
+
+/// The text behind `OTF-SAID WORD`.
+fn said(log: &Log, word: &str) -> Option<String> {
+    let line = |text: &str| {
+        let rest = text.strip_prefix("OTF-SAID ")?.strip_prefix(word)?;
+        (rest.is_empty() || rest.starts_with(' ')).then(|| rest.trim().to_owned())
+    };
+    log.of(Source::Test).find_map(line)
+}
+
+/// A line of the kernel's log without `[   12.3]`.
+fn without_time(line: &str) -> &str {
+    line.split_once("] ").map_or(line, |(_, text)| text)
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Diagnostic> {
+    let failed = |e: std::io::Error| {
+        Diagnostic::error(
+            Code::Environment,
+            format!("cannot write {}: {e}", path.display()),
+        )
+    };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    fs::write(path, text).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use otf_vmtest::log::Line;
+
+    use super::*;
+
+    fn log(lines: &[&str]) -> Log {
+        let line = |text: &&str| Line {
+            source: Source::Test,
+            at: Duration::ZERO,
+            text: (*text).to_owned(),
+        };
+        Log {
+            lines: lines.iter().map(line).collect(),
+        }
+    }
+
+    #[test]
+    fn what_the_guest_said_is_found_by_its_word() {
+        let log = log(&[
+            "OTF-SAID harmless",
+            "OTF-SAID harm 8 bytes",
+            "OTF-SAID alive",
+        ]);
+        assert_eq!(said(&log, "harm").as_deref(), Some("8 bytes"));
+        assert_eq!(said(&log, "alive").as_deref(), Some(""));
+        assert_eq!(said(&log, "dead"), None);
+    }
+
+    #[test]
+    fn a_bug_that_no_overlay_has_is_told() {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        let refused = corpus(root, "debian-6.12", &["broken".to_owned()]).unwrap_err();
+        assert_eq!(refused.code, Code::UnknownOverlay);
+    }
+}
