@@ -1,0 +1,41 @@
+//! `otf-attack`: what the triggers of the overlays tell the kernel, for test machines that are thrown away.
+//!
+//! Each attack shows that memory is damaged and stops there.
+
+mod alive;
+mod attribute;
+mod byteorder;
+mod netlink;
+mod nft;
+mod packet;
+
+use std::{env, io, process::ExitCode};
+
+const USAGE: &str = "otf-attack BUG setup|attack|harm | otf-attack alive
+BUG: byteorder";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let Some(result) = run(&words) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("otf-attack {}: {error}", words.join(" "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Option<io::Result<()>> {
+    Some(match words {
+        ["alive"] => alive::watch(),
+        ["serve"] => alive::serve(),
+        ["byteorder", "setup"] => byteorder::setup(),
+        ["byteorder", "attack"] => byteorder::attack(),
+        _ => return None,
+    })
+}
