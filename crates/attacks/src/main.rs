@@ -5,14 +5,17 @@
 mod alive;
 mod attribute;
 mod byteorder;
+mod fields;
 mod netlink;
 mod nft;
 mod packet;
+mod register;
+mod setelem;
 
 use std::{env, io, process::ExitCode};
 
 const USAGE: &str = "otf-attack BUG setup|attack|harm | otf-attack alive
-BUG: byteorder";
+BUG: byteorder, fields, register, setelem";
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -36,6 +39,13 @@ fn run(words: &[&str]) -> Option<io::Result<()>> {
         ["serve"] => alive::serve(),
         ["byteorder", "setup"] => byteorder::setup(),
         ["byteorder", "attack"] => byteorder::attack(),
+        ["fields", "setup"] => fields::setup(),
+        ["fields", "attack"] => fields::attack(),
+        ["register", "setup"] => register::setup(),
+        ["register", "attack"] => register::attack(),
+        ["setelem", "setup"] => setelem::setup(),
+        ["setelem", "attack"] => setelem::attack(),
+        ["setelem", "harm"] => setelem::harm(),
         _ => return None,
     })
 }

@@ -18,6 +18,8 @@ pub const REG_1: u32 = 1;
 /// The register that holds the verdict.
 pub const REG_VERDICT: u32 = 0;
 
+/// Verdict: let the packet through.
+pub const ACCEPT: u32 = 1;
 /// Verdict: drop the packet.
 pub const DROP: u32 = 0;
 /// Verdict: go on in another chain, and come back.

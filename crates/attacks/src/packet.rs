@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     time::Duration,
 };
 
@@ -10,6 +10,13 @@ use std::{
 pub fn send(port: u16) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     socket.send_to(&[0; 32], (Ipv4Addr::LOCALHOST, port))?;
+    Ok(())
+}
+
+/// Begins a connection to a port of this machine that nobody listens at.
+pub fn connect(port: u16) -> io::Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     Ok(())
 }
 
