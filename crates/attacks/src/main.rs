@@ -11,11 +11,12 @@ mod nft;
 mod packet;
 mod register;
 mod setelem;
+mod vlan;
 
 use std::{env, io, process::ExitCode};
 
 const USAGE: &str = "otf-attack BUG setup|attack|harm | otf-attack alive
-BUG: byteorder, fields, register, setelem";
+BUG: byteorder, fields, register, setelem, vlan";
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -46,6 +47,8 @@ fn run(words: &[&str]) -> Option<io::Result<()>> {
         ["setelem", "setup"] => setelem::setup(),
         ["setelem", "attack"] => setelem::attack(),
         ["setelem", "harm"] => setelem::harm(),
+        ["vlan", "setup"] => vlan::setup(),
+        ["vlan", "attack"] => vlan::attack(),
         _ => return None,
     })
 }

