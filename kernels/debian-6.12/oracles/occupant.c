@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * occupant: shows whether somebody goes on using slab memory that was freed.
+ * occupant: shows whether somebody goes on using slab memory that was freed,
+ * or memory that is far away from his own.
  *
  * On request it allocates marked objects of one size, so that one of them
  * lies where an object of that size was freed before, and keeps them. Where
  * the freed object held pointers that its former owner will follow, a marked
  * object can hold its own address, the network namespace, a function that does
- * nothing but count its calls, or a one. What else is in it is zero.
+ * nothing but count its calls, or a one.
  *
  * /sys/kernel/debug/occupant/
- *	take	 (write anything) allocate the objects
+ *	take	 (write words) allocate objects; may be repeated. The words:
+ *			size=BYTES number=OBJECTS [fill=BYTE] [account=1]
+ *			[self=OFFSET] [net=OFFSET] [call=OFFSET] [one=OFFSET]...
  *	changed	 (read) how many bytes of the objects have changed
  *	called	 (read) how often the function was called
  *	report	 (read) which bytes of which objects have changed
  */
 #include <linux/debugfs.h>
 #include <linux/fs.h>
+#include <linux/kernel.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/netdevice.h>
@@ -23,49 +27,40 @@
 #include <linux/skbuff.h>
 #include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/uaccess.h>
 #include <net/net_namespace.h>
 
-#define MAX_OBJECTS	4096
+#define MAX_OBJECTS	8192
 #define MAX_BYTES	8192
-#define MAX_WORDS	8
+#define MAX_KINDS	4
+#define MAX_POINTERS	4
+#define MAX_REQUEST	128
 #define SHOWN_BYTES	48
 
-static unsigned int size;
-module_param(size, uint, 0444);
-MODULE_PARM_DESC(size, "bytes of an object");
+/* A pointer that an object holds; NULL: the object's own address. */
+struct pointer {
+	unsigned int at;
+	const void *value;
+};
 
-static bool account;
-module_param(account, bool, 0444);
-MODULE_PARM_DESC(account, "allocate from the caches of accounted memory");
+/* What the objects of one request look like. */
+struct kind {
+	unsigned int size, number, fill, account;
+	struct pointer pointers[MAX_POINTERS];
+	unsigned int count;
+};
 
-static unsigned int number = 1024;
-module_param(number, uint, 0444);
-MODULE_PARM_DESC(number, "how many objects");
-
-static unsigned int self_at[MAX_WORDS];
-static int selves;
-module_param_array(self_at, uint, &selves, 0444);
-MODULE_PARM_DESC(self_at, "offsets where an object holds its own address");
-
-static unsigned int net_at[MAX_WORDS];
-static int nets;
-module_param_array(net_at, uint, &nets, 0444);
-MODULE_PARM_DESC(net_at, "offsets where an object holds the address of the network namespace");
-
-static unsigned int call_at[MAX_WORDS];
-static int calls;
-module_param_array(call_at, uint, &calls, 0444);
-MODULE_PARM_DESC(call_at, "offsets where an object holds the address of the function");
-
-static unsigned int one_at[MAX_WORDS];
-static int ones;
-module_param_array(one_at, uint, &ones, 0444);
-MODULE_PARM_DESC(one_at, "offsets where an object holds a one (a black node of a tree without parent)");
+struct object {
+	u8 *bytes;
+	const struct kind *kind;
+};
 
 static DEFINE_MUTEX(lock);
-static u8 *objects[MAX_OBJECTS];
+static struct kind kinds[MAX_KINDS];
+static unsigned int used_kinds;
+static struct object objects[MAX_OBJECTS];
 static unsigned int count;
-static u8 *wanted;
+static u8 wanted[MAX_BYTES];
 static atomic_t called = ATOMIC_INIT(0);
 static struct dentry *directory;
 
@@ -77,33 +72,111 @@ static int count_call(struct sk_buff *skb, struct Qdisc *sch, struct sk_buff **t
 	return NET_XMIT_DROP;
 }
 
-static void put_words(u8 *object, const unsigned int *at, int words, const void *value)
-{
-	int i;
-
-	for (i = 0; i < words; i++)
-		*(const void **)(object + at[i]) = value;
-}
-
 /* What is in an object at `address` as long as nobody writes to it. */
-static void mark(u8 *object, const u8 *address)
+static void mark(u8 *bytes, const struct kind *kind, const u8 *address)
 {
-	memset(object, 0, size);
-	put_words(object, self_at, selves, address);
-	put_words(object, net_at, nets, &init_net);
-	put_words(object, call_at, calls, count_call);
-	put_words(object, one_at, ones, (const void *)1);
+	unsigned int i;
+
+	memset(bytes, kind->fill, kind->size);
+	for (i = 0; i < kind->count; i++)
+		*(const void **)(bytes + kind->pointers[i].at) = kind->pointers[i].value ?: address;
 }
 
-static bool fits(const unsigned int *at, int words)
+static int add_pointer(struct kind *kind, unsigned int at, const void *value)
 {
-	int i;
-
-	for (i = 0; i < words; i++)
-		if (at[i] % sizeof(void *) || at[i] > size - sizeof(void *))
-			return false;
-	return true;
+	if (kind->count == MAX_POINTERS || at % sizeof(void *) || at >= MAX_BYTES)
+		return -EINVAL;
+	kind->pointers[kind->count++] = (struct pointer){ .at = at, .value = value };
+	return 0;
 }
+
+static int parse_word(struct kind *kind, const char *word)
+{
+	unsigned int n;
+
+	if (sscanf(word, "size=%u", &n) == 1)
+		kind->size = n;
+	else if (sscanf(word, "number=%u", &n) == 1)
+		kind->number = n;
+	else if (sscanf(word, "fill=%u", &n) == 1)
+		kind->fill = n;
+	else if (sscanf(word, "account=%u", &n) == 1)
+		kind->account = n;
+	else if (sscanf(word, "self=%u", &n) == 1)
+		return add_pointer(kind, n, NULL);
+	else if (sscanf(word, "net=%u", &n) == 1)
+		return add_pointer(kind, n, &init_net);
+	else if (sscanf(word, "call=%u", &n) == 1)
+		return add_pointer(kind, n, count_call);
+	else if (sscanf(word, "one=%u", &n) == 1)
+		return add_pointer(kind, n, (const void *)1);
+	else
+		return -EINVAL;
+	return 0;
+}
+
+static int parse(struct kind *kind, char *request)
+{
+	unsigned int i;
+	char *word;
+	int error;
+
+	memset(kind, 0, sizeof(*kind));
+	while ((word = strsep(&request, " \n"))) {
+		error = *word ? parse_word(kind, word) : 0;
+		if (error)
+			return error;
+	}
+	if (!kind->size || kind->size > MAX_BYTES)
+		return -EINVAL;
+	for (i = 0; i < kind->count; i++)
+		if (kind->pointers[i].at + sizeof(void *) > kind->size)
+			return -EINVAL;
+	return 0;
+}
+
+static int take(const struct kind *kind)
+{
+	const gfp_t flags = kind->account ? GFP_KERNEL_ACCOUNT : GFP_KERNEL;
+	unsigned int i;
+	u8 *bytes;
+
+	for (i = 0; i < kind->number; i++) {
+		if (count == MAX_OBJECTS)
+			return -ENOSPC;
+		bytes = kmalloc(kind->size, flags);
+		if (!bytes)
+			return -ENOMEM;
+		mark(bytes, kind, bytes);
+		objects[count++] = (struct object){ .bytes = bytes, .kind = kind };
+	}
+	return 0;
+}
+
+static ssize_t take_write(struct file *file, const char __user *from, size_t length, loff_t *at)
+{
+	char request[MAX_REQUEST] = {};
+	int error = -ENOSPC;
+
+	if (length >= sizeof(request))
+		return -EINVAL;
+	if (copy_from_user(request, from, length))
+		return -EFAULT;
+	mutex_lock(&lock);
+	if (used_kinds < MAX_KINDS) {
+		error = parse(&kinds[used_kinds], request);
+		if (!error)
+			error = take(&kinds[used_kinds++]);
+	}
+	mutex_unlock(&lock);
+	return error ? error : length;
+}
+
+static const struct file_operations take_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.write = take_write,
+};
 
 static int changed_get(void *data, u64 *value)
 {
@@ -112,9 +185,9 @@ static int changed_get(void *data, u64 *value)
 	*value = 0;
 	mutex_lock(&lock);
 	for (i = 0; i < count; i++) {
-		mark(wanted, objects[i]);
-		for (at = 0; at < size; at++)
-			*value += objects[i][at] != wanted[at];
+		mark(wanted, objects[i].kind, objects[i].bytes);
+		for (at = 0; at < objects[i].kind->size; at++)
+			*value += objects[i].bytes[at] != wanted[at];
 	}
 	mutex_unlock(&lock);
 	return 0;
@@ -130,18 +203,21 @@ DEFINE_DEBUGFS_ATTRIBUTE(called_fops, called_get, NULL, "%llu\n");
 
 static int report_show(struct seq_file *m, void *data)
 {
-	unsigned int i, at, end;
+	unsigned int i, at, end, size;
+	const u8 *bytes;
 
 	mutex_lock(&lock);
 	for (i = 0; i < count; i++) {
-		mark(wanted, objects[i]);
+		bytes = objects[i].bytes;
+		size = objects[i].kind->size;
+		mark(wanted, objects[i].kind, bytes);
 		for (at = 0; at < size; at = end + 1) {
 			end = at;
-			while (end < size && objects[i][end] != wanted[end])
+			while (end < size && bytes[end] != wanted[end])
 				end++;
 			if (end > at)
 				seq_printf(m, "object %u: bytes [%u,%u) are now %*phN\n", i, at,
-					   end, min_t(int, end - at, SHOWN_BYTES), objects[i] + at);
+					   end, min_t(int, end - at, SHOWN_BYTES), bytes + at);
 		}
 	}
 	mutex_unlock(&lock);
@@ -149,35 +225,8 @@ static int report_show(struct seq_file *m, void *data)
 }
 DEFINE_SHOW_ATTRIBUTE(report);
 
-static int take_set(void *data, u64 value)
-{
-	const gfp_t flags = account ? GFP_KERNEL_ACCOUNT : GFP_KERNEL;
-	int error = 0;
-
-	mutex_lock(&lock);
-	while (count < number) {
-		objects[count] = kmalloc(size, flags);
-		if (!objects[count]) {
-			error = -ENOMEM;
-			break;
-		}
-		mark(objects[count], objects[count]);
-		count++;
-	}
-	mutex_unlock(&lock);
-	return error;
-}
-DEFINE_DEBUGFS_ATTRIBUTE(take_fops, NULL, take_set, "%llu\n");
-
 static int __init occupant_init(void)
 {
-	if (size < sizeof(void *) || size > MAX_BYTES || number > MAX_OBJECTS ||
-	    !fits(self_at, selves) || !fits(net_at, nets) || !fits(call_at, calls) ||
-	    !fits(one_at, ones))
-		return -EINVAL;
-	wanted = kmalloc(size, GFP_KERNEL);
-	if (!wanted)
-		return -ENOMEM;
 	directory = debugfs_create_dir("occupant", NULL);
 	debugfs_create_file("take", 0200, directory, NULL, &take_fops);
 	debugfs_create_file("changed", 0400, directory, NULL, &changed_fops);
