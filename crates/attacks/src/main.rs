@@ -4,6 +4,7 @@
 
 mod alive;
 mod attribute;
+mod binding;
 mod byteorder;
 mod fields;
 mod netlink;
@@ -16,7 +17,7 @@ mod vlan;
 use std::{env, io, process::ExitCode};
 
 const USAGE: &str = "otf-attack BUG setup|attack|harm | otf-attack alive
-BUG: byteorder, fields, register, setelem, vlan";
+BUG: binding, byteorder, fields, register, setelem, vlan";
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -38,6 +39,8 @@ fn run(words: &[&str]) -> Option<io::Result<()>> {
     Some(match words {
         ["alive"] => alive::watch(),
         ["serve"] => alive::serve(),
+        ["binding", "setup"] => binding::setup(),
+        ["binding", "attack"] => binding::attack(),
         ["byteorder", "setup"] => byteorder::setup(),
         ["byteorder", "attack"] => byteorder::attack(),
         ["fields", "setup"] => fields::setup(),
