@@ -6,7 +6,7 @@
 //! - Every heap place has an allocation site, at most two dimensions, and lies in the object.
 
 use otf_artifact::{
-    analysis::{Analysis, HeapPlace, LegalSet, StackRule, Target},
+    analysis::{Analysis, HeapPlace, Target},
     diagnostic::{Code, Diagnostic},
     ids::LegalSetId,
 };
@@ -91,7 +91,7 @@ impl Checker<'_> {
         let analysis = self.analysis;
         let set = &analysis.legal_sets[row];
         let name = format!("legal set {row}");
-        if is_empty(set) {
+        if set.is_empty() {
             self.say(format!("{name} allows nothing"));
         }
         if set.types.iter().any(|t| t.index() >= analysis.types.len())
@@ -169,14 +169,4 @@ impl Checker<'_> {
             self.say(format!("{place}: legal set {} does not exist", id.0));
         }
     }
-}
-
-fn is_empty(set: &LegalSet) -> bool {
-    set.stack == StackRule::None
-        && set.globals.is_empty()
-        && set.heap.is_empty()
-        && set.any_heap.is_none()
-        && set.any_global.is_none()
-        && !set.per_cpu
-        && !set.user
 }

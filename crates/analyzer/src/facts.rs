@@ -91,11 +91,28 @@ pub struct Holder {
     pub offset: u32,
 }
 
+/// How far a pointer may have gone from what its root leads to. Told for parameters; of anything
+/// else the way says nothing about bounds.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum Reach {
+    /// At a fixed place in the object, or at any element where the object is an array of scalars.
+    #[default]
+    Object,
+    /// Into an array that is a member: its elements are in the object.
+    Array,
+    /// Perhaps out of the object: an element beside it, `container_of`, arithmetic.
+    Strayed,
+}
+
 /// One way a pointer may have been made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Path {
     /// Beginning.
     pub root: Root,
+    /// How far it has gone from there.
+    pub reach: Reach,
     /// How the memory is seen; `None` for `void *`.
     pub view: Option<View>,
 }

@@ -58,7 +58,7 @@ impl Mentions for TypeId {
 
 impl Mentions for Path {
     fn mentions(&mut self, visit: &mut impl FnMut(&mut TypeId)) {
-        let Self { root, view } = self;
+        let Self { root, view, .. } = self;
         root.mentions(visit);
         if let Some(View { ty, offset: _ }) = view {
             visit(ty);

@@ -9,6 +9,9 @@ pub const MAX_GLOBALS: usize = 32;
 pub const MAX_FRAMES: usize = 8;
 pub const MAX_TEXTS: usize = 256;
 pub const ALLOC_WORDS: usize = 8;
+pub const MAX_PASSED: usize = 8;
+pub const MAX_NOTES: usize = 8;
+pub const ARGUMENTS: usize = 6;
 pub const GATE_WORDS: usize = 4;
 pub const NO_INSTANCE: u8 = 0xff;
 pub const CACHE_GENERAL: u32 = 0xffff;
@@ -84,6 +87,7 @@ enumeration! {
         Refused = "entries refused", BadCookie = "probes without a row",
         Weak = "allowed by a wide rule alone", QuarantineFull = "quarantines impossible",
         Records = "provenance records",
+        NotesLost = "function entries not noted",
     }
 }
 
@@ -117,9 +121,19 @@ pub struct Legal {
     pub places: u32,
     pub first_global: u32,
     pub globals: u32,
+    pub first_passed: u32,
+    pub passed: u8,
+    pub otherwise: u8,
     pub stack: u8,
     pub flags: u8,
-    pub pad: [u8; 6],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    pub function: u32,
+    pub size: u32,
+    pub argument: u32,
 }
 
 #[repr(C)]

@@ -201,6 +201,22 @@ impl HeapPlace {
     pub const TO_END: u64 = u32::MAX as u64;
 }
 
+/// An object that somebody handed to a function of the compartment by pointer: on a stack nothing
+/// else is legal where a write's pointer came in that way.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PassedObject {
+    /// File that defines the function.
+    pub file: String,
+    /// The function.
+    pub function: String,
+    /// Its parameter, from 0.
+    pub parameter: u16,
+    /// Bytes from where the parameter points.
+    pub size: u64,
+    /// What holds instead where the function's entry cannot be noted.
+    pub otherwise: StackRule,
+}
+
 /// What a write may change. A superset of what the source allows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LegalSet {
@@ -208,6 +224,9 @@ pub struct LegalSet {
     pub types: Vec<ObjectTypeId>,
     /// Stack rule.
     pub stack: StackRule,
+    /// Objects on stacks that are legal beside the rule, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed: Vec<PassedObject>,
     /// Globals (whole variables), sorted.
     pub globals: Vec<GlobalId>,
     /// Places in heap objects, sorted.
@@ -220,6 +239,32 @@ pub struct LegalSet {
     pub per_cpu: bool,
     /// User memory, through the user-access functions only.
     pub user: bool,
+}
+
+impl LegalSet {
+    /// Whether the set allows no write at all.
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            // Types alone allow nothing: they say what the places hold.
+            types: _,
+            stack,
+            passed,
+            globals,
+            heap,
+            any_heap,
+            any_global,
+            per_cpu,
+            user,
+        } = self;
+        *stack == StackRule::None
+            && passed.is_empty()
+            && globals.is_empty()
+            && heap.is_empty()
+            && any_heap.is_none()
+            && any_global.is_none()
+            && !per_cpu
+            && !user
+    }
 }
 
 /// What kind of write the source has at a place.
@@ -247,6 +292,9 @@ pub enum Target {
         index: u16,
         /// Set by declared type and all known callers.
         otherwise: LegalSetId,
+        /// The pointer may leave the object that the parameter points into.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        strays: bool,
     },
     /// Independent of the caller.
     Set(LegalSetId),

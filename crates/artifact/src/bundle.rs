@@ -97,6 +97,9 @@ pub struct Plan {
     pub sites: Vec<PlanSite>,
     /// Rows of the table of gates.
     pub gates: Vec<PlanGate>,
+    /// Functions whose arguments are noted at their entries: `FILE:FUNCTION`.
+    #[serde(default)]
+    pub entries: Vec<String>,
     /// Rows of the table of allocation sites: `function, file:line`.
     pub allocations: Vec<String>,
     /// Action for `load` without `--action`.
@@ -139,6 +142,8 @@ pub enum Program {
     Site,
     /// `otf_call`, at an indirect call of a recording. Cookie: row of calls.
     Call,
+    /// `otf_entry`, at the entry of a function: notes its arguments. Cookie: its number, from 0.
+    Entry,
 }
 
 /// A probe.

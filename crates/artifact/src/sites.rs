@@ -36,6 +36,10 @@ pub struct Sites {
     pub untracked_allocations: Vec<Untracked>,
     /// Machine entries of the gates.
     pub gate_probes: Vec<GateProbe>,
+    /// Machine entries of the functions whose parameters point to objects on stacks that legal
+    /// sets name, sorted. What has no probe here is judged by [`PassedObject::otherwise`].
+    #[serde(default)]
+    pub passed_probes: Vec<PassedProbe>,
     /// Machine ranges of globals, for the binder.
     pub global_symbols: Vec<GlobalSymbol>,
     /// What was widened or could not be bound.
@@ -341,6 +345,23 @@ pub struct Untracked {
 pub struct GateProbe {
     /// Which gate.
     pub gate: GateId,
+    /// First instruction of the function behind its ftrace site.
+    pub location: Location,
+}
+
+/// Where a parameter is noted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PassedProbe {
+    /// File that defines the function.
+    pub file: String,
+    /// The function.
+    pub function: String,
+    /// Its parameter, from 0.
+    pub parameter: u16,
+    /// Bytes of the object that it points to.
+    pub size: u64,
+    /// Register that holds it at the entry.
+    pub register: Register,
     /// First instruction of the function behind its ftrace site.
     pub location: Location,
 }

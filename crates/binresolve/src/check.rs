@@ -18,8 +18,6 @@ use otf_artifact::{
     sites::{Coverage, Length, Location, Site, SiteKind, Sites},
 };
 
-use crate::legal::is_empty;
-
 /// Every broken invariant.
 pub fn check(sites: &Sites) -> Vec<Diagnostic> {
     let mut broken = Broken(Vec::new());
@@ -99,7 +97,7 @@ fn check_site(sites: &Sites, row: usize, site: &Site, broken: &mut Broken) {
         format!("{} has no frame", place())
     });
     let legal = sites.legal_sets.get(site.legal.index());
-    broken.unless(legal.is_some_and(|set| !is_empty(set)), || {
+    broken.unless(legal.is_some_and(|set| !set.is_empty()), || {
         format!("{} has no legal set, or an empty one", place())
     });
     let bytes = match site.length {

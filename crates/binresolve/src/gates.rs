@@ -92,14 +92,18 @@ pub fn bind(
 /// interrupts off; at the site itself it would run with interrupts on, and everything that an
 /// interrupt enters meanwhile would go unchecked. `None` when a branch leads there: registers are
 /// those of the entry only the first time.
-fn behind_ftrace(image: &Confined<'_>, branches: &BTreeSet<u64>, entry: u64) -> Option<u64> {
+pub(crate) fn behind_ftrace(
+    image: &Confined<'_>,
+    branches: &BTreeSet<u64>,
+    entry: u64,
+) -> Option<u64> {
     let site = image.tables.ftrace_site(entry)?;
     let behind = site + FTRACE_SITE;
     (!branches.contains(&behind)).then_some(behind)
 }
 
 /// Where branches lead. Calls do not count: unresolved ones seem to lead to their next instruction.
-fn branch_targets(code: &Instructions) -> BTreeSet<u64> {
+pub(crate) fn branch_targets(code: &Instructions) -> BTreeSet<u64> {
     let branches = code.all.iter().filter(|i| {
         matches!(
             i.flow_control(),

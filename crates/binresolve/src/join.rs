@@ -22,8 +22,8 @@ use crate::{
     globals::Globals,
     held::{FromGate, HeldAnalysis},
     image::Image,
-    ladder::{Access, Binding, Ladder},
-    legal::{LegalSets, insert_sorted},
+    ladder::{Access, Ladder},
+    legal::{LegalSets, forget_passed, insert_sorted},
     operand::{MemoryWrite, Referent},
     rewrite::{Rewrites, Rewriting},
 };
@@ -203,8 +203,14 @@ impl Join<'_, '_> {
                 inlined: &inlined,
             })
         });
-        let bound = bound.and_then(|Binding { sets, precision }| {
-            self.legal.union(&sets).map(|id| (id, precision))
+        let bound = bound.and_then(|bound| {
+            let id = self.legal.union(&bound.sets)?;
+            let id = if bound.strays {
+                self.legal.with(id, forget_passed)
+            } else {
+                id
+            };
+            Some((id, bound.precision))
         });
         let (mut legal, precision) =
             bound.unwrap_or((self.analysis.compartment_set, Precision::Compartment));

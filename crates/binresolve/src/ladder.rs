@@ -14,7 +14,7 @@
 //! A target that is a parameter is followed outwards through the calls of the chain.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     ops::Deref,
 };
@@ -54,6 +54,8 @@ struct Climb<'a> {
     access: &'a Access<'a>,
     /// What parameter i of the function at a level stands for, by (level, i).
     parameters: RefCell<BTreeMap<(usize, usize), Option<Sets>>>,
+    /// What a caller handed over was moved, perhaps out of its object.
+    strays: Cell<bool>,
 }
 
 impl<'a> Deref for Climb<'a> {
@@ -70,6 +72,8 @@ pub struct Binding {
     pub sets: BTreeSet<LegalSetId>,
     /// Rung.
     pub precision: Precision,
+    /// A pointer that a caller handed over may have left its object.
+    pub strays: bool,
 }
 
 /// Index of the functions of an analysis.
@@ -157,11 +161,19 @@ impl<'a> Ladder<'a> {
         let climb = Climb {
             access,
             parameters: RefCell::default(),
+            strays: Cell::default(),
         };
+        let mut bound = self.climb(&climb)?;
+        bound.strays = climb.strays.get();
+        Some(bound)
+    }
+
+    fn climb(&self, climb: &Climb<'_>) -> Option<Binding> {
+        let access = climb.access;
         if access.locked && !self.line_is_right(access) {
-            return self.by_kind(&climb).or_else(|| self.by_function(&climb));
+            return self.by_kind(climb).or_else(|| self.by_function(climb));
         }
-        self.by_line(&climb).or_else(|| self.by_function(&climb))
+        self.by_line(climb).or_else(|| self.by_function(climb))
     }
 
     /// Whether the line of a locked instruction can be trusted: GCC's, where a write of that kind
@@ -192,6 +204,7 @@ impl<'a> Ladder<'a> {
             Precision::Line
         };
         Some(Binding {
+            strays: false,
             sets: found.sets,
             precision,
         })
@@ -216,6 +229,7 @@ impl<'a> Ladder<'a> {
                     }
                     if !narrow || found.writes > 1 || found.sets.len() > 1 {
                         return Some(Binding {
+                            strays: false,
                             precision: Precision::Line,
                             sets: found.sets,
                         });
@@ -227,6 +241,7 @@ impl<'a> Ladder<'a> {
                         .field
                         .filter(|(size, _)| access.size == Some(*size) && !access.columns);
                     return Some(Binding {
+                        strays: false,
                         precision: Precision::Instruction,
                         sets: field.map_or(found.sets, |(_, set)| BTreeSet::from([set])),
                     });
@@ -260,6 +275,7 @@ impl<'a> Ladder<'a> {
             }
         }
         (!found.sets.is_empty()).then_some(Binding {
+            strays: false,
             sets: found.sets,
             precision: Precision::Function,
         })
@@ -350,17 +366,22 @@ impl<'a> Ladder<'a> {
     }
 
     fn resolve(&self, target: Target, caller: &Caller<'_>, access: &Climb<'_>) -> Sets {
-        let (index, otherwise) = match target {
+        let (index, otherwise, strays) = match target {
             Target::Set(id) => return BTreeSet::from([id]),
-            Target::Parameter { index, otherwise } => (usize::from(index), otherwise),
+            Target::Parameter {
+                index,
+                otherwise,
+                strays,
+            } => (usize::from(index), otherwise, strays),
         };
-        let otherwise = BTreeSet::from([otherwise]);
-        match caller {
-            Caller::Arguments(arguments) => {
-                arguments.get(index).cloned().flatten().unwrap_or(otherwise)
-            }
-            Caller::Step(level) => self.argument(access, *level, index).unwrap_or(otherwise),
+        let handed_over = match caller {
+            Caller::Arguments(arguments) => arguments.get(index).cloned().flatten(),
+            Caller::Step(level) => self.argument(access, *level, index),
+        };
+        if strays && handed_over.is_some() {
+            access.strays.set(true);
         }
+        handed_over.unwrap_or_else(|| BTreeSet::from([otherwise]))
     }
 
     /// What the caller in the chain hands to parameter `index` of the function at `level`.

@@ -57,7 +57,7 @@ impl LegalSets {
         for set in sets {
             join(&mut union, set);
         }
-        if is_empty(&union) {
+        if union.is_empty() {
             return None;
         }
         let id = self.intern(union);
@@ -85,37 +85,22 @@ pub fn insert_sorted<T: Ord>(list: &mut Vec<T>, item: T) {
     }
 }
 
-/// Whether the set allows no write at all.
-pub fn is_empty(set: &LegalSet) -> bool {
-    let LegalSet {
-        // Types alone allow nothing: they say what the places hold.
-        types: _,
-        stack,
-        globals,
-        heap,
-        any_heap,
-        any_global,
-        per_cpu,
-        user,
-    } = set;
-    *stack == otf_artifact::analysis::StackRule::None
-        && globals.is_empty()
-        && heap.is_empty()
-        && any_heap.is_none()
-        && any_global.is_none()
-        && !per_cpu
-        && !user
-}
-
 fn join(into: &mut LegalSet, from: &LegalSet) {
     merge(&mut into.types, &from.types);
     merge(&mut into.globals, &from.globals);
     merge(&mut into.heap, &from.heap);
+    merge(&mut into.passed, &from.passed);
     into.stack = into.stack.max(from.stack);
     into.any_heap = first(into.any_heap.take(), from.any_heap.as_ref());
     into.any_global = first(into.any_global.take(), from.any_global.as_ref());
     into.per_cpu |= from.per_cpu;
     into.user |= from.user;
+}
+
+/// Instead of the objects that were passed the rule that holds without them.
+pub fn forget_passed(set: &mut LegalSet) {
+    let rules = set.passed.drain(..).map(|object| object.otherwise);
+    set.stack = rules.max().unwrap_or_default().max(set.stack);
 }
 
 /// Of two reasons the one that sorts first: the order of joining must not show.

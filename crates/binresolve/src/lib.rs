@@ -25,6 +25,7 @@ pub mod ladder;
 pub mod legal;
 pub mod locks;
 pub mod operand;
+pub mod passed;
 pub mod rewrite;
 pub mod tables;
 pub mod targets;
@@ -125,6 +126,8 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
     call_sites.sort_by(|a, b| in_order(&a.location, &b.location));
     returns.sort_by(|a, b| in_order(&a.location, &b.location));
     let mut diagnostics = join.diagnostics;
+    let legal_sets = join.legal.into_rows();
+    let passed_probes = passed::bind(&legal_sets, &confined, &mut diagnostics);
     let target_symbols = targets::bind(analysis, &join.images, &paths, &mut diagnostics)
         .map_err(|problem| vec![bad_image("", &problem)])?;
     tidy(&mut diagnostics);
@@ -148,10 +151,11 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
         version: FORMAT_VERSION,
         images: parsed,
         sites,
-        legal_sets: join.legal.into_rows(),
+        legal_sets,
         allocation_probes: allocations.probes,
         untracked_allocations: allocations.untracked,
         gate_probes,
+        passed_probes,
         global_symbols: globals.symbols,
         diagnostics,
         analysis: Analysis {

@@ -6,8 +6,6 @@ use otf_artifact::{
     ids::LegalSetId,
 };
 
-use crate::legal::is_empty;
-
 /// Refuses an analysis that refers to rows that it does not have, or whose widest set is empty.
 pub fn analysis(analysis: &Analysis) -> Result<(), Vec<Diagnostic>> {
     let bad = |message: String| {
@@ -33,7 +31,7 @@ pub fn analysis(analysis: &Analysis) -> Result<(), Vec<Diagnostic>> {
     }
     match analysis.legal_sets.get(analysis.compartment_set.index()) {
         None => found.push(bad("the compartment's legal set does not exist".into())),
-        Some(set) if is_empty(set) => {
+        Some(set) if set.is_empty() => {
             found.push(bad("the compartment's legal set allows nothing".into()));
         }
         Some(_) => {}

@@ -107,19 +107,19 @@ impl Resolver<'_> {
         self.read(Loadable { name, file }).map(Some)
     }
 
-    /// Modules that must be loaded before: what the compartment's modules depend on and what the
-    /// overlay's scripts need, each after what it depends on itself.
+    /// Modules that must be loaded before: what the overlay's scripts need and what the
+    /// compartment's modules depend on, each after what it depends on itself.
     pub(crate) fn support(&self, loadable: &[Module]) -> Result<Vec<Loadable>, Diagnostic> {
         let mut order = Vec::new();
         let mut seen: BTreeSet<String> = loadable.iter().map(|m| m.loadable.name.clone()).collect();
-        for module in loadable {
-            for name in dependencies(&module.bytes, &module.loadable)? {
-                self.add_support(&name, &mut seen, &mut order)?;
-            }
-        }
         if let Some((_, overlay)) = &self.inputs.overlay {
             for name in &overlay.needs {
                 self.add_support(&name.value, &mut seen, &mut order)?;
+            }
+        }
+        for module in loadable {
+            for name in dependencies(&module.bytes, &module.loadable)? {
+                self.add_support(&name, &mut seen, &mut order)?;
             }
         }
         Ok(order)

@@ -237,7 +237,9 @@ fn allowed(analysis: &Analysis, target: Target) -> Items {
     };
     match target {
         Target::Set(id) => items(id).into_iter().collect(),
-        Target::Parameter { index, otherwise } => items(otherwise)
+        Target::Parameter {
+            index, otherwise, ..
+        } => items(otherwise)
             .into_iter()
             .chain([format!("what the caller passes as argument {index}")])
             .collect(),

@@ -216,7 +216,8 @@ int otf_site(struct pt_regs *ctx)
 	length = otf_length_of(ctx, site);
 	key = otf_find_stack(c.sp, &c.stack, &c.top, &c.task_stack);
 	live = otf_top(key, c.sp);
-	if (otf_legals[legal].stack == OTF_STACK_OWN ||
+	c.key = key;
+	if (otf_legals[legal].stack == OTF_STACK_OWN || otf_legals[legal].passed ||
 	    otf_legals[legal].stack == OTF_STACK_COMPARTMENT)
 		c.gate_sp = otf_outermost(key, c.sp);
 	otf_check(st, site, &otf_legals[legal], &c, addr, length, &v);
@@ -301,6 +302,24 @@ int otf_gate(struct pt_regs *ctx)
 	f.r15 = ctx->r15;
 	f.flags = ctx->flags;
 	otf_push(key, &f);
+	return 0;
+}
+
+/* what arguments point to */
+SEC("kprobe")
+int otf_entry(struct pt_regs *ctx)
+{
+	struct otf_note n = { .sp = ctx->sp, .function = bpf_get_attach_cookie(ctx) };
+	__u64 stack, top, task_stack;
+	int i;
+
+	if (bpf_probe_read_kernel(&n.ret, sizeof(n.ret), (void *)n.sp)) {
+		otf_count(OTF_COUNT_NOTES_LOST);
+		return 0;
+	}
+	for (i = 0; i < OTF_ARGUMENTS; i++)
+		n.argument[i] = otf_argument(ctx, i);
+	otf_take_note(otf_find_stack(n.sp, &stack, &top, &task_stack), &n);
 	return 0;
 }
 

@@ -13,6 +13,9 @@
 #define OTF_MAX_FRAMES		8	/* nested gates on one stack */
 #define OTF_MAX_TEXTS		256	/* ranges of a compartment's code */
 #define OTF_ALLOC_WORDS		8	/* allocation sites per bundle: 64 times this */
+#define OTF_MAX_PASSED		8	/* per legal set; policygen widens beyond */
+#define OTF_MAX_NOTES		8	/* entries noted on one stack */
+#define OTF_ARGUMENTS		6	/* registers that hold arguments */
 #define OTF_GATE_WORDS		4	/* gates that a set can name: 64 times this */
 #define OTF_NO_INSTANCE		0xff
 #define OTF_CACHE_GENERAL	0xffff	/* otf_place.cache: any kmalloc cache */
@@ -62,9 +65,17 @@ struct otf_gate_set {		/* bit per gate; what can be held was acquired before the
 struct otf_legal {
 	__u32 first_place, places;	/* rows of otf_places */
 	__u32 first_global, globals;	/* rows of otf_global_rows */
+	__u32 first_passed;		/* rows of otf_passed_objects */
+	__u8 passed;			/* how many */
+	__u8 otherwise;			/* enum otf_stack where none of them was noted */
 	__u8 stack;			/* enum otf_stack */
 	__u8 flags;			/* enum otf_legal_flags */
-	__u8 pad[6];
+};
+
+struct otf_passed {		/* what an argument of a function points to */
+	__u32 function;		/* cookie of the note at its entry */
+	__u32 size;		/* bytes */
+	__u32 argument;		/* register, from 0 */
 };
 
 struct otf_place {
@@ -122,6 +133,17 @@ struct otf_frame {		/* a gate that was entered */
 	__u64 instance;
 	__u64 refusal;
 	__u32 gate, pad;
+};
+
+struct otf_note {		/* a function whose arguments point to objects on stacks */
+	__u64 sp, ret;		/* as in struct otf_frame */
+	__u64 argument[OTF_ARGUMENTS];
+	__u32 function, pad;	/* its cookie */
+};
+
+struct otf_notes {
+	__u32 depth, pad;
+	struct otf_note note[OTF_MAX_NOTES];
 };
 
 struct otf_frames {
@@ -196,6 +218,7 @@ enum otf_counter {
 	OTF_COUNT_WEAK,			/* allowed by any_heap, any_global or per-CPU alone */
 	OTF_COUNT_QUARANTINE_FULL,	/* instance could not be quarantined */
 	OTF_COUNT_RECORDS,		/* provenance records made */
+	OTF_COUNT_NOTES_LOST,		/* entry of a function not noted: its objects are checked by the stack rule */
 	OTF_COUNT_MAX,
 };
 

@@ -8,6 +8,7 @@
 
 #include "otf_maps.h"
 #include "otf_memory.h"
+#include "otf_notes.h"
 #include "otf_tables.h"
 
 struct otf_verdict {
@@ -248,14 +249,14 @@ static __always_inline void otf_check_global(const struct otf_legal *l, __u64 ad
  * The stack that the store runs on. gate_sp: stack pointer noted at the entry
  * gate, 0: none. top: end of the stack.
  */
-static __always_inline void otf_check_stack(const struct otf_site *site, const struct otf_legal *l,
-					    __u64 sp, __u64 gate_sp, __u64 top, __u64 addr,
-					    __u64 end, struct otf_verdict *v)
+static __always_inline void otf_check_stack(const struct otf_site *site, __u8 rule, __u64 sp,
+					    __u64 gate_sp, __u64 top, __u64 addr, __u64 end,
+					    struct otf_verdict *v)
 {
 	__u64 limit = top;
 
 	v->class = OTF_CLASS_STACK;
-	switch (l->stack) {
+	switch (rule) {
 	case OTF_STACK_NONE:
 		v->reason = OTF_BAD_STACK;
 		return;
@@ -285,6 +286,7 @@ static __always_inline void otf_check(const struct otf_state *st, const struct o
 				      __u64 addr, __u64 length, struct otf_verdict *v)
 {
 	__u64 end = addr + length, head = 0;
+	__u8 rule = l->stack;
 
 	if (!length)
 		return;
@@ -301,9 +303,19 @@ static __always_inline void otf_check(const struct otf_state *st, const struct o
 			v->reason = OTF_BAD_CLASS;
 		return;
 	case OTF_CLASS_STACK:
+		if (l->passed) {
+			switch (otf_find_passed(l, c->key, c->sp, addr, end)) {
+			case OTF_PASSED_INSIDE:
+				return;
+			case OTF_PASSED_UNKNOWN:
+				/* the entry was not seen: loaded since, or missed */
+				rule = rule > l->otherwise ? rule : l->otherwise;
+				v->weak = true;
+			}
+		}
 		if (addr >= c->stack && addr < c->top)
-			otf_check_stack(site, l, c->sp, c->gate_sp, c->top, addr, end, v);
-		else if (l->stack == OTF_STACK_ANY)
+			otf_check_stack(site, rule, c->sp, c->gate_sp, c->top, addr, end, v);
+		else if (rule == OTF_STACK_ANY)
 			v->weak = true;	/* interrupted task's: only a caller's object */
 		else
 			v->reason = OTF_BAD_STACK;

@@ -8,6 +8,8 @@
 /* live objects with provenance: slab objects by start, others by each page */
 struct OTF_MAP(BPF_MAP_TYPE_HASH, 65536, __u64, struct otf_object) otf_objects SEC(".maps");
 struct OTF_MAP(BPF_MAP_TYPE_HASH, 16384, __u64, struct otf_object) otf_pages SEC(".maps");
+/* entries of functions, per stack as otf_frames */
+struct OTF_MAP(BPF_MAP_TYPE_LRU_HASH, 4096, __u64, struct otf_notes) otf_notes SEC(".maps");
 /* starts of objects that had provenance and were freed: bounded, forgetting is only less precise */
 struct OTF_MAP(BPF_MAP_TYPE_LRU_HASH, 65536, __u64, __u32) otf_freed SEC(".maps");
 /* sizes on their way from an allocation call to its return, by stack pointer */

@@ -100,6 +100,7 @@ struct otf_context {
 	__u64 stack, top;	/* bounds of the stack it runs on */
 	__u64 task_stack;	/* of current; another one in an interrupt */
 	__u64 gate_sp;
+	__u64 key;		/* of the stack in otf_frames and otf_notes */
 };
 
 /*

@@ -15,9 +15,10 @@ extern const struct otf_gate otf_gates[];
 extern const struct otf_gate_set otf_gate_sets[];
 extern const struct otf_alloc otf_allocs[];
 extern const struct otf_call otf_calls[];
+extern const struct otf_passed otf_passed_objects[];
 
 extern const __u32 otf_nsites, otf_nlegals, otf_nplaces, otf_nglobal_rows, otf_ngates, otf_ngate_sets,
-	otf_nallocs, otf_ncalls;
+	otf_nallocs, otf_ncalls, otf_npassed_objects;
 
 /*
  * base + index * scale (+ bit index) of an operand shape, without the displacement.

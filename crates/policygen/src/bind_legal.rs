@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use otf_artifact::{
-    analysis::{HeapPlace, LegalSet, StackRule},
+    analysis::{HeapPlace, LegalSet, PassedObject, StackRule},
     ids::{AllocationSiteId, GlobalId, ObjectTypeId},
-    sites::Sites,
+    sites::{PassedProbe, Sites},
     yaml::Placed,
 };
 
 use crate::{
     bind::Errors,
     names::{self, Names},
-    policy::{HeapRule, LegalRule, Policy},
+    policy::{HeapRule, LegalRule, PassedRule, Policy},
 };
 
 /// Most dimensions of a place.
@@ -37,6 +37,8 @@ pub(crate) fn bind_legal(
     let binder = Binder {
         types: names::types(&sites.analysis),
         globals: names::globals(&sites.analysis),
+        passed: names::passed(sites),
+        probes: &sites.passed_probes,
         allocations: bind_allocations(policy, sites, errors),
     };
     policy
@@ -76,6 +78,8 @@ fn bind_allocations<'p>(
 struct Binder<'p> {
     types: Names,
     globals: Names,
+    passed: Names,
+    probes: &'p [PassedProbe],
     allocations: BTreeMap<&'p str, Option<AllocationSiteId>>,
 }
 
@@ -88,6 +92,11 @@ impl Binder<'_> {
                 .filter_map(|name| self.object_type(name, errors))
                 .collect(),
             stack: rule.stack,
+            passed: rule
+                .passed
+                .iter()
+                .filter_map(|object| self.passed_object(object, errors))
+                .collect(),
             globals: rule
                 .globals
                 .iter()
@@ -109,6 +118,8 @@ impl Binder<'_> {
         set.globals.dedup();
         set.heap.sort();
         set.heap.dedup();
+        set.passed.sort();
+        set.passed.dedup();
         if allows_nothing(rule) {
             errors.at(
                 &rule.id,
@@ -139,6 +150,25 @@ impl Binder<'_> {
             errors.unknown(name, "global", "globals", self.globals.all());
         }
         row.map(GlobalId::from)
+    }
+
+    fn passed_object(&self, rule: &PassedRule, errors: &mut Errors<'_>) -> Option<PassedObject> {
+        let row = self.passed.row(&rule.to.value);
+        let Some(probe) = row.and_then(|row| self.probes.get(row)) else {
+            errors.unknown(&rule.to, "parameter", "parameters", self.passed.all());
+            return None;
+        };
+        if rule.size.value == 0 {
+            let help = "remove the object".to_owned();
+            errors.at(&rule.size, "an object of 0 bytes".into(), Some(help));
+        }
+        Some(PassedObject {
+            file: probe.file.clone(),
+            function: probe.function.clone(),
+            parameter: probe.parameter,
+            size: rule.size.value,
+            otherwise: rule.otherwise,
+        })
     }
 
     fn place(&self, rule: &HeapRule, errors: &mut Errors<'_>) -> Option<HeapPlace> {
@@ -177,6 +207,7 @@ impl Binder<'_> {
 
 fn allows_nothing(rule: &LegalRule) -> bool {
     rule.stack == StackRule::None
+        && rule.passed.is_empty()
         && rule.globals.is_empty()
         && rule.heap.is_empty()
         && rule.any_heap.is_none()

@@ -22,6 +22,7 @@ pub fn check(tables: &Tables, plan: &Plan, sites: &Sites) -> Vec<Diagnostic> {
     let mut broken = Broken(Vec::new());
     check_sites(tables, plan, sites, &mut broken);
     check_legals(tables, plan, &mut broken);
+    check_passed(tables, plan, &mut broken);
     check_places(tables, plan, &mut broken);
     check_probes(tables, plan, &mut broken);
     broken.0
@@ -83,20 +84,36 @@ fn check_legals(tables: &Tables, plan: &Plan, broken: &mut Broken) {
             || format!("legal row {row} names places beyond the last"),
         );
         broken.unless(
+            end(legal.first_passed, legal.passed.into()) <= tables.passed.len(),
+            || format!("legal row {row} names objects on stacks beyond the last"),
+        );
+        broken.unless(
             end(legal.first_global, legal.globals) <= tables.global_rows.len(),
             || format!("legal row {row} names globals beyond the last"),
         );
         let within =
             legal.places as usize <= abi::MAX_PLACES && legal.globals as usize <= abi::MAX_GLOBALS;
         broken.unless(within, || format!("legal row {row} exceeds a limit"));
-        let something =
-            legal.stack != 0 || legal.flags != 0 || legal.places > 0 || legal.globals > 0;
+        let something = legal.stack != 0
+            || legal.passed > 0
+            || legal.flags != 0
+            || legal.places > 0
+            || legal.globals > 0;
         broken.unless(something, || format!("legal row {row} allows nothing"));
     }
     for (row, global) in tables.global_rows.iter().enumerate() {
         broken.unless((*global as usize) < plan.globals.len(), || {
             format!("row {row} of the globals names range {global}")
         });
+    }
+}
+
+fn check_passed(tables: &Tables, plan: &Plan, broken: &mut Broken) {
+    for (row, object) in tables.passed.iter().enumerate() {
+        let known = (object.function as usize) < plan.entries.len()
+            && (object.argument as usize) < abi::ARGUMENTS
+            && object.size > 0;
+        broken.unless(known, || format!("no entry notes object row {row}"));
     }
 }
 
@@ -140,6 +157,7 @@ fn check_probes(tables: &Tables, plan: &Plan, broken: &mut Broken) {
             Program::Gate => tables.gates.len(),
             Program::Site => tables.sites.len(),
             Program::Call => tables.calls.len(),
+            Program::Entry => plan.entries.len(),
         };
         broken.unless(probe.cookie < rows as u64, || {
             format!("a probe at {:?} names row {}", probe.location, probe.cookie)

@@ -77,6 +77,7 @@ fn generate<'ctx>(
     define.table("otf_gates", "otf_ngates", &tables.gates);
     define.table("otf_gate_sets", "otf_ngate_sets", &tables.gate_sets);
     define.table("otf_allocs", "otf_nallocs", &tables.allocs);
+    define.table("otf_passed_objects", "otf_npassed_objects", &tables.passed);
     define.table("otf_calls", "otf_ncalls", &tables.calls);
     let function = address::add(&module, &tables.shapes).map_err(failed)?;
     let inline = Attribute::get_named_enum_kind_id("alwaysinline");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
     FORMAT_VERSION, abi,
-    analysis::{AllocationSite, HeapPlace, LegalSet},
+    analysis::{AllocationSite, HeapPlace, LegalSet, StackRule},
     ids::{AllocationSiteId, LegalSetId},
     sites::{Coverage, Sites},
     yaml::Placed,
@@ -13,9 +13,10 @@ use otf_artifact::{
 use crate::{
     extent::Extent,
     names::{self, Names},
+    passed,
     policy::{
-        AllocationRule, FunctionRule, GateRule, HeapRule, Instance, LegalRule, Policy, RefusalRule,
-        SiteRule,
+        AllocationRule, FunctionRule, GateRule, HeapRule, Instance, LegalRule, PassedRule, Policy,
+        RefusalRule, SiteRule,
     },
 };
 
@@ -38,6 +39,7 @@ pub fn generate(sites: &Sites) -> Policy {
         globals: names::globals(&sites.analysis),
         allocations: names::allocations(&sites.analysis),
         sites: names::sites(sites),
+        passed: names::passed(sites),
     };
     Policy {
         file: "policy.yaml".into(),
@@ -117,6 +119,7 @@ struct AllNames {
     globals: Names,
     allocations: Names,
     sites: Names,
+    passed: Names,
 }
 
 fn gate(gate: &otf_artifact::analysis::Gate) -> GateRule {
@@ -156,6 +159,7 @@ fn allocation(sites: &Sites, names: &AllNames, id: AllocationSiteId) -> Option<A
 
 fn legal_set(sites: &Sites, names: &AllNames, id: LegalSetId) -> Option<LegalRule> {
     let set: &LegalSet = sites.legal_sets.get(id.index())?;
+    let (stack, passed) = stack_rules(set, names);
     Some(LegalRule {
         id: legal_id(id),
         types: set
@@ -163,7 +167,8 @@ fn legal_set(sites: &Sites, names: &AllNames, id: LegalSetId) -> Option<LegalRul
             .iter()
             .map(|t| names.types.of(t.index()).to_owned().into())
             .collect(),
-        stack: set.stack,
+        stack,
+        passed,
         globals: set
             .globals
             .iter()
@@ -181,6 +186,25 @@ fn legal_set(sites: &Sites, names: &AllNames, id: LegalSetId) -> Option<LegalRul
         per_cpu: set.per_cpu,
         user: set.user,
     })
+}
+
+/// Objects that can be noted; those that cannot widen the rule.
+fn stack_rules(set: &LegalSet, names: &AllNames) -> (StackRule, Vec<PassedRule>) {
+    let (noted, not_noted): (Vec<_>, Vec<_>) = set
+        .passed
+        .iter()
+        .map(|o| (passed::name(&o.file, &o.function, o.parameter), o))
+        .partition(|(name, _)| names.passed.row(name).is_some());
+    let widened = not_noted.into_iter().map(|(_, object)| object.otherwise);
+    let rules = noted.into_iter().map(|(name, object)| PassedRule {
+        to: name.into(),
+        size: object.size.into(),
+        otherwise: object.otherwise,
+    });
+    (
+        widened.max().unwrap_or_default().max(set.stack),
+        rules.collect(),
+    )
 }
 
 fn heap_rule(place: &HeapPlace, names: &AllNames) -> HeapRule {

@@ -11,7 +11,7 @@ use otf_artifact::{
     sites::Sites,
 };
 
-use crate::{bind_legal::BoundLegal, provenance::Provenance};
+use crate::{bind_legal::BoundLegal, passed::Entries, provenance::Provenance};
 
 /// Rows of legal sets, and what they refer to.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,8 @@ pub struct LegalRows {
     pub legals: Vec<abi::Legal>,
     /// `otf_places`.
     pub places: Vec<abi::Place>,
+    /// `otf_passed_objects`.
+    pub passed: Vec<abi::Passed>,
     /// `otf_global_rows`: rows of [`Self::globals`].
     pub global_rows: Vec<u32>,
     /// Ranges for the loader to bind.
@@ -33,6 +35,7 @@ pub fn legal_rows(
     sets: &[BoundLegal],
     sites: &Sites,
     provenance: &Provenance,
+    entries: &Entries<'_>,
     warnings: &mut Vec<Diagnostic>,
 ) -> LegalRows {
     let used: BTreeSet<GlobalId> = sets.iter().flat_map(|s| &s.set.globals).copied().collect();
@@ -41,6 +44,7 @@ pub fn legal_rows(
     let mut builder = Builder {
         sites,
         provenance,
+        entries,
         rows_of_global,
         rows: LegalRows {
             globals,
@@ -99,6 +103,7 @@ fn dedicated_caches(sets: &[BoundLegal], sites: &Sites) -> Vec<String> {
 struct Builder<'a> {
     sites: &'a Sites,
     provenance: &'a Provenance,
+    entries: &'a Entries<'a>,
     rows_of_global: BTreeMap<GlobalId, Vec<u32>>,
     rows: LegalRows,
 }
@@ -151,15 +156,19 @@ impl Builder<'_> {
         if per_cpu {
             flags |= abi::LEGAL_PERCPU;
         }
+        let mut on_stacks = self.entries.on_stacks(set);
         self.rows.legals.push(abi::Legal {
             first_place: self.rows.places.len() as u32,
             places: places.len() as u32,
             first_global: self.rows.global_rows.len() as u32,
             globals: globals.len() as u32,
-            stack: set.stack as u8,
+            first_passed: self.rows.passed.len() as u32,
+            passed: on_stacks.objects.len() as u8,
+            otherwise: on_stacks.otherwise as u8,
+            stack: on_stacks.stack as u8,
             flags,
-            pad: [0; 6],
         });
+        self.rows.passed.append(&mut on_stacks.objects);
         self.rows.places.append(&mut places);
         self.rows.global_rows.append(&mut globals);
     }

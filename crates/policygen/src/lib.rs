@@ -16,6 +16,7 @@ mod generate;
 mod inspect;
 mod legal_rows;
 mod names;
+mod passed;
 pub mod policy;
 mod provenance;
 mod record;

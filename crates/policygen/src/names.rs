@@ -7,6 +7,8 @@ use otf_artifact::{
     sites::Sites,
 };
 
+use crate::passed;
+
 /// Names of the rows of one kind, by row.
 #[derive(Clone, Debug)]
 pub struct Names {
@@ -73,6 +75,20 @@ pub fn globals(analysis: &Analysis) -> Names {
         [short.clone(), format!("{short} of {}", g.file)]
     };
     Names::new(&analysis.globals.iter().map(candidates).collect::<Vec<_>>())
+}
+
+/// `FILE:FUNCTION(PARAMETER)`; each parameter once, its first probe is the row.
+pub fn passed(sites: &Sites) -> Names {
+    let mut names = Names {
+        by_row: Vec::new(),
+        rows: BTreeMap::new(),
+    };
+    for (row, probe) in sites.passed_probes.iter().enumerate() {
+        let name = passed::name(&probe.file, &probe.function, probe.parameter);
+        names.rows.entry(name.clone()).or_insert(row);
+        names.by_row.push(name);
+    }
+    names
 }
 
 /// `FILE:LINE:COLUMN`, with function and callee where several calls stand there.

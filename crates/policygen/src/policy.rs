@@ -108,6 +108,9 @@ pub struct LegalRule {
     /// gate) or `any`.
     #[serde(default)]
     pub stack: StackRule,
+    /// Objects on stacks that are legal beside that rule.
+    #[serde(default)]
+    pub passed: Vec<PassedRule>,
     /// Global variables, each `IMAGE:SYMBOL`.
     #[serde(default)]
     pub globals: Vec<Placed<String>>,
@@ -126,6 +129,18 @@ pub struct LegalRule {
     /// User memory, through the user-access functions.
     #[serde(default)]
     pub user: bool,
+}
+
+/// An object on a stack that a function was handed by pointer and that nobody may write beyond.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PassedRule {
+    /// `FILE:FUNCTION(PARAMETER)`, parameters from 0.
+    pub to: Placed<String>,
+    /// Bytes from where the parameter points.
+    pub size: Placed<u64>,
+    /// The stack rule where the function's entry was not noted.
+    pub otherwise: StackRule,
 }
 
 /// A place in a heap object: `offset`, then per dimension a multiple of its stride, then up to `size` bytes.

@@ -65,6 +65,7 @@ pub fn record(sites: &Sites, inputs: RecordInputs) -> Result<Bundle, Vec<Diagnos
         globals,
         caches: Vec::new(),
         sites: probed.iter().map(|id| plan_site(sites.site(*id))).collect(),
+        entries: Vec::new(),
         gates: sites
             .analysis
             .gates

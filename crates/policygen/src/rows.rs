@@ -52,7 +52,8 @@ macro_rules! rows {
 rows! {
     Site { displacement, legal, size, frame_size, shape, length, flags, insn_len, action, symbol, gates, pad }
     GateSet { gates }
-    Legal { first_place, places, first_global, globals, stack, flags, pad }
+    Legal { first_place, places, first_global, globals, first_passed, passed, otherwise, stack, flags }
+    Passed { function, size, argument }
     Place { offset, stride, count, size, object_min, object_max, allocations, cache, pad }
     Gate { refusal, instance, pad }
     Call { displacement, shape, symbol, memory, pad }
@@ -72,6 +73,7 @@ mod tests {
         for (encoded, in_memory) in [
             size_of_row::<abi::Site>(),
             size_of_row::<abi::Legal>(),
+            size_of_row::<abi::Passed>(),
             size_of_row::<abi::Place>(),
             size_of_row::<abi::Gate>(),
             size_of_row::<abi::Alloc>(),

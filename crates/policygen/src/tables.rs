@@ -13,6 +13,7 @@ use otf_artifact::{
 use crate::{
     bind::{Bound, BoundSite},
     legal_rows::legal_rows,
+    passed::Entries,
     provenance::Provenance,
     shape::Shape,
     words,
@@ -39,6 +40,8 @@ pub struct Tables {
     pub gate_sets: Vec<abi::GateSet>,
     /// `otf_allocs`.
     pub allocs: Vec<abi::Alloc>,
+    /// `otf_passed_objects`.
+    pub passed: Vec<abi::Passed>,
     /// `otf_calls`, in a recording.
     pub calls: Vec<abi::Call>,
     /// Cases of `otf_effective_address`, sorted.
@@ -71,7 +74,16 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
         .copied()
         .collect();
     let provenance = Provenance::new(&wanted, sites, &mut warnings);
-    let mut legal = legal_rows(&bound.legal_sets, sites, &provenance, &mut warnings);
+    let used: BTreeSet<usize> = bound.sites.iter().map(|site| site.legal).collect();
+    let sets = used.iter().map(|row| &bound.legal_sets[*row].set);
+    let entries = Entries::of(sets, sites);
+    let mut legal = legal_rows(
+        &bound.legal_sets,
+        sites,
+        &provenance,
+        &entries,
+        &mut warnings,
+    );
     let symbols = symbol_rows(
         bound
             .sites
@@ -85,7 +97,8 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
     let plan = Plan {
         version: FORMAT_VERSION,
         images: sites.images.clone(),
-        probes: probes(bound, sites, &provenance),
+        probes: probes(bound, sites, &provenance, &entries),
+        entries: entries.functions,
         globals: legal.globals,
         caches: legal.caches,
         sites: bound
@@ -110,6 +123,7 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
         gates: bound.gates.iter().map(gate_row).collect(),
         gate_sets: refers.gate_sets,
         allocs: provenance.rows.iter().map(|row| row.row).collect(),
+        passed: legal.passed,
         calls: Vec::new(),
         shapes,
     };
@@ -322,8 +336,14 @@ fn gate_row(gate: &otf_artifact::analysis::Gate) -> abi::Gate {
     }
 }
 
-fn probes(bound: &Bound, sites: &Sites, provenance: &Provenance) -> Vec<Probe> {
+fn probes(
+    bound: &Bound,
+    sites: &Sites,
+    provenance: &Provenance,
+    entries: &Entries<'_>,
+) -> Vec<Probe> {
     let mut probes = provenance.probes.clone();
+    probes.extend(entries.probes.iter().cloned());
     probes.extend(gate_probes(sites));
     probes.extend(bound.sites.iter().zip(0..).map(|(entry, cookie)| Probe {
         program: Program::Site,

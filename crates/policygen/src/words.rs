@@ -33,6 +33,12 @@ fn kinds(set: &LegalSet, analysis: &Analysis) -> Vec<Vec<String>> {
         StackRule::Compartment => Some("stack frames since the gate"),
         StackRule::Any => Some("any stack frame"),
     };
+    let passed = set.passed.iter().map(|p| {
+        format!(
+            "{} bytes of stack that parameter {} of {} points to",
+            p.size, p.parameter, p.function
+        )
+    });
     let globals = set
         .globals
         .iter()
@@ -44,7 +50,7 @@ fn kinds(set: &LegalSet, analysis: &Analysis) -> Vec<Vec<String>> {
     };
     let any_global = set.any_global.iter();
     vec![
-        stack.into_iter().map(str::to_owned).collect(),
+        stack.into_iter().map(str::to_owned).chain(passed).collect(),
         globals.collect(),
         heap,
         any_global

@@ -130,6 +130,16 @@ fn legal(out: &mut Text, rule: &LegalRule) {
         ));
     }
     out.line(format_args!("    stack: {}", stack(rule.stack)));
+    if !rule.passed.is_empty() {
+        out.line(format_args!("    passed:"));
+    }
+    for object in &rule.passed {
+        let (to, size) = (placed(&object.to), object.size.value);
+        let otherwise = stack(object.otherwise);
+        out.line(format_args!(
+            "      - {{to: {to}, size: {size}, otherwise: {otherwise}}}"
+        ));
+    }
     if !rule.globals.is_empty() {
         out.line(format_args!(
             "    globals: {}",

@@ -35,7 +35,8 @@ fn structs(out: &mut String) {
             gates, pad
         }
         GateSet = "otf_gate_set" { gates }
-        Legal = "otf_legal" { first_place, places, first_global, globals, stack, flags, pad }
+        Legal = "otf_legal" { first_place, places, first_global, globals, first_passed, passed, otherwise, stack, flags }
+        Passed = "otf_passed" { function, size, argument }
         Place = "otf_place" {
             offset, stride, count, size, object_min, object_max, allocations, cache, pad
         }

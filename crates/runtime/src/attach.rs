@@ -23,6 +23,7 @@ pub fn program_name(program: Program) -> &'static str {
         Program::Gate => "otf_gate",
         Program::Site => "otf_site",
         Program::Call => "otf_call",
+        Program::Entry => "otf_entry",
     }
 }
 

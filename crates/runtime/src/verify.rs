@@ -160,6 +160,7 @@ fn check_rows(bundle: &Bundle) -> Result<(), Diagnostic> {
             Program::AllocationCall | Program::AllocationReturn => plan.allocations.len(),
             Program::Gate => plan.gates.len(),
             Program::Site => plan.sites.len(),
+            Program::Entry => plan.entries.len(),
             Program::Call => plan.recording.as_ref().map_or(0, |r| r.calls.len()),
         };
         if probe.cookie >= rows as u64 {

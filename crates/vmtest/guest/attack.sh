@@ -3,9 +3,9 @@
 
 ACTION=$1
 
-check modules load_modules
-[ "$ACTION" = without ] || load_bundle "$ACTION"
-check set_up trigger setup
+check modules load_modules || exit
+[ "$ACTION" = without ] || load_bundle "$ACTION" || exit
+check set_up trigger setup || exit
 check alive_before trigger alive
 if [ "$ACTION" != without ]; then
 	observe ordinary.before

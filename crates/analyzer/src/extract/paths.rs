@@ -12,7 +12,8 @@ use std::{
 use crate::{
     extract::{module::Signature, types::TypeReader},
     facts::{
-        Flow, GlobalFacts, Holder, Path, Pointer, Root, Source, TypeId, Types, Variable, View,
+        Flow, GlobalFacts, Holder, Path, Pointer, Reach, Root, Source, TypeId, Types, Variable,
+        View,
     },
     ir::{Kind, Module, Opcode, Passing, Value},
 };
@@ -145,12 +146,14 @@ impl<'u, 'm> Resolver<'u, 'm> {
             Kind::Argument => self.argument(value),
             Kind::Global => one(match self.unit.global_rows.get(&value.key()) {
                 Some(row) => Path {
+                    reach: Reach::Object,
                     root: Root::Global(*row),
                     view: start(self.unit.globals[*row as usize].ty),
                 },
                 None => UNKNOWN,
             }),
             Kind::Function | Kind::Alias | Kind::Integer | Kind::Null => one(Path {
+                reach: Reach::Object,
                 root: Root::Constant,
                 view: None,
             }),
@@ -167,6 +170,7 @@ impl<'u, 'm> Resolver<'u, 'm> {
     fn instruction(&self, value: Value<'m>, opcode: Opcode) -> Pointer {
         match opcode {
             Opcode::LLVMAlloca => one(Path {
+                reach: Reach::Object,
                 root: Root::Local,
                 view: start(self.variable_type(value)),
             }),
@@ -210,14 +214,17 @@ impl<'u, 'm> Resolver<'u, 'm> {
         };
         one(match (passing, source) {
             (Passing::Result, _) | (_, None) => Path {
+                reach: Reach::Object,
                 root: Root::Result,
                 view: None,
             },
             (Passing::Copy, _) => Path {
+                reach: Reach::Object,
                 root: Root::Local,
                 view: start(*ty),
             },
             (Passing::Plain, Some(index)) => Path {
+                reach: Reach::Object,
                 root: Root::Parameter(*index),
                 view: start(ty.and_then(|t| self.unit.types.pointee(t))),
             },
@@ -275,6 +282,7 @@ impl<'u, 'm> Resolver<'u, 'm> {
                 member.map_or(Source::Somewhere, Source::Member)
             };
             paths.insert(Path {
+                reach: Reach::Object,
                 root: Root::Memory(variable(*path).map_or_else(member, Source::Global)),
                 view: start(only),
             });
@@ -309,7 +317,10 @@ impl<'u, 'm> Resolver<'u, 'm> {
                 if aligns(value) {
                     anywhere_in(*p)
                 } else {
-                    without_offset(*p)
+                    Path {
+                        reach: strayed(*p),
+                        ..without_offset(*p)
+                    }
                 }
             })
             .collect();
@@ -349,6 +360,7 @@ impl<'u, 'm> Resolver<'u, 'm> {
             .and_then(|s| s.result);
         one(match self.calls.get(&value.key()) {
             Some(row) => Path {
+                reach: Reach::Object,
                 root: Root::Call(*row),
                 view: start(result.and_then(|t| self.unit.types.pointee(t))),
             },
@@ -394,12 +406,31 @@ impl<'u, 'm> Resolver<'u, 'm> {
                     _ => None,
                 };
                 Path {
+                    reach: self.reach(path, value),
                     root: path.root,
                     view: (path.view.is_some() || offset != Some(0))
                         .then_some(View { offset, ..view }),
                 }
             })
             .collect()
+    }
+
+    /// How far an element is from what a parameter points to.
+    fn reach(&self, path: Path, element: Value<'m>) -> Reach {
+        if !matches!(path.root, Root::Parameter(_)) || path.reach == Reach::Strayed {
+            return path.reach;
+        }
+        let scalars = path
+            .view
+            .is_none_or(|view| !self.unit.types.is_record(view.ty));
+        let inner = element.operand_count() > 2;
+        match element.operand(1).and_then(Value::integer) {
+            Some(0) if enters_array(element) => Reach::Array,
+            Some(0) => path.reach,
+            Some(back) if back < 0 => Reach::Strayed,
+            _ if path.reach == Reach::Array || scalars && !inner => path.reach,
+            _ => Reach::Strayed,
+        }
     }
 
     /// Offset of the indices after the first; variable ones count as 0.
@@ -420,7 +451,25 @@ impl<'u, 'm> Resolver<'u, 'm> {
     }
 }
 
+/// Whether indices after the first one choose an element of an array.
+fn enters_array(element: Value<'_>) -> bool {
+    let mut ty = element.gep_source();
+    for index in 2..element.operand_count() {
+        if ty.is_array() {
+            return true;
+        }
+        let constant = element.operand(index).and_then(Value::integer);
+        let field = constant.and_then(|at| ty.field(u32::try_from(at).ok()?));
+        match field {
+            Some(field) => ty = field,
+            None => return false,
+        }
+    }
+    false
+}
+
 const UNKNOWN: Path = Path {
+    reach: Reach::Object,
     root: Root::Unknown,
     view: None,
 };
@@ -462,11 +511,20 @@ fn aligns(value: Value<'_>) -> bool {
 /// A pointer to some byte of what a pointer leads into: what begins there begins nowhere else.
 fn anywhere_in(path: Path) -> Path {
     Path {
+        reach: strayed(path),
         view: path.view.map(|_| View {
             ty: Types::VOID,
             offset: None,
         }),
         ..path
+    }
+}
+
+/// The reach of a pointer that arithmetic may have moved anywhere.
+pub(super) fn strayed(path: Path) -> Reach {
+    match path.root {
+        Root::Parameter(_) => Reach::Strayed,
+        _ => path.reach,
     }
 }
 

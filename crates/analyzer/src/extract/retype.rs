@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    extract::paths::{Resolver, start},
-    facts::{Flow, Path, Root, Shape, Source, TypeId, View},
+    extract::paths::{Resolver, start, strayed},
+    facts::{Flow, Path, Reach, Root, Shape, Source, TypeId, View},
 };
 
 impl Resolver<'_, '_> {
@@ -48,8 +48,13 @@ impl Resolver<'_, '_> {
         if let Some(view) = path.view {
             let size = types.get(to).size.max(1) as i64;
             if view.ty == to && view.offset.is_some_and(|o| o % size == 0) {
+                let reach = match view.offset {
+                    Some(0) => path.reach,
+                    _ => strayed(path),
+                };
                 return Path {
                     view: target,
+                    reach,
                     ..path
                 };
             }
@@ -64,7 +69,15 @@ impl Resolver<'_, '_> {
             root if untyped => root,
             _ => Root::Memory(Source::Somewhere),
         };
-        Path { root, view: target }
+        let reach = match root {
+            Root::Parameter(_) => path.reach,
+            _ => Reach::Object,
+        };
+        Path {
+            root,
+            reach,
+            view: target,
+        }
     }
 
     /// Whether a pointer leads to what a pointer type says; to something without a structure

@@ -12,14 +12,14 @@ use tracing::info;
 
 use crate::{
     check,
-    facts::{Argument, Facts, UserAccess, WriteFacts},
+    facts::{Argument, Facts, Reach, UserAccess, WriteFacts},
     program::{
-        FileMeta, FunctionRef, Program, Request, evidence,
+        FileMeta, FunctionRef, Program, RecordId, Request, evidence,
         fields::{Field, field, narrow},
         gates::gates,
         legal::{Legal, LegalDraft},
         origins::Origins,
-        places::{Flow, Lead, Place, Places, outside},
+        places::{Flow, Lead, Passed, Place, Places, outside},
         tables::{number, set},
         targets::call_targets,
     },
@@ -28,14 +28,14 @@ use crate::{
 /// A target whose set has no row yet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Aim {
-    Parameter(u16, Places),
+    Parameter(u16, Places, bool),
     Set(Places),
 }
 
 impl Aim {
     fn places(&self) -> &Places {
         match self {
-            Self::Parameter(_, places) | Self::Set(places) => places,
+            Self::Parameter(_, places, _) | Self::Set(places) => places,
         }
     }
 }
@@ -157,13 +157,16 @@ fn aim_of_write(
     write: &WriteFacts,
 ) -> Aim {
     // A bulk write may run over several elements of an array.
+    let several = |record: RecordId| {
+        write.kind == WriteKind::Bulk
+            && (write.size == 0 || write.size > program.records[record.0].size)
+    };
     let runs = |place: Place| match place {
-        Place::Typed(record)
-            if write.kind == WriteKind::Bulk
-                && (write.size == 0 || write.size > program.records[record.0].size) =>
-        {
-            Place::Run(record)
-        }
+        Place::Typed(record) if several(record) => Place::Run(record),
+        Place::Passed(passed) if several(passed.record) => Place::Passed(Passed {
+            runs: true,
+            ..passed
+        }),
         other => other,
     };
     let finish = |places: Places| -> Places {
@@ -177,12 +180,12 @@ fn aim_of_write(
         places
     };
     match flow.lead(at, &write.pointer) {
-        Lead::Parameter(index, view) => {
-            let known = flow.parameter(at, index, view);
+        Lead::Parameter(index, view, reach) => {
+            let known = flow.parameter(at, index, view, reach);
             let otherwise = finish(known.clone());
             // What the caller would say does not know of runs or user memory.
             if otherwise == known {
-                Aim::Parameter(index, otherwise)
+                Aim::Parameter(index, otherwise, reach == Reach::Strayed)
             } else {
                 Aim::Set(otherwise)
             }
@@ -202,8 +205,9 @@ fn aim_of_argument(
         return None;
     }
     match flow.lead(at, &argument.pointer) {
-        Lead::Parameter(index, view) => {
-            Some(Aim::Parameter(index, flow.parameter(at, index, view)))
+        Lead::Parameter(index, view, reach) => {
+            let otherwise = flow.parameter(at, index, view, reach);
+            Some(Aim::Parameter(index, otherwise, reach == Reach::Strayed))
         }
         Lead::Places(_) => {
             let places = flow.handed_over(at, &argument.pointer, callee, index);
@@ -293,9 +297,10 @@ fn assemble(
 
 fn function(file: &str, name: &str, copies: &Copies, ids: &Ids<'_>) -> Function {
     let target = |aim: &Aim| match aim {
-        Aim::Parameter(index, places) => Target::Parameter {
+        Aim::Parameter(index, places, strays) => Target::Parameter {
             index: *index,
             otherwise: ids.places[places],
+            strays: *strays,
         },
         Aim::Set(places) => Target::Set(ids.places[places]),
     };

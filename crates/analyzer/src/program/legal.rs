@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::analysis::{Dimension, Family, HeapPlace, StackRule};
 
-use crate::program::{
-    FunctionRef, Program, RecordId,
-    casts::Disguise,
-    layout::{Layout, Placement, reduce, run},
-    origins::{Allocation, CallRef, Origins},
-    places::{Place, Places},
+use crate::{
+    facts::{Root, Shape},
+    program::{
+        FunctionRef, Program, RecordId,
+        casts::Disguise,
+        layout::{Layout, Placement, reduce, run},
+        origins::{Allocation, CallRef, Origins},
+        places::{Place, Places},
+    },
 };
 
 /// An object type before it has a row: a structure, or a buffer named after its allocation.
@@ -31,11 +34,22 @@ pub(crate) struct Draft {
     pub(crate) exact: Option<u64>,
 }
 
+/// A parameter of a function.
+type Parameter = (FunctionRef, u16);
+
+/// What of stacks is legal where a parameter points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PassedBytes {
+    pub(crate) size: u64,
+    pub(crate) otherwise: StackRule,
+}
+
 /// A legal set before tables have rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LegalDraft {
     pub(crate) types: BTreeSet<TypeRef>,
     pub(crate) stack: StackRule,
+    pub(crate) passed: BTreeMap<Parameter, PassedBytes>,
     pub(crate) globals: BTreeSet<(usize, usize)>,
     /// Places with the allocations that give out their objects.
     pub(crate) heap: BTreeMap<Draft, BTreeSet<CallRef>>,
@@ -49,6 +63,10 @@ impl LegalDraft {
     fn merge(&mut self, other: &Self) {
         self.types.extend(&other.types);
         self.stack = self.stack.max(other.stack);
+        for (parameter, bytes) in &other.passed {
+            let known = self.passed.entry(*parameter).or_insert(*bytes);
+            known.otherwise = known.otherwise.max(bytes.otherwise);
+        }
         self.globals.extend(&other.globals);
         for (place, sites) in &other.heap {
             self.heap.entry(place.clone()).or_default().extend(sites);
@@ -73,6 +91,8 @@ pub(crate) struct Legal<'p, 'a> {
     locals: BTreeMap<RecordId, StackRule>,
     /// Types that others begin with, whose objects may have room for more.
     bases: BTreeSet<RecordId>,
+    /// Types that other memory is cast to, which may have room for more.
+    disguised: BTreeSet<RecordId>,
     memo: BTreeMap<Place, LegalDraft>,
     /// Open containers that closed types lie in, with the types.
     pub(crate) trusted: BTreeMap<RecordId, BTreeSet<RecordId>>,
@@ -88,6 +108,7 @@ impl<'p, 'a> Legal<'p, 'a> {
             globals: BTreeMap::new(),
             locals: BTreeMap::new(),
             bases: origins.downcasts.iter().map(|(_, base)| *base).collect(),
+            disguised: disguised(program),
             memo: BTreeMap::new(),
             trusted: BTreeMap::new(),
         };
@@ -209,6 +230,24 @@ impl<'p, 'a> Legal<'p, 'a> {
             Place::Object(call) => self.object(call, &mut draft),
             Place::Typed(record) => self.typed(record, false, &mut draft),
             Place::Run(record) => self.typed(record, true, &mut draft),
+            Place::Passed(passed) => {
+                let record = passed.record;
+                self.typed(record, passed.runs, &mut draft);
+                let size = self.program.records[record.0].size;
+                // Where a whole structure is copied there may be an array of them.
+                let bounded = !passed.runs || passed.within;
+                if bounded
+                    && size > 0
+                    && !self.is_open_ended(record)
+                    && !self.disguised.contains(&record)
+                    && draft.stack > StackRule::Own
+                {
+                    let otherwise = std::mem::take(&mut draft.stack);
+                    let bytes = PassedBytes { size, otherwise };
+                    let parameter = (passed.function, passed.parameter);
+                    draft.passed.insert(parameter, bytes);
+                }
+            }
         }
         draft
     }
@@ -392,6 +431,35 @@ impl<'p, 'a> Legal<'p, 'a> {
             draft.heap.entry(place).or_default().insert(call);
         }
     }
+}
+
+/// Types of which an object may go on behind their end: something declared as something else is
+/// used as one (`(struct nft_data *)buffer`), or they share a union with something larger.
+fn disguised(program: &Program<'_>) -> BTreeSet<RecordId> {
+    let mut found = BTreeSet::new();
+    for (file, (_, facts)) in program.files.iter().enumerate() {
+        for ty in &facts.types.0 {
+            let Shape::Record { members, .. } = &ty.shape else {
+                continue;
+            };
+            if members.len() < 2 || members.iter().any(|m| m.offset > 0) {
+                continue;
+            }
+            let smaller = members
+                .iter()
+                .filter(|m| facts.types.get(m.ty).size < ty.size);
+            found.extend(smaller.filter_map(|m| program.record(file, m.ty)));
+        }
+    }
+    for function in program.functions() {
+        for flow in &program.function(function).flows {
+            // Memory without a type is what the cast says.
+            if flow.from.view.is_some() && !matches!(flow.from.root, Root::Call(_)) {
+                found.extend(program.record(function.file, flow.to));
+            }
+        }
+    }
+    found
 }
 
 /// Bytes from the object's start to the end of the last element.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::{
-    facts::{Path, Pointer, Root, View},
+    facts::{Path, Pointer, Reach, Root, View},
     program::{
         FunctionRef, Program, RecordId,
         origins::{CallRef, Origins, Returned},
@@ -25,6 +25,8 @@ pub(crate) enum Place {
     Typed(RecordId),
     /// A run of this type: more than one element of an array may be written at once.
     Run(RecordId),
+    /// What a parameter points to: of objects on stacks that one alone.
+    Passed(Passed),
     /// Object of this allocation call.
     Object(CallRef),
     /// Per-CPU memory through the segment register.
@@ -33,6 +35,19 @@ pub(crate) enum Place {
     User,
     /// Anything, because the pointer has no structure type.
     Untyped,
+}
+
+/// The object that a parameter of a function points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Passed {
+    pub(crate) function: FunctionRef,
+    pub(crate) parameter: u16,
+    /// Its type.
+    pub(crate) record: RecordId,
+    /// The pointer is into an array that is a member: a run of elements stays in the object.
+    pub(crate) within: bool,
+    /// More than one element may be written at once.
+    pub(crate) runs: bool,
 }
 
 /// Union of places.
@@ -53,8 +68,8 @@ pub(crate) struct Flow<'p, 'a> {
 pub(crate) enum Lead {
     /// These places.
     Places(Places),
-    /// Derived from this parameter.
-    Parameter(u16, Option<View>),
+    /// Derived from this parameter; how far it may have gone.
+    Parameter(u16, Option<View>, Reach),
 }
 
 impl<'p, 'a> Flow<'p, 'a> {
@@ -140,7 +155,13 @@ impl<'p, 'a> Flow<'p, 'a> {
         let first = parameters.next().flatten();
         match first {
             Some((index, view)) if parameters.all(|p| p.is_some_and(|(i, _)| i == index)) => {
-                Lead::Parameter(index, view)
+                let reach = if pointer.iter().any(|p| p.reach == Reach::Strayed) {
+                    Reach::Strayed
+                } else {
+                    // In an array only if every way leads there.
+                    pointer.iter().map(|p| p.reach).min().unwrap_or_default()
+                };
+                Lead::Parameter(index, view, reach)
             }
             _ => Lead::Places(self.places(function, pointer)),
         }
@@ -199,10 +220,7 @@ impl<'p, 'a> Flow<'p, 'a> {
                 Places::from([Place::Global(file, row)])
             }
             Root::Memory(_) | Root::Constant | Root::Unknown => typed(),
-            Root::Parameter(index) => match self.arguments.get(&(function, index)) {
-                Some(known) if !known.is_empty() => known.clone(),
-                _ => typed(),
-            },
+            Root::Parameter(index) => self.parameter(function, index, path.view, path.reach),
             Root::Call(call) => self.call(CallRef { function, call }, path.view, depth),
         }
     }
@@ -237,7 +255,9 @@ impl<'p, 'a> Flow<'p, 'a> {
                 Returned::Argument(index) if depth < 8 => {
                     let argument = arguments.get(usize::from(*index));
                     let paths = argument.into_iter().flat_map(|a| &a.pointer);
-                    found.extend(paths.flat_map(|p| self.path(at.function, *p, depth + 1)));
+                    let places = paths.flat_map(|p| self.path(at.function, *p, depth + 1));
+                    // Nobody knows what the callee did to the pointer.
+                    found.extend(places.map(anywhere_near));
                 }
                 Returned::Argument(_) | Returned::Unknown => {
                     found.insert(Place::Untyped);
@@ -262,11 +282,57 @@ impl<'p, 'a> Flow<'p, 'a> {
         function: FunctionRef,
         index: u16,
         view: Option<View>,
+        reach: Reach,
     ) -> Places {
-        match self.arguments.get(&(function, index)) {
-            Some(known) if !known.is_empty() => known.clone(),
-            _ => self.typed(function.file, view),
+        let known = self.arguments.get(&(function, index));
+        if let Some(known) = known.filter(|known| !known.is_empty()) {
+            let here = |place: Place| match (reach, place) {
+                (Reach::Object, _) => place,
+                (Reach::Array, Place::Passed(passed)) => Place::Passed(Passed {
+                    within: true,
+                    ..passed
+                }),
+                (Reach::Array, _) => place,
+                (Reach::Strayed, _) => anywhere_near(place),
+            };
+            return known.iter().copied().map(here).collect();
         }
+        let passed = match known {
+            None if reach != Reach::Strayed => self.passed(function, index, view),
+            _ => None,
+        };
+        match passed {
+            Some(passed) => Places::from([Place::Passed(Passed {
+                within: reach == Reach::Array,
+                ..passed
+            })]),
+            None => self.typed(function.file, view),
+        }
+    }
+
+    /// The object that a parameter points to, if it is declared as what the pointer sees.
+    fn passed(&self, function: FunctionRef, parameter: u16, view: Option<View>) -> Option<Passed> {
+        let types = &self.program.files[function.file].1.types;
+        let parameters = &self.program.function(function).parameters;
+        let declared = (*parameters.get(usize::from(parameter))?)?;
+        let seen = view?.ty;
+        let record = self.program.record(function.file, seen)?;
+        (types.pointee(declared) == Some(seen)).then_some(Passed {
+            function,
+            parameter,
+            record,
+            within: false,
+            runs: false,
+        })
+    }
+}
+
+/// A place for a pointer that may have left the object it was made from.
+fn anywhere_near(place: Place) -> Place {
+    match place {
+        Place::Passed(passed) if passed.runs => Place::Run(passed.record),
+        Place::Passed(passed) => Place::Typed(passed.record),
+        other => other,
     }
 }
 

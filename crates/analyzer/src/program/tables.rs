@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
-    analysis::{AllocationSite, Global, HeapPlace, LegalSet, ObjectType},
+    analysis::{AllocationSite, Global, HeapPlace, LegalSet, ObjectType, PassedObject},
     ids::{AllocationSiteId, GlobalId, ObjectTypeId},
 };
 
@@ -182,6 +182,16 @@ pub(super) fn set(
     LegalSet {
         types: sorted(draft.types.iter().map(|t| row(*t))),
         stack: draft.stack,
+        passed: sorted(draft.passed.iter().map(|((function, parameter), bytes)| {
+            let function = program.function(*function);
+            PassedObject {
+                file: function.file.clone(),
+                function: function.name.clone(),
+                parameter: *parameter,
+                size: bytes.size,
+                otherwise: bytes.otherwise,
+            }
+        })),
         globals: sorted(globals.map(|g| GlobalId::from(tables.globals[&g]))),
         heap: heap.into_iter().collect(),
         any_heap: reason(&draft.any_heap),

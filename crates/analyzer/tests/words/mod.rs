@@ -116,7 +116,9 @@ fn call_targets(analysis: &Analysis, id: TargetSetId) -> String {
 fn target(analysis: &Analysis, target: Target) -> String {
     match target {
         Target::Set(id) => set(analysis, id),
-        Target::Parameter { index, otherwise } => {
+        Target::Parameter {
+            index, otherwise, ..
+        } => {
             format!("parameter {index} or {}", set(analysis, otherwise))
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod cfi;
 mod lines;
+mod parameters;
 pub mod paths;
 mod scopes;
 
@@ -16,7 +17,10 @@ use rayon::prelude::*;
 
 pub use self::scopes::{Scope, Variable};
 use self::{lines::LineTable, paths::Paths, scopes::ScopeTree};
-use crate::image::{Image, Problem};
+use crate::{
+    image::{Image, Problem},
+    passed::Instance,
+};
 
 /// How gimli reads a section here.
 pub type Reader<'a> = EndianSlice<'a, LittleEndian>;
@@ -359,6 +363,23 @@ impl DebugInfo {
         let unit = self.units.iter().find(|unit| unit.holds(address));
         unit.map(|unit| unit.scopes.inlined_beside(address))
             .unwrap_or_default()
+    }
+
+    /// All machine code of a function.
+    pub fn instances(&self, file: &str, function: &str) -> Vec<Instance> {
+        let mut found = Vec::new();
+        for unit in &self.units {
+            for (scope, registers) in unit.scopes.named(function) {
+                if unit.lines.file(scope.file) == file {
+                    found.push(Instance {
+                        entry: scope.entry,
+                        registers,
+                        inlined: scope.inlined,
+                    });
+                }
+            }
+        }
+        found
     }
 
     /// File that defines the function whose code starts at the address.

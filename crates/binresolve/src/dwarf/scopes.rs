@@ -1,10 +1,10 @@
 //! The tree of functions and inlined functions of one compilation unit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gimli::{AttributeValue, DebuggingInformationEntry, Operation, UnitOffset};
 
-use super::Reader;
+use super::{Reader, parameters::Parameters};
 
 type Entry<'a> = DebuggingInformationEntry<Reader<'a>>;
 
@@ -21,6 +21,10 @@ pub struct Scope {
     pub call_line: u32,
     /// Column of that call.
     pub call_column: u32,
+    /// Inlined into another one.
+    pub inlined: bool,
+    /// First address: of the range that compilers list first, which need not be the lowest one.
+    pub entry: u64,
     ranges: Vec<(u64, u64)>,
     children: Vec<usize>,
 }
@@ -51,6 +55,8 @@ pub struct ScopeTree {
     roots: Vec<usize>,
     /// Variables of the unit.
     pub variables: Vec<Variable>,
+    /// DWARF registers that hold parameters at the entry, by (row of the scope, position).
+    registers: BTreeMap<(usize, u16), u16>,
     /// Compiler and its options.
     pub producer: String,
 }
@@ -61,6 +67,8 @@ struct Enclosing {
     /// Row of the scope, when the entry has code.
     scope: Option<usize>,
     function: String,
+    /// Parameters of it so far; `None` of one that is inlined.
+    parameters: Option<u16>,
 }
 
 impl ScopeTree {
@@ -70,6 +78,7 @@ impl ScopeTree {
     ) -> Result<Self, gimli::Error> {
         let mut tree = Self::default();
         let mut path: Vec<Enclosing> = Vec::new();
+        let mut parameters = Parameters::default();
         let mut cursor = unit.entries();
         while let Some(entry) = cursor.next_dfs()? {
             let depth = entry.depth();
@@ -90,7 +99,19 @@ impl ScopeTree {
                         depth,
                         scope: row.or(parent.filter(|_| inlined)),
                         function: name_and_file(dwarf, unit, entry).0,
+                        parameters: (!inlined).then_some(0),
                     });
+                }
+                gimli::DW_TAG_formal_parameter => {
+                    let Some(of) = path.last_mut().filter(|e| e.depth + 1 == depth) else {
+                        continue;
+                    };
+                    let Some(position) = of.parameters.as_mut() else {
+                        continue;
+                    };
+                    let scope = of.scope.map(|row| (row, tree.scopes[row].entry));
+                    parameters.note(dwarf, unit, entry, *position, scope)?;
+                    *position += 1;
                 }
                 gimli::DW_TAG_variable => {
                     let function = path.last().map_or("", |e| e.function.as_str());
@@ -100,6 +121,7 @@ impl ScopeTree {
                 _ => {}
             }
         }
+        tree.registers = parameters.finish();
         tree.roots
             .sort_by_key(|row| tree.scopes[*row].ranges.first().copied());
         Ok(tree)
@@ -119,9 +141,9 @@ impl ScopeTree {
                 ranges.push((range.begin, range.end));
             }
         }
-        if ranges.is_empty() {
+        let Some((first, _)) = ranges.first().copied() else {
             return Ok(None);
-        }
+        };
         ranges.sort_unstable();
         let (name, file) = name_and_file(dwarf, unit, entry);
         let row = self.scopes.len();
@@ -131,6 +153,8 @@ impl ScopeTree {
             call_file: number(entry, gimli::DW_AT_call_file),
             call_line: number(entry, gimli::DW_AT_call_line),
             call_column: number(entry, gimli::DW_AT_call_column),
+            inlined: parent.is_some(),
+            entry: first,
             ranges,
             children: Vec::new(),
         });
@@ -155,6 +179,20 @@ impl ScopeTree {
 }
 
 impl ScopeTree {
+    /// The scopes of this name, with the registers of their parameters.
+    pub fn named<'s>(
+        &'s self,
+        name: &'s str,
+    ) -> impl Iterator<Item = (&'s Scope, BTreeMap<u16, u16>)> {
+        let scopes = self.scopes.iter().enumerate();
+        scopes
+            .filter(move |(_, scope)| scope.name == name)
+            .map(|(row, scope)| {
+                let registers = self.registers.range((row, 0)..=(row, u16::MAX));
+                (scope, registers.map(|((_, at), r)| (*at, *r)).collect())
+            })
+    }
+
     /// Names of the functions inlined anywhere into the function that holds the address.
     pub fn inlined_beside(&self, address: u64) -> BTreeSet<String> {
         let mut names = BTreeSet::new();

@@ -47,7 +47,7 @@ int otf_test_stack(struct otf_test_stack *t)
 
 	if (legal >= otf_nlegals || site >= otf_nsites)
 		return -1;
-	otf_check_stack(&otf_sites[site], &otf_legals[legal], t->sp, t->gate_sp, t->top, t->addr,
+	otf_check_stack(&otf_sites[site], otf_legals[legal].stack, t->sp, t->gate_sp, t->top, t->addr,
 			t->addr + t->length, &v);
 	t->reason = v.reason;
 	t->weak = v.weak;

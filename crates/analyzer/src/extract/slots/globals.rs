@@ -2,8 +2,7 @@
 
 use crate::{
     extract::slots::SlotReader,
-    facts::{Path, Root},
-    facts::{TypeId, View},
+    facts::{Path, Reach, Root, TypeId, View},
     ir::{Kind, Value},
     slots::Place,
 };
@@ -42,6 +41,7 @@ impl<'m> SlotReader<'_, 'm> {
             Kind::Function | Kind::Alias => {
                 let path = Path {
                     root: Root::Global(row),
+                    reach: Reach::Object,
                     view: ty.map(|ty| View {
                         ty,
                         offset: i64::try_from(offset).ok(),

@@ -1,0 +1,124 @@
+//! Entries of the functions whose parameters point to objects on stacks that legal sets name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use otf_artifact::{
+    analysis::LegalSet,
+    diagnostic::{Code, Diagnostic},
+    sites::{PassedProbe, Register},
+};
+
+use crate::{
+    confined::Confined,
+    gates::{behind_ftrace, branch_targets},
+};
+
+/// DWARF's numbers of the registers that hold arguments, in the order of arguments.
+const ARGUMENTS: [(u16, Register); 6] = [
+    (5, Register::Di),
+    (4, Register::Si),
+    (1, Register::Dx),
+    (2, Register::Cx),
+    (8, Register::R8),
+    (9, Register::R9),
+];
+
+/// Finds where each parameter that a legal set names is noted: at every machine entry of its
+/// function. One that cannot be noted everywhere is noted nowhere: part of its objects would be
+/// taken for illegal.
+pub fn bind(
+    sets: &[LegalSet],
+    confined: &[Confined<'_>],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<PassedProbe> {
+    let wanted: BTreeMap<_, u64> = sets
+        .iter()
+        .flat_map(|set| &set.passed)
+        .map(|p| ((p.file.as_str(), p.function.as_str(), p.parameter), p.size))
+        .collect();
+    let branches: Vec<BTreeSet<u64>> = confined.iter().map(|c| branch_targets(&c.code)).collect();
+    let mut probes = Vec::new();
+    let mut missing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for ((file, function, parameter), size) in wanted {
+        let mut found: Vec<PassedProbe> = Vec::new();
+        let mut why = None;
+        for (image, branches) in confined.iter().zip(&branches) {
+            for instance in image.debug.instances(file, function) {
+                match entry(image, branches, &instance, parameter) {
+                    Ok((register, location)) => found.push(PassedProbe {
+                        file: file.to_owned(),
+                        function: function.to_owned(),
+                        parameter,
+                        size,
+                        register,
+                        location,
+                    }),
+                    Err(reason) => why = Some(reason),
+                }
+            }
+        }
+        if found
+            .windows(2)
+            .any(|pair| pair[0].register != pair[1].register)
+        {
+            why = Some("its copies hold it in different registers");
+        }
+        if found.is_empty() && why.is_none() {
+            why = Some("it has no machine code of its own");
+        }
+        match why {
+            None => probes.extend(found),
+            Some(reason) => missing
+                .entry(reason)
+                .or_default()
+                .push(format!("{function} ({parameter})")),
+        }
+    }
+    for (reason, names) in missing {
+        let message = format!(
+            "{} parameters that point to objects on stacks cannot be noted, as {reason}: {}",
+            names.len(),
+            names.join(", ")
+        );
+        let help = "these objects are checked by the stack rule alone";
+        diagnostics.push(Diagnostic::warning(Code::Unbound, message).help(help));
+    }
+    probes.sort();
+    probes.dedup();
+    probes
+}
+
+/// Machine code of a function of the source.
+#[derive(Debug)]
+pub struct Instance {
+    /// First instruction.
+    pub entry: u64,
+    /// DWARF registers of its parameters at the entry, by position.
+    pub registers: BTreeMap<u16, u16>,
+    /// It is a part of another function.
+    pub inlined: bool,
+}
+
+fn entry(
+    image: &Confined<'_>,
+    branches: &BTreeSet<u64>,
+    instance: &Instance,
+    parameter: u16,
+) -> Result<(Register, otf_artifact::sites::Location), &'static str> {
+    if instance.inlined {
+        return Err("the compiler made it a part of other functions");
+    }
+    let behind =
+        behind_ftrace(image, branches, instance.entry).ok_or("its entry cannot be probed")?;
+    if image
+        .tables
+        .refusal(&image.image, instance.entry, instance.entry + 1)
+        .is_some()
+    {
+        return Err("its entry cannot be probed");
+    }
+    let number = instance.registers.get(&parameter);
+    let register = number.and_then(|n| ARGUMENTS.iter().find(|(number, _)| number == n));
+    let (_, register) = register.ok_or("no register holds it at the entry")?;
+    Ok((*register, image.image.location(behind)))
+}
