@@ -16,7 +16,7 @@ TOOLS   := $(OTF_CACHE)/lint-tools
 KEY     := $(or $(OTF_SIGNING_KEY),$(OTF_CACHE)/keys/otf.key)
 PUBKEY  := $(KEY:.key=.pub)
 
-.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean test-attacks eval-analysis eval-expected bench-analysis
+.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean test-attacks test-benign eval-analysis eval-expected bench-analysis
 all: build
 
 setup:
@@ -63,6 +63,11 @@ ATTACKS ?= $(patsubst kernels/$(KERNEL)/overlays/%/overlay.yaml,%,$(shell grep -
 test-attacks: build
 	for attack in $(ATTACKS); do $(OTF) analyze --kernel $(KERNEL) --overlay $$attack || exit; done
 	$(VMTEST) attacks --out out/$(KERNEL) --load $(LOAD) --key $(PUBKEY) $(foreach a,$(ATTACKS),--only $(a)) --smp $(or $(SMP),1)
+
+# Ordinary use and the kernel's selftests without a bundle and under deny: no violation, the same results. Writes
+# out/eval/benign.json and docs/evaluation/benign.md. KERNELS, RUNS and BUDGET narrow it.
+test-benign: build
+	@eval/benign.sh
 
 # Analyzes and records the compartments of both kernels, and writes docs/evaluation/analysis.md: hours under emulation, the
 # second time only what changed. KERNELS, COMPARTMENTS, RUNS and BUDGET narrow it.

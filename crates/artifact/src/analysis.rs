@@ -242,6 +242,12 @@ pub struct LegalSet {
 }
 
 impl LegalSet {
+    /// The stack rule where no entry of a function was noted: [`LegalSet::passed`] as rules.
+    pub fn stack_without_notes(&self) -> StackRule {
+        let rules = self.passed.iter().map(|object| object.otherwise);
+        rules.max().unwrap_or_default().max(self.stack)
+    }
+
     /// Whether the set allows no write at all.
     pub fn is_empty(&self) -> bool {
         let Self {

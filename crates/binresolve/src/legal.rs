@@ -99,8 +99,8 @@ fn join(into: &mut LegalSet, from: &LegalSet) {
 
 /// Instead of the objects that were passed the rule that holds without them.
 pub fn forget_passed(set: &mut LegalSet) {
-    let rules = set.passed.drain(..).map(|object| object.otherwise);
-    set.stack = rules.max().unwrap_or_default().max(set.stack);
+    set.stack = set.stack_without_notes();
+    set.passed.clear();
 }
 
 /// Of two reasons the one that sorts first: the order of joining must not show.

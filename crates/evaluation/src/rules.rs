@@ -49,7 +49,9 @@ fn known(named: bool, wide: bool, why: Why) -> Verdict {
 impl Context<'_> {
     pub(crate) fn verdict(&self, set: &LegalSet, pair: &Pair) -> Verdict {
         match &pair.object {
-            SeenObject::Stack { alive, frame, gate } => stack(set.stack, *alive, *frame, *gate),
+            SeenObject::Stack { alive, frame, gate } => {
+                stack(set.stack_without_notes(), *alive, *frame, *gate)
+            }
             SeenObject::Global(place) => self.global(set, place, pair.length),
             SeenObject::PerCpu => {
                 let named = self.per_cpu(set);
@@ -123,7 +125,10 @@ impl Context<'_> {
         let heap = Heap::of(&pair.object);
         let Some(size) = heap.size else {
             // Bounds unknown: another task's stack, a per-CPU chunk, an old area.
-            return if set.any_heap.is_some() || self.per_cpu(set) || set.stack == StackRule::Any {
+            return if set.any_heap.is_some()
+                || self.per_cpu(set)
+                || set.stack_without_notes() == StackRule::Any
+            {
                 Ok(Legal::Wide)
             } else if set.heap.is_empty() {
                 Err(Why::Class)

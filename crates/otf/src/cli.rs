@@ -50,6 +50,8 @@ pub enum Command {
     Diff(Diff),
     /// Writes the report of `make eval-analysis` from what was analyzed and recorded.
     EvalReport(EvalReport),
+    /// Writes the report of `make test-benign` from what came out of the machines.
+    BenignReport(BenignReport),
     /// Measures the analysis of a kernel: time and memory of every stage.
     Bench(Bench),
     /// One measured phase.
@@ -132,6 +134,23 @@ pub struct Judge {
     /// Recordings that `otf-load recording` wrote, of the sites in that folder.
     #[arg(required = true)]
     pub recordings: Vec<PathBuf>,
+}
+
+/// `otf benign-report`
+#[derive(Debug, Args)]
+pub struct BenignReport {
+    /// KERNEL/COMPARTMENT.
+    #[arg(required = true)]
+    pub cases: Vec<String>,
+    /// What came out of the machines: RUNS/KERNEL/COMPARTMENT.{without,deny}/.
+    #[arg(long, default_value = "out/eval")]
+    pub runs: PathBuf,
+    /// Report for programs.
+    #[arg(long, default_value = "out/eval/benign.json")]
+    pub json: PathBuf,
+    /// Report for people.
+    #[arg(long, default_value = "docs/evaluation/benign.md")]
+    pub markdown: PathBuf,
 }
 
 /// `otf eval-report`

@@ -118,6 +118,6 @@ fn judgement(recorded: &Path, path: &Path, sites: &Sites) -> Result<Judgement, F
 }
 
 /// A text file, if it is there.
-fn text(path: &Path) -> Option<String> {
+pub(crate) fn text(path: &Path) -> Option<String> {
     std::fs::read_to_string(path).ok()
 }

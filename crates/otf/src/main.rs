@@ -1,6 +1,7 @@
 //! The offline command: from a kernel profile to a signed bundle, and the questions one asks on the way.
 
 mod bench;
+mod benign;
 mod cli;
 mod diff;
 mod evaluate;
@@ -43,6 +44,11 @@ fn main() -> ExitCode {
             Err(failure) => Err(failure),
         },
         Command::EvalReport(a) => evaluate::report(&a),
+        Command::BenignReport(a) => match benign::report(&a) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::from(1),
+            Err(failure) => Err(failure),
+        },
         Command::Inspect(a) => inspect::inspect(&a, cli.format),
         Command::Explain(a) => explain::explain(&a),
         Command::Diff(a) => match diff::diff(&a, cli.format) {

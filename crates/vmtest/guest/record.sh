@@ -1,9 +1,10 @@
 #!/bin/bash
-# Runs one workload under a recording bundle (or without), task by task within the budget, and writes all results to the
-# third disk as a tar archive:
+# Runs one workload under a recording bundle, under a policy that denies, or without a bundle, task by task within the
+# budget, and writes all results to the third disk as a tar archive:
 #   results.tsv     task, pass | fail | skip | timeout | not-run, seconds
 #   tasks/NAME.log  the end of what each task said
-#   recording.json, status.txt, timing.txt, allocinfo.txt (where the kernel has it), dmesg.txt
+#   recording.json, status.txt, or status.json and events.ndjson of a policy
+#   timing.txt, allocinfo.txt (where the kernel has it), dmesg.txt
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C
 . /otf/settings
 out=/tmp/out
@@ -20,9 +21,12 @@ for module in $modules; do
 	modprobe -q "$module" || echo "OTF-NOTE no module $module"
 done
 
-if [ "$record" = 1 ]; then
+if [ "$mode" != without ]; then
 	start=$(seconds)
-	if otf-load load /otf/record.otf --key /otf/key.pub >$out/load.txt 2>&1; then
+	action=
+	[ "$mode" = record ] || action="--action $mode"
+	# shellcheck disable=SC2086 # an option and its value, or nothing
+	if otf-load load /otf/bundle.otf --key /otf/key.pub $action >$out/load.txt 2>&1; then
 		echo "OTF-TEST load PASS"
 	else
 		echo "OTF-TEST load FAIL $(tail -n 5 $out/load.txt | tr '\n' ' ')"
@@ -72,7 +76,8 @@ cd /otf/workloads
 . "./$workload.sh"
 timing workload "$start"
 
-if [ "$record" = 1 ]; then
+case $mode in
+record)
 	start=$(seconds)
 	if otf-load recording "$compartment" -o $out/recording.json >$out/recording.txt 2>&1; then
 		echo "OTF-TEST recording PASS $(stat -c %s $out/recording.json) bytes"
@@ -81,7 +86,17 @@ if [ "$record" = 1 ]; then
 	fi
 	timing recording "$start"
 	otf-load status >$out/status.txt 2>&1
-fi
+	;;
+deny)
+	otf-load events --format ndjson >$out/events.ndjson 2>$out/events.txt
+	if otf-load status --format json >$out/status.json 2>$out/status.txt; then
+		echo "OTF-TEST status PASS"
+	else
+		echo "OTF-TEST status FAIL $(tail -n 5 $out/status.txt | tr '\n' ' ')"
+		rm -f $out/status.json
+	fi
+	;;
+esac
 # Of each place the last look at which it held something.
 if [ -n "$sampler" ]; then
 	kill "$sampler"
@@ -94,7 +109,7 @@ else
 	echo "OTF-TEST results FAIL"
 fi
 # Unloading is a test of its own; the results are out already.
-if [ "$record" = 1 ]; then
+if [ "$mode" != without ]; then
 	if timeout 600 otf-load unload "$compartment" >/tmp/unload 2>&1; then
 		echo "OTF-TEST unload PASS"
 	else

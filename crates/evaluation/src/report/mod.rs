@@ -1,6 +1,7 @@
 //! The report of `make eval-analysis`: figures of each compartment beside what was measured in a machine.
 
 mod allocinfo;
+pub mod benign;
 mod figures;
 mod rebase;
 mod table;

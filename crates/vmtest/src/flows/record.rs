@@ -68,12 +68,34 @@ pub struct Record {
     /// MiB of memory.
     #[arg(long, default_value_t = 3072)]
     memory: u32,
-    /// Run the workload without a bundle: that gives the results to expect.
-    #[arg(long)]
-    without: bool,
+    /// What the workload runs under.
+    #[arg(long, value_enum, default_value_t = Mode::Record)]
+    mode: Mode,
 }
 
-/// Runs the workload; whether the machine came to its end, and the recording out of it.
+/// What a workload runs under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// The recording bundle.
+    Record,
+    /// No bundle: that gives the results to expect.
+    Without,
+    /// The compartment's bundle, with *deny*.
+    Deny,
+}
+
+impl Mode {
+    /// The word that `record.sh` knows, and the file that must come out.
+    fn word_and_result(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Record => ("record", "recording.json"),
+            Self::Without => ("without", "results.tsv"),
+            Self::Deny => ("deny", "status.json"),
+        }
+    }
+}
+
+/// Runs the workload; whether the machine came to its end, and what was asked for out of it.
 pub fn run(options: &Record) -> Result<bool, Diagnostic> {
     let target = Target::open(&options.setting, &options.compartment)?;
     fs::create_dir_all(&options.to).map_err(|e| failed("create", &options.to, &e))?;
@@ -101,7 +123,7 @@ pub fn run(options: &Record) -> Result<bool, Diagnostic> {
     fs::write(&log, outcome.log.render()).map_err(|e| failed("write", &log, &e))?;
     let came_out = unpack(&output, &options.to)?;
     print(&outcome, came_out);
-    Ok(came_out && (options.without || options.to.join("recording.json").is_file()))
+    Ok(came_out && options.to.join(options.mode.word_and_result().1).is_file())
 }
 
 /// Ticks of the processor's counter per millisecond. The emulated counter is that of the host; a guest that measures its rate
@@ -129,10 +151,14 @@ fn guest(options: &Record, target: &Target) -> Result<Guest, Diagnostic> {
     guest.modules(&tree.modules(&wanted)?, &[]);
     guest.copy(&options.setting.load, "/bin/otf-load")?;
     guest.copy(&options.setting.key, "/otf/key.pub")?;
-    if !options.without {
-        let bundle = recording_bundle(&options.setting.out, &options.compartment);
-        guest.copy(&bundle, "/otf/record.otf")?;
-        guest.copy(&signature_of(&bundle), "/otf/record.otf.minisig")?;
+    let bundle = match options.mode {
+        Mode::Record => Some(recording_bundle(&options.setting.out, &options.compartment)),
+        Mode::Without => None,
+        Mode::Deny => Some(target.bundle.clone()),
+    };
+    if let Some(bundle) = bundle {
+        guest.copy(&bundle, "/otf/bundle.otf")?;
+        guest.copy(&signature_of(&bundle), "/otf/bundle.otf.minisig")?;
     }
     guest.copy_folder(&options.workloads, "/otf/workloads")?;
     guest.script("/otf/enter.sh", ENTER);
@@ -157,11 +183,11 @@ fn settings(options: &Record, target: &Target) -> String {
         .map(|m| m.name.as_str())
         .collect();
     format!(
-        "compartment='{}'\nworkload='{}'\nbudget={}\nrecord={}\nmodules='{}'\nonly='{}'\n",
+        "compartment='{}'\nworkload='{}'\nbudget={}\nmode={}\nmodules='{}'\nonly='{}'\n",
         options.compartment,
         options.workload,
         options.budget,
-        u8::from(!options.without),
+        options.mode.word_and_result().0,
         modules.join(" "),
         options.only,
     )
