@@ -1,4 +1,4 @@
-//! Whether nf_tables still serves others: a table of its own, a set, chains, rules, and packets through them.
+//! Whether `nf_tables` still serves others: a table of its own, a set, chains, rules, and packets through them.
 
 use std::{
     env, io,

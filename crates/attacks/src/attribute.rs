@@ -22,7 +22,7 @@ impl Attributes {
         self
     }
 
-    /// Appends a number in network byte order, as nf_tables has all of them.
+    /// Appends a number in network byte order, as `nf_tables` has all of them.
     #[must_use]
     pub fn number(self, kind: u16, value: u32) -> Self {
         self.bytes(kind, &value.to_be_bytes())

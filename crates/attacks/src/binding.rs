@@ -83,11 +83,6 @@ pub fn attack() -> io::Result<()> {
 fn add_elements(elements: &[Attributes]) -> io::Result<()> {
     let elements = nft::elements(TABLE, OTHER, elements);
     Batch::new()
-        .add(
-            libc::NFT_MSG_NEWSETELEM,
-            nft::IP,
-            nft::CREATE,
-            &elements,
-        )
+        .add(libc::NFT_MSG_NEWSETELEM, nft::IP, nft::CREATE, &elements)
         .send()
 }

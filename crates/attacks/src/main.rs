@@ -1,11 +1,13 @@
 //! `otf-attack`: what the triggers of the overlays tell the kernel, for test machines that are thrown away.
 //!
 //! Each attack shows that memory is damaged and stops there.
+#![expect(clippy::print_stdout, reason = "it says what harm was done")]
 
 mod alive;
 mod attribute;
 mod binding;
 mod byteorder;
+mod catchall;
 mod fields;
 mod netlink;
 mod nft;
@@ -17,7 +19,7 @@ mod vlan;
 use std::{env, io, process::ExitCode};
 
 const USAGE: &str = "otf-attack BUG setup|attack|harm | otf-attack alive
-BUG: binding, byteorder, fields, register, setelem, vlan";
+BUG: binding, byteorder, catchall, fields, register, setelem, vlan";
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -43,6 +45,9 @@ fn run(words: &[&str]) -> Option<io::Result<()>> {
         ["binding", "attack"] => binding::attack(),
         ["byteorder", "setup"] => byteorder::setup(),
         ["byteorder", "attack"] => byteorder::attack(),
+        ["catchall", "setup"] => catchall::setup(),
+        ["catchall", "attack"] => catchall::attack(),
+        ["catchall", "harm"] => catchall::harm(),
         ["fields", "setup"] => fields::setup(),
         ["fields", "attack"] => fields::attack(),
         ["register", "setup"] => register::setup(),

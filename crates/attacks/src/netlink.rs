@@ -8,7 +8,7 @@ use std::{
 
 use crate::attribute::Attributes;
 
-/// Subsystem of nf_tables in the message type.
+/// Subsystem of `nf_tables` in the message type.
 const NFTABLES: u16 = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8;
 /// Bytes of a message's header.
 const HEADER: usize = 16;
@@ -38,7 +38,7 @@ impl Batch {
         Self::default()
     }
 
-    /// Appends a change of nf_tables; `flags` as in `nlmsghdr`.
+    /// Appends a change of `nf_tables`; `flags` as in `nlmsghdr`.
     #[must_use]
     pub fn add(mut self, kind: i32, family: i32, flags: i32, attributes: &Attributes) -> Self {
         self.push(&message(

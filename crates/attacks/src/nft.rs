@@ -1,8 +1,11 @@
-//! What nf_tables is told, message by message. Names and numbers are those of linux/netfilter/nf_tables.h.
+//! What `nf_tables` is told, message by message. Names and numbers are those of `linux/netfilter/nf_tables.h`.
 
 use std::io;
 
-use crate::{attribute::Attributes, netlink::Batch};
+use crate::{
+    attribute::{Attributes, find, parse},
+    netlink::{Batch, dump},
+};
 
 /// Family of the tables: IPv4.
 pub const IP: i32 = libc::NFPROTO_IPV4;
@@ -15,6 +18,8 @@ pub const APPEND: i32 = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
 pub const REG32_00: u32 = 8;
 /// First of the four registers of 16 bytes; it shares its bytes with the first four small ones.
 pub const REG_1: u32 = 1;
+/// Last of the four registers of 16 bytes.
+pub const REG_4: u32 = 4;
 /// The register that holds the verdict.
 pub const REG_VERDICT: u32 = 0;
 
@@ -25,10 +30,8 @@ pub const DROP: u32 = 0;
 /// Verdict: go on in another chain, and come back.
 pub const JUMP: u32 = -3i32 as u32;
 
-/// A set without a name of its own, which lives and dies with the rule that uses it.
-pub const SET_ANONYMOUS: u32 = 1;
-/// A set that nothing is added to once it is in use.
-pub const SET_CONSTANT: u32 = 2;
+/// A set whose elements end at a time.
+pub const SET_TIMEOUT: u32 = 0x10;
 /// A set with ranges.
 pub const SET_INTERVAL: u32 = 4;
 /// A set that maps keys to data.
@@ -172,4 +175,21 @@ pub fn delete_table(name: &str, family: i32) -> io::Result<()> {
     Batch::new()
         .add(libc::NFT_MSG_DELTABLE, family, 0, &table(name))
         .send()
+}
+
+/// Key and user data of every element that a set of family IPv4 has.
+pub fn held(table: &str, set: &str) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let request = Attributes::new().text(1, table).text(2, set);
+    let mut found = Vec::new();
+    for answer in dump(libc::NFT_MSG_GETSETELEM, IP, &request)? {
+        for (_, element) in parse(find(&answer, 3).unwrap_or_default()) {
+            let key = find(element, 1).and_then(|data| find(data, 1));
+            let note = find(element, 6);
+            found.push((
+                key.unwrap_or_default().to_vec(),
+                note.unwrap_or_default().to_vec(),
+            ));
+        }
+    }
+    Ok(found)
 }

