@@ -12,6 +12,7 @@ OTF     := target/release/otf
 VMTEST  := target/release/otf-vmtest
 TRIPLE  := x86_64-unknown-linux-gnu
 LOAD    := target/$(TRIPLE)/release/otf-load
+ATTACK  := target/$(TRIPLE)/release/otf-attack
 TOOLS   := $(OTF_CACHE)/lint-tools
 KEY     := $(or $(OTF_SIGNING_KEY),$(OTF_CACHE)/keys/otf.key)
 PUBKEY  := $(KEY:.key=.pub)
@@ -23,8 +24,8 @@ setup:
 	@scripts/setup.sh
 
 build: setup
-	$(CARGO) build --release --workspace --bins --exclude otf-load
-	$(CARGO) build --release --target $(TRIPLE) -p otf-load \
+	$(CARGO) build --release --workspace --bins --exclude otf-load --exclude otf-attacks
+	$(CARGO) build --release --target $(TRIPLE) -p otf-load -p otf-attacks \
 		--config 'target.$(TRIPLE).rustflags=["-Ctarget-feature=+crt-static"]'
 
 analyze: build
@@ -62,7 +63,8 @@ test: lint unit vm
 ATTACKS ?= $(patsubst kernels/$(KERNEL)/overlays/%/overlay.yaml,%,$(shell grep -l '^attack:' kernels/$(KERNEL)/overlays/*/overlay.yaml))
 test-attacks: build
 	for attack in $(ATTACKS); do $(OTF) analyze --kernel $(KERNEL) --overlay $$attack || exit; done
-	$(VMTEST) attacks --out out/$(KERNEL) --load $(LOAD) --key $(PUBKEY) $(foreach a,$(ATTACKS),--only $(a)) --smp $(or $(SMP),1)
+	$(VMTEST) attacks --out out/$(KERNEL) --load $(LOAD) --key $(PUBKEY) $(foreach a,$(ATTACKS),--only $(a)) \
+		--program $(ATTACK) --smp $(or $(SMP),1)
 
 # Ordinary use and the kernel's selftests without a bundle and under deny: no violation, the same results. Writes
 # out/eval/benign.json and docs/evaluation/benign.md. KERNELS, RUNS and BUDGET narrow it.

@@ -67,6 +67,23 @@ fn tables() -> Tables {
             stack(1),
             stack(2),
             stack(3),
+            abi::Legal {
+                passed: 2,
+                otherwise: 2,
+                ..abi::Legal::default()
+            },
+        ],
+        passed: vec![
+            abi::Passed {
+                function: 4,
+                size: 80,
+                argument: 1,
+            },
+            abi::Passed {
+                function: 6,
+                size: 16,
+                argument: 0,
+            },
         ],
         places: vec![
             place(),
@@ -606,4 +623,42 @@ fn addresses_without_objects() {
         Reason::Ok,
         "nothing is written"
     );
+}
+
+/// Notes as `struct otf_notes` has them: function, return address (0: the slot was used again) and
+/// arguments of each.
+fn notes(entries: &[(u64, u64, [u64; 2])]) -> Vec<u64> {
+    let mut words = vec![entries.len() as u64];
+    for row in 0..abi::MAX_NOTES {
+        let (function, ret, arguments) = entries.get(row).copied().unwrap_or_default();
+        words.extend([0, ret, arguments[0], arguments[1], 0, 0, 0, 0, function]);
+    }
+    words
+}
+
+#[test]
+fn on_a_stack_only_what_a_live_function_was_handed() {
+    const LEGAL: u64 = 8;
+    let object = load();
+    let verdict = |entries: &[(u64, u64, [u64; 2])], sp: u64, addr: u64, length: u64| {
+        let mut words = notes(entries);
+        words.extend([7, sp, addr, length, LEGAL]);
+        let words: [u64; 1 + 9 * abi::MAX_NOTES + 5] = words.try_into().unwrap();
+        run(&object, "otf_test_passed", words)[4]
+    };
+    let (unknown, inside, outside) = (0, 1, 2);
+    let live = (4, 1, [0, 0x1000]);
+    assert_eq!(verdict(&[], 0, 0x1000, 8), unknown);
+    assert_eq!(verdict(&[live], 0, 0x1000, 80), inside);
+    assert_eq!(verdict(&[live], 0, 0x1048, 8), inside);
+    assert_eq!(verdict(&[live], 0, 0x1049, 8), outside);
+    assert_eq!(verdict(&[live], 0, 0xfff, 8), outside);
+    // Another function's arguments say nothing; of two that are legal either does.
+    assert_eq!(verdict(&[(5, 1, [0, 0x1000])], 0, 0x1000, 8), unknown);
+    let other = (6, 1, [0x2000, 0]);
+    assert_eq!(verdict(&[live, other], 0, 0x2008, 8), inside);
+    assert_eq!(verdict(&[live, other], 0, 0x2010, 8), outside);
+    // Returned: the stack pointer is above it, or its slot holds something else.
+    assert_eq!(verdict(&[live], u64::MAX, 0x1000, 8), unknown);
+    assert_eq!(verdict(&[(4, 0, [0, 0x1000])], 0, 0x2000, 8), unknown);
 }

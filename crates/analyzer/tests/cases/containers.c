@@ -61,7 +61,7 @@ void from_node(struct list_head *node)
 {
 	struct leaf *l = container_of(node, struct leaf, node);
 	l->value = 4; //~ write: store 4: heap struct leaf in struct box+24 [3 x 104] [4 x 24] 24 bytes of 360 from line 46, heap struct leaf in struct box+336 24 bytes of 360 from line 46
-	node->next = NULL; //~ write: store 8: parameter 0 or any stack, any heap (struct list_head is defined in kernel.h: containers outside the scope are not known), any global, per-CPU
+	node->next = NULL; //~ write: store 8: parameter 0 or 16 bytes of stack at parameter 0 of from_node, any heap (struct list_head is defined in kernel.h: containers outside the scope are not known), any global, per-CPU
 }
 
 void indirect(struct box *b)

@@ -9,7 +9,7 @@ long use(struct pair *p);
 static void fill(struct pair *p, int n)
 {
 	p->a = n; //~ write: store 8: parameter 0 or compartment stack
-	p[n].b = 0; //~ write: store 8: parameter 0 or compartment stack
+	p[n].b = 0; //~ write: store 8: parameter 0, moved, or compartment stack
 }
 
 long escape(void)
@@ -33,7 +33,7 @@ long index(int i)
 int callers_frame(unsigned long *arg, struct list_head *list)
 {
 	*arg = 1; //~ write: store 8: parameter 0 or any stack, any heap (the pointer has no structure type in the source), any global, per-CPU
-	list->next = NULL; //~ write: store 8: parameter 1 or any stack, any heap (struct list_head is defined in kernel.h: containers outside the scope are not known), any global, per-CPU
+	list->next = NULL; //~ write: store 8: parameter 1 or 16 bytes of stack at parameter 1 of callers_frame, any heap (struct list_head is defined in kernel.h: containers outside the scope are not known), any global, per-CPU
 	return 0;
 }
 
@@ -56,7 +56,7 @@ void loop(struct pair *p, int n)
 {
 	struct pair *at = p;
 	while (n--) {
-		at->a = n; //~ write: store 8: parameter 0 or compartment stack
+		at->a = n; //~ write: store 8: parameter 0, moved, or compartment stack
 		at++;
 	}
 }

@@ -117,9 +117,12 @@ fn target(analysis: &Analysis, target: Target) -> String {
     match target {
         Target::Set(id) => set(analysis, id),
         Target::Parameter {
-            index, otherwise, ..
+            index,
+            otherwise,
+            strays,
         } => {
-            format!("parameter {index} or {}", set(analysis, otherwise))
+            let moved = if strays { ", moved," } else { "" };
+            format!("parameter {index}{moved} or {}", set(analysis, otherwise))
         }
     }
 }
@@ -127,6 +130,7 @@ fn target(analysis: &Analysis, target: Target) -> String {
 fn set(analysis: &Analysis, id: LegalSetId) -> String {
     let LegalSet {
         stack,
+        passed,
         globals,
         heap,
         any_heap,
@@ -141,6 +145,12 @@ fn set(analysis: &Analysis, id: LegalSetId) -> String {
         StackRule::Own => parts.push("own stack".into()),
         StackRule::Compartment => parts.push("compartment stack".into()),
         StackRule::Any => parts.push("any stack".into()),
+    }
+    for object in passed {
+        parts.push(format!(
+            "{} bytes of stack at parameter {} of {}",
+            object.size, object.parameter, object.function
+        ));
     }
     for global in globals {
         let global = &analysis.globals[global.index()];
