@@ -54,6 +54,10 @@ pub struct Attack {
     /// Words of the kernel's command line that make the harm visible in the run without a policy.
     #[serde(default)]
     pub options: String,
+    /// All objects that matter are made after the policy is loaded: it goes to the working phase
+    /// before the set-up.
+    #[serde(default)]
+    pub working: bool,
     /// Why the policy does not stop it, where that is known.
     #[serde(default)]
     pub unstopped: Option<String>,

@@ -200,8 +200,8 @@ static __always_inline void otf_check_pages(const struct otf_state *st, const st
 		v->reason = l->places ? OTF_UNKNOWN : OTF_BAD_CLASS;
 		return;
 	}
-	if (head && !record && l->flags & OTF_LEGAL_PERCPU) {
-		v->weak = true;	/* the first per-CPU chunk lies in the linear map */
+	if (head && !record && !otf_is_folio(head) && l->flags & OTF_LEGAL_PERCPU) {
+		v->weak = true;	/* the first per-CPU chunk lies in the linear map, in loose pages */
 		return;
 	}
 	w.offset = addr - v->object;

@@ -1,10 +1,11 @@
-# A bug that an overlay brought back is attacked: attack.sh without|audit|deny
+# A bug that an overlay brought back is attacked: attack.sh without|audit|deny [working]
 . /otf/lib.sh
 
 ACTION=$1
 
 check modules load_modules || exit
 [ "$ACTION" = without ] || load_bundle "$ACTION" || exit
+[ "${2:-}" != working ] || check working otf-load phase working || exit
 check set_up trigger setup || exit
 check alive_before trigger alive
 if [ "$ACTION" != without ]; then
@@ -12,6 +13,10 @@ if [ "$ACTION" != without ]; then
 fi
 trigger attack >/tmp/attack 2>&1
 echo "OTF-SAID attack $(tail -n 3 /tmp/attack | tr '\n' ' ')"
+# Looking for harm may be what the kernel does not survive.
+if [ "$ACTION" != without ]; then
+	observe attack
+fi
 if harm=$(trigger harm 2>&1); then
 	echo "OTF-SAID harm $harm" | head -n 1
 fi

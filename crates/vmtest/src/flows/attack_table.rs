@@ -21,7 +21,7 @@ pub fn markdown(kernel: &str, cpus: u32, rows: &[Row]) -> String {
          Fixed bugs that overlays bring back into {kernel} (`kernels/{kernel}/overlays/`), attacked in QEMU with {cpus} CPU \
          without a policy, under *audit* and under *deny*. Made by `make test-attacks`.\n\n\
          {} of {} are stopped with the service alive afterwards.\n\n\
-         | bug | kind | confined | without | audit | deny | service afterwards | first violation |\n\
+         | bug | kind | confined | without | detected | deny | service afterwards | first violation |\n\
          |---|---|---|---|---|---|---|---|\n",
         rows.iter().filter(|r| r.prevented && r.alive).count(),
         rows.len(),
@@ -36,7 +36,7 @@ pub fn markdown(kernel: &str, cpus: u32, rows: &[Row]) -> String {
             kind(row),
             row.compartment,
             cell(&row.harm_without),
-            word(row.detected, "**not seen**", "reported"),
+            word(row.detected, "**no**", "yes"),
             word(row.prevented, "**not prevented**", "prevented"),
             word(row.alive, "**not alive**", "alive"),
             cell(&row.note),
@@ -78,7 +78,7 @@ mod tests {
         let text = markdown("k", 1, std::slice::from_ref(&row));
         assert!(text.contains("0 of 1 are stopped"));
         assert!(text.contains(
-            "| CVE-1 | stack overflow | c | a \\| b | reported | **not prevented** | alive | x |"
+            "| CVE-1 | stack overflow | c | a \\| b | yes | **not prevented** | alive | x |"
         ));
         let json: serde_json::Value = serde_json::from_str(&json(&[row]).unwrap()).unwrap();
         assert_eq!(json[0]["kind"], "stack overflow");

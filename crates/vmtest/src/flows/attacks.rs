@@ -61,7 +61,7 @@ pub struct Row {
     pub kind: AttackKind,
     /// Harm that was seen without a policy; empty: none.
     pub harm_without: String,
-    /// Whether *audit* reported a violation.
+    /// Whether a violation was reported.
     pub detected: bool,
     /// Whether under *deny* no harm was done, and no violation was let through.
     pub prevented: bool,
@@ -125,7 +125,11 @@ fn attacked(
             guest.copy(program, "/bin/otf-attack")?;
         }
         guest.script("/otf/attack.sh", SCRIPT);
-        guest.step("attack", &["/bin/sh", "/otf/attack.sh", action])?;
+        let mut step = vec!["/bin/sh", "/otf/attack.sh", action];
+        if attack.working && action != "without" {
+            step.push("working");
+        }
+        guest.step("attack", &step)?;
         let mut vm = Vm::new(target.kernel(), guest.build());
         vm.time_limit = TIME_LIMIT;
         vm.smp = options.smp;
@@ -154,13 +158,13 @@ fn attacked(
     let audit = boot("audit")?;
     prepared(&audit, checks);
     let reported = observed::violations(&audit.report, "attack", checks);
-    // A machine that did not live to say it can have reported nothing.
-    let detected = !reported.is_empty();
 
     checks.section(&format!("attack.{name}.deny"));
     let deny = boot("deny")?;
     prepared(&deny, checks);
     let denied = observed::violations(&deny.report, "attack", checks);
+    // A machine that died of the attack did not live to say what it reported.
+    let detected = !reported.is_empty() || !denied.is_empty();
     let ended = matches!(deny.verdict, Verdict::Passed | Verdict::Failed(_));
     let unharmed = self::harm(&deny).is_none() && ended;
     let prevented = unharmed && !denied.is_empty() && denied.iter().all(|e| e.prevented);
