@@ -1,8 +1,9 @@
 //! Writes, calls and casts of one function.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use otf_artifact::analysis::WriteKind;
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
     extract::{

@@ -8,9 +8,8 @@ mod retype;
 mod slots;
 mod types;
 
-use std::collections::HashMap;
-
 use otf_artifact::diagnostic::{Code, Diagnostic};
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
     extract::{
@@ -125,7 +124,7 @@ fn declared<'m>(
     reader: &mut TypeReader<'m>,
     function: Value<'m>,
 ) -> HashMap<usize, TypeId> {
-    let mut declared = HashMap::new();
+    let mut declared = HashMap::default();
     for call in function.instructions() {
         if call.kind() != Kind::Instruction(Opcode::LLVMCall) || !is_declare(call) {
             continue;

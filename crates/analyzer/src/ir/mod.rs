@@ -111,10 +111,12 @@ impl Module {
         let mut module = ptr::null_mut();
         let failed = llvm!({
             LLVMContextSetDiagnosticHandler(context, Some(note_diagnostic), message.cast());
-            let buffer = LLVMCreateMemoryBufferWithMemoryRangeCopy(
+            // Everything is parsed before `bitcode` ends: no copy.
+            let buffer = LLVMCreateMemoryBufferWithMemoryRange(
                 bitcode.as_ptr().cast(),
                 bitcode.len(),
                 c"bitcode".as_ptr(),
+                0,
             );
             let failed = LLVMParseBitcodeInContext2(context, buffer, &raw mut module);
             LLVMDisposeMemoryBuffer(buffer);

@@ -10,12 +10,13 @@ mod graph;
 mod pool;
 mod words;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
     analysis::{Analysis, CallTarget, IndirectCall, TargetSet},
     ids::{TargetId, TargetSetId},
 };
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use tracing::info;
 
 use crate::{
@@ -98,7 +99,7 @@ pub(super) fn call_targets(program: &Program<'_>) -> CallTargets {
         program,
         graph: &graph,
         pool,
-        memo: HashMap::new(),
+        memo: HashMap::default(),
     };
     let answers: Vec<Answer<'_>> = sites.values().map(|s| solver.answer(&s.nodes)).collect();
     let result = number(program, sites, &answers);
@@ -136,7 +137,7 @@ impl<'a> Solver<'_, 'a> {
     /// Everything that flows into a node.
     fn reach(&mut self, start: NodeId) -> Answer<'a> {
         let mut answer = Answer::default();
-        let mut seen = HashSet::from([start]);
+        let mut seen = HashSet::from_iter([start]);
         let mut work = vec![start];
         while let Some(id) = work.pop() {
             let node = self.graph.nodes[id as usize];
@@ -205,7 +206,7 @@ fn number(
     answers: &[Answer<'_>],
 ) -> CallTargets {
     let mut rows: BTreeMap<CallTarget, usize> = BTreeMap::new();
-    let mut known: HashMap<Callee<'_>, CallTarget> = HashMap::new();
+    let mut known: HashMap<Callee<'_>, CallTarget> = HashMap::default();
     for function in answers.iter().flat_map(|a| &a.functions) {
         if !known.contains_key(function) {
             let target = target(program, *function);
