@@ -201,6 +201,27 @@ fn table(r: &Report) -> Result<(), Failure> {
     Ok(())
 }
 
+/// `otf bench-phase targets`: calls through pointers of all files, not of the compartment alone.
+fn targets(args: &BenchPhase, lock: &KernelLock) -> Result<(), Failure> {
+    let mut read = facts::of_lock(lock, &args.facts)?;
+    for (meta, _) in &mut read {
+        meta.confined = true;
+    }
+    let found = otf_analyzer::count_targets(&read, &pipeline::request(&args.root, lock)?);
+    let mean = |calls: usize, targets: usize| targets as f64 / calls.max(1) as f64;
+    let typed_calls = found.calls - found.untyped_calls;
+    let typed_targets = found.targets - found.untyped_targets;
+    render::line(&format!(
+        "{} calls, {} targets, {:.1} each; through typed memory {typed_calls} calls, {typed_targets} targets, {:.1} each; \
+         {} calls may lead elsewhere too",
+        found.calls,
+        found.targets,
+        mean(found.calls, found.targets),
+        mean(typed_calls, typed_targets),
+        found.unbounded_calls,
+    ))
+}
+
 /// `otf bench-phase`: one phase; prints its cost as JSON.
 pub fn phase(args: &BenchPhase) -> Result<(), Failure> {
     let mut lock = files::read_lock(&args.dir.join("kernel.lock.yaml"))?;
@@ -237,6 +258,7 @@ pub fn phase(args: &BenchPhase) -> Result<(), Failure> {
             (start, cpu_before) = (Instant::now(), cpu_seconds()?);
             pipeline::program(&args.root, &lock, &read)?;
         }
+        Phase::Targets => return targets(args, &lock),
         Phase::Incremental => {
             if let Some(unit) = lock.bitcode.iter().find(|unit| unit.confined) {
                 let path = facts::place(&args.facts, &unit.file);

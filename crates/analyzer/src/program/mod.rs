@@ -13,7 +13,7 @@ mod origins;
 mod places;
 mod receivers;
 mod tables;
-mod targets;
+pub(crate) mod targets;
 mod voids;
 
 use std::collections::{BTreeMap, BTreeSet};

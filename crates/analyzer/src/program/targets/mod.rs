@@ -20,8 +20,9 @@ use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use tracing::info;
 
 use crate::{
+    facts::Facts,
     program::{
-        FunctionRef, Program,
+        FileMeta, FunctionRef, Program, Request,
         targets::{
             graph::{Callee, Graph, Node, NodeId},
             pool::Pool,
@@ -48,6 +49,39 @@ impl CallTargets {
             function.indirect_calls = self.calls.remove(&key).unwrap_or_default();
         }
     }
+}
+
+/// How many targets the calls through pointers have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls of the source.
+    pub calls: usize,
+    /// Targets of all of them.
+    pub targets: usize,
+    /// Calls through a pointer from memory without a type: any function of the signature.
+    pub untyped_calls: usize,
+    /// Targets of these.
+    pub untyped_targets: usize,
+    /// Calls that may lead somewhere else too.
+    pub unbounded_calls: usize,
+}
+
+/// Counts the targets of all calls of the confined files.
+pub fn count_targets(files: &[(FileMeta, Facts)], request: &Request) -> Counts {
+    let program = Program::link(files, request);
+    let found = call_targets(&program);
+    let mut counts = Counts::default();
+    for call in found.calls.values().flatten() {
+        let set = &found.sets[call.targets.index()];
+        counts.calls += 1;
+        counts.targets += set.targets.len();
+        counts.unbounded_calls += usize::from(set.any.is_some());
+        if call.through.contains(words::UNTYPED) {
+            counts.untyped_calls += 1;
+            counts.untyped_targets += set.targets.len();
+        }
+    }
+    counts
 }
 
 /// What a node or a call may lead to.
