@@ -65,6 +65,8 @@ struct Climb<'a> {
     parameters: RefCell<BTreeMap<(usize, usize), Option<Sets>>>,
     /// What a caller handed over was moved, perhaps out of its object.
     strays: Cell<bool>,
+    /// Whether it is a pointer that the machine function was given.
+    given: RefCell<BTreeMap<(usize, usize), bool>>,
 }
 
 impl<'a> Deref for Climb<'a> {
@@ -173,6 +175,7 @@ impl<'a> Ladder<'a> {
             access,
             parameters: RefCell::default(),
             strays: Cell::default(),
+            given: RefCell::default(),
         };
         let mut bound = self.climb(&climb)?;
         bound.strays = climb.strays.get();
@@ -477,10 +480,16 @@ impl<'a> Ladder<'a> {
         if level + 1 == access.chain.len() {
             return true;
         }
+        let key = (level, usize::from(index));
+        if let Some(known) = access.given.borrow().get(&key) {
+            return *known;
+        }
         let calls = self.callers(access, level);
         let handed = |call: &&Call| call.arguments.get(usize::from(index)).copied().flatten();
         let given = |call| handed(call).is_some_and(|t| self.is_given(t, access, level + 1));
-        !calls.is_empty() && calls.iter().all(given)
+        let given = !calls.is_empty() && calls.iter().all(given);
+        access.given.borrow_mut().insert(key, given);
+        given
     }
 
     /// Functions of this name, with their rows.
