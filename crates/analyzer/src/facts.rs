@@ -121,8 +121,8 @@ pub struct Path {
 pub type Pointer = BTreeSet<Path>;
 
 /// A pointer that is used as a pointer to a structure which its path does not contain there: an
-/// untyped allocation, a private area, a `container_of`. For what a call returned as `void *`
-/// also a use as a pointer to something else.
+/// untyped allocation, a private area, a `container_of`. For a `void *` from a call, a parameter or a
+/// member also a use as a pointer to something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Flow {
     /// The pointer before the cast.

@@ -48,9 +48,25 @@ struct Unmentioned {
     more: Vec<Type>,
 }
 
-/// The file of these facts; `bitcode` is the SHA-256 of what they were read from, in
-/// hexadecimal.
-pub fn encode(mut facts: Facts, bitcode: &str) -> Result<Vec<u8>, Diagnostic> {
+impl Unmentioned {
+    /// Adds them to facts that have only what they mention.
+    fn complete(self, facts: &mut Facts) {
+        for (id, ty) in self.whole {
+            if let Some(row) = facts.types.0.get_mut(id.0 as usize) {
+                *row = ty;
+            }
+        }
+        facts.types.0.extend(self.more);
+    }
+}
+
+/// The file of these facts, and what [`decode`] would read from it; `bitcode` is the SHA-256 of
+/// what they were read from, in hexadecimal.
+pub fn encode(
+    mut facts: Facts,
+    bitcode: &str,
+    depth: Depth,
+) -> Result<(Vec<u8>, Facts), Diagnostic> {
     let (kept, opaque) = sort_types(&mut facts);
     let more = facts.types.0.split_off(kept);
     let mut whole = Vec::with_capacity(opaque.len());
@@ -60,9 +76,11 @@ pub fn encode(mut facts: Facts, bitcode: &str) -> Result<Vec<u8>, Diagnostic> {
         whole.push((id, std::mem::replace(row, left)));
     }
     let mut bytes = vec![0; HEADER];
+    facts.types.0.shrink_to_fit();
+    let unmentioned = Unmentioned { whole, more };
     let sections = [
         postcard::to_extend(&facts, Vec::new()),
-        postcard::to_extend(&Unmentioned { whole, more }, Vec::new()),
+        postcard::to_extend(&unmentioned, Vec::new()),
     ];
     let mut header = Vec::with_capacity(HEADER);
     header.extend(MAGIC);
@@ -83,7 +101,10 @@ pub fn encode(mut facts: Facts, bitcode: &str) -> Result<Vec<u8>, Diagnostic> {
         bytes.extend(section);
     }
     bytes[..HEADER].copy_from_slice(&header);
-    Ok(bytes)
+    if depth == Depth::Full {
+        unmentioned.complete(&mut facts);
+    }
+    Ok((bytes, facts))
 }
 
 /// Reads a file of facts; `name` is for messages. Errors: another version, or not what [`encode`]
@@ -92,13 +113,7 @@ pub fn decode(bytes: &[u8], depth: Depth, name: &str) -> Result<Facts, Diagnosti
     let sections = header(bytes, name)?.sections;
     let mut facts: Facts = section(bytes, &sections[0], name)?;
     if depth == Depth::Full {
-        let Unmentioned { whole, more } = section(bytes, &sections[1], name)?;
-        for (id, ty) in whole {
-            if let Some(row) = facts.types.0.get_mut(id.0 as usize) {
-                *row = ty;
-            }
-        }
-        facts.types.0.extend(more);
+        section::<Unmentioned>(bytes, &sections[1], name)?.complete(&mut facts);
     }
     Ok(facts)
 }

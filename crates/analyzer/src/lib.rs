@@ -22,4 +22,8 @@ pub mod tables;
 pub mod types;
 
 pub use extract::{facts, walk};
-pub use program::{FileMeta, Request, analyze::analyze};
+pub use program::{
+    FileMeta, Request,
+    analyze::analyze,
+    targets::{Counts, count_targets},
+};

@@ -44,12 +44,16 @@ fn no_confined_file_is_an_error() {
 #[test]
 fn facts_survive_their_file_format_and_name_no_machine() {
     let (_, facts) = unit("private_area.c", true);
-    let bytes = encode(facts.clone(), HASH).unwrap();
+    let bytes = encode(facts.clone(), HASH, Depth::Full).unwrap().0;
     assert_eq!(format::header(&bytes, "x").unwrap().bitcode, HASH);
     let whole = decode(&bytes, Depth::Full, "x").unwrap();
     assert_eq!(whole.types.0.len(), facts.types.0.len());
-    assert_eq!(encode(whole, HASH).unwrap(), bytes);
-    assert_eq!(encode(facts.clone(), HASH).unwrap(), bytes);
+    assert_eq!(encode(whole, HASH, Depth::Full).unwrap().0, bytes);
+    for depth in [Depth::Mentioned, Depth::Full] {
+        let (_, left) = encode(facts.clone(), HASH, depth).unwrap();
+        assert_eq!(left, decode(&bytes, depth, "x").unwrap());
+    }
+    assert_eq!(encode(facts.clone(), HASH, Depth::Full).unwrap().0, bytes);
     let folder = cases().display().to_string();
     assert!(!format!("{facts:?}").contains(&folder));
 }
@@ -65,7 +69,7 @@ fn an_analysis_does_not_depend_on_the_way_through_a_file() {
         let read: Vec<(FileMeta, Facts)> = files
             .iter()
             .map(|(meta, facts)| {
-                let bytes = encode(facts.clone(), HASH).unwrap();
+                let bytes = encode(facts.clone(), HASH, Depth::Full).unwrap().0;
                 (meta.clone(), decode(&bytes, depth, "x").unwrap())
             })
             .collect();
@@ -80,7 +84,7 @@ fn an_analysis_does_not_depend_on_the_way_through_a_file() {
 #[test]
 fn without_what_is_not_mentioned_pointees_are_opaque_and_parts_are_whole() {
     let (_, facts) = unit("containers.c", true);
-    let bytes = encode(facts, HASH).unwrap();
+    let bytes = encode(facts, HASH, Depth::Full).unwrap().0;
     let few = decode(&bytes, Depth::Mentioned, "x").unwrap();
     let all = decode(&bytes, Depth::Full, "x").unwrap();
     let (few, all) = (few.types.0, all.types.0);
@@ -96,7 +100,7 @@ fn without_what_is_not_mentioned_pointees_are_opaque_and_parts_are_whole() {
 #[test]
 fn damaged_facts_are_refused() {
     let (_, facts) = unit("lists.c", true);
-    let bytes = encode(facts, HASH).unwrap();
+    let bytes = encode(facts, HASH, Depth::Full).unwrap().0;
     let code = |bytes: &[u8]| decode(bytes, Depth::Full, "x").unwrap_err().code;
     for cut in 0..bytes.len() {
         assert_eq!(code(&bytes[..cut]), Code::BadArtifact);

@@ -117,6 +117,7 @@ pub fn calls(confined: &Confined<'_>, ladder: &Ladder<'_>, sets: &mut TargetSets
                 columns: origin.clang,
                 size: None,
                 locked: false,
+                on_stack: false,
                 inlined: &confined.debug.inlined_beside(home),
             })
         });

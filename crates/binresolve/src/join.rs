@@ -121,13 +121,7 @@ impl Join<'_, '_> {
             };
             (self.legal.intern(own), Precision::Instruction)
         } else {
-            self.legal_set(
-                confined,
-                instruction,
-                write,
-                origin.as_ref(),
-                target.as_ref(),
-            )
+            self.legal_set(confined, row, write, origin.as_ref(), target.as_ref())
         };
         let callee = (write.kind == SiteKind::BulkCall)
             .then(|| destination(image, instruction).map(|d| d.symbol.to_owned()))
@@ -183,11 +177,14 @@ impl Join<'_, '_> {
     fn legal_set(
         &mut self,
         confined: &Confined<'_>,
-        instruction: &Instruction,
+        row: usize,
         write: &MemoryWrite,
         origin: Option<&Origin>,
         target: Option<&StaticTarget>,
     ) -> (LegalSetId, Precision) {
+        let instruction = &confined.code.all[row];
+        let base = write.operand.base;
+        let in_frame = base.is_some_and(|base| confined.held.is_in_frame(row, base));
         let bound = origin.and_then(|origin| {
             let inlined = confined.debug.inlined_beside(instruction.ip());
             self.ladder.bind(&Access {
@@ -200,6 +197,7 @@ impl Join<'_, '_> {
                     _ => None,
                 },
                 locked: instruction.has_lock_prefix(),
+                on_stack: in_frame,
                 inlined: &inlined,
             })
         });

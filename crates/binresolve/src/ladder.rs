@@ -12,6 +12,10 @@
 //! they take every atomic write of the innermost function, wherever it stands.
 //!
 //! A target that is a parameter is followed outwards through the calls of the chain.
+//!
+//! Variables of the frame are not what an operand without the stack pointer has to write: compilers
+//! keep them in registers, and give the store of an expression's value the line where the value was
+//! computed. Such a line is climbed past, to the first that writes anything else.
 
 use std::{
     cell::{Cell, RefCell},
@@ -25,7 +29,10 @@ use otf_artifact::{
     sites::Precision,
 };
 
-use crate::dwarf::{Place, Step};
+use crate::{
+    dwarf::{Place, Step},
+    legal::only_stack,
+};
 
 /// Depth to which calls are followed that the chain does not show.
 pub(crate) const CALL_DEPTH: usize = 4;
@@ -41,6 +48,8 @@ pub struct Access<'a> {
     pub size: Option<u64>,
     /// The instruction is locked: it implements no plain store.
     pub locked: bool,
+    /// The operand is relative to the stack or frame pointer.
+    pub on_stack: bool,
     /// Source names of the functions inlined anywhere in the machine function.
     pub inlined: &'a BTreeSet<String>,
 }
@@ -56,6 +65,8 @@ struct Climb<'a> {
     parameters: RefCell<BTreeMap<(usize, usize), Option<Sets>>>,
     /// What a caller handed over was moved, perhaps out of its object.
     strays: Cell<bool>,
+    /// Whether it is a pointer that the machine function was given.
+    given: RefCell<BTreeMap<(usize, usize), bool>>,
 }
 
 impl<'a> Deref for Climb<'a> {
@@ -109,6 +120,8 @@ struct Found {
     largest: Option<u64>,
     /// Size and field of the write, while there is just one.
     field: Option<(u64, LegalSetId)>,
+    /// All of them go through pointers that the machine function was given.
+    given: bool,
     /// Callees that were descended into, with the depth that was left.
     visited: BTreeMap<(usize, Arguments), usize>,
 }
@@ -162,6 +175,7 @@ impl<'a> Ladder<'a> {
             access,
             parameters: RefCell::default(),
             strays: Cell::default(),
+            given: RefCell::default(),
         };
         let mut bound = self.climb(&climb)?;
         bound.strays = climb.strays.get();
@@ -215,7 +229,8 @@ impl<'a> Ladder<'a> {
             return None;
         }
         let mut narrow = true;
-        for level in 0..access.chain.len() {
+        let mut variables = Sets::new();
+        'climb: for level in 0..access.chain.len() {
             for through_calls in [false, true] {
                 let found = if through_calls {
                     self.called_at(access, level)
@@ -225,7 +240,19 @@ impl<'a> Ladder<'a> {
                 if found.writes > 0 {
                     // A larger access merges this write with others that may be anywhere in it.
                     if !found.explains(access.size) {
-                        return None;
+                        break 'climb;
+                    }
+                    if !access.on_stack && !found.given && self.are_variables(&found.sets) {
+                        variables.extend(found.sets);
+                        narrow = false;
+                        continue;
+                    }
+                    if !variables.is_empty() {
+                        variables.extend(found.sets);
+                        return Some(Binding {
+                            precision: Precision::Line,
+                            sets: variables,
+                        });
                     }
                     if !narrow || found.writes > 1 || found.sets.len() > 1 {
                         return Some(Binding {
@@ -249,7 +276,21 @@ impl<'a> Ladder<'a> {
                 narrow = false;
             }
         }
-        None
+        if variables.is_empty() {
+            return None;
+        }
+        let mut binding = self.by_function(access)?;
+        if self.are_variables(&binding.sets) {
+            binding.precision = Precision::Line;
+        }
+        binding.sets.extend(variables);
+        Some(binding)
+    }
+
+    /// Whether these sets allow variables of the compartment's frames alone.
+    fn are_variables(&self, sets: &Sets) -> bool {
+        let mut rows = sets.iter().map(|id| &self.analysis.legal_sets[id.index()]);
+        rows.all(only_stack)
     }
 
     fn by_function(&self, access: &Climb<'_>) -> Option<Binding> {
@@ -297,6 +338,8 @@ impl<'a> Ladder<'a> {
             }
             for write in writes {
                 let caller = Caller::Step(level);
+                let given = self.is_given(write.target, access, level);
+                found.given = given && (found.given || found.writes == 0);
                 found.add(write, self.resolve(write.target, &caller, access));
             }
         }
@@ -396,26 +439,57 @@ impl<'a> Ladder<'a> {
     }
 
     fn handed_over(&self, access: &Climb<'_>, level: usize, index: usize) -> Option<Sets> {
-        let callee = &access.chain[level].function;
-        let outer = access.chain.get(level + 1)?;
         let mut result = BTreeSet::new();
+        for call in self.callers(access, level) {
+            let target = call.arguments.get(index).copied().flatten()?;
+            result.extend(self.resolve(target, &Caller::Step(level + 1), access));
+        }
+        (!result.is_empty()).then_some(result)
+    }
+
+    /// The calls of the chain's next step that may have led to the function at `level`.
+    fn callers(&self, access: &Climb<'_>, level: usize) -> Vec<&'a Call> {
+        let callee = &access.chain[level].function;
+        let Some(outer) = access.chain.get(level + 1) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
         for function in self.functions(outer) {
             let calls: Vec<&Call> = function
                 .calls
                 .iter()
                 .filter(|call| call.callee == *callee)
                 .collect();
-            let mut here = at_place(&calls, |c| (c.line, c.column), &outer.place, access.columns);
+            let here = at_place(&calls, |c| (c.line, c.column), &outer.place, access.columns);
             if here.is_empty() {
                 // The two compilers disagree about the line: it was one of these calls.
-                here = calls.iter().collect();
-            }
-            for call in here {
-                let target = call.arguments.get(index).copied().flatten()?;
-                result.extend(self.resolve(target, &Caller::Step(level + 1), access));
+                found.extend(calls);
+            } else {
+                found.extend(here.into_iter().copied());
             }
         }
-        (!result.is_empty()).then_some(result)
+        found
+    }
+
+    /// Whether the pointer is one that the machine function was given: no compiler keeps in a
+    /// register what lies there.
+    fn is_given(&self, target: Target, access: &Climb<'_>, level: usize) -> bool {
+        let Target::Parameter { index, .. } = target else {
+            return false;
+        };
+        if level + 1 == access.chain.len() {
+            return true;
+        }
+        let key = (level, usize::from(index));
+        if let Some(known) = access.given.borrow().get(&key) {
+            return *known;
+        }
+        let calls = self.callers(access, level);
+        let handed = |call: &&Call| call.arguments.get(usize::from(index)).copied().flatten();
+        let given = |call| handed(call).is_some_and(|t| self.is_given(t, access, level + 1));
+        let given = !calls.is_empty() && calls.iter().all(given);
+        access.given.borrow_mut().insert(key, given);
+        given
     }
 
     /// Functions of this name, with their rows.

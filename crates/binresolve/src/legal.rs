@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use otf_artifact::{analysis::LegalSet, ids::LegalSetId};
+use otf_artifact::{
+    analysis::{LegalSet, StackRule},
+    ids::LegalSetId,
+};
 
 /// Legal sets by row, each stored once.
 pub struct LegalSets {
@@ -83,6 +86,29 @@ pub fn insert_sorted<T: Ord>(list: &mut Vec<T>, item: T) {
     if let Err(row) = list.binary_search(&item) {
         list.insert(row, item);
     }
+}
+
+/// Whether the set allows variables of the compartment's own frames, and nothing else.
+pub fn only_stack(set: &LegalSet) -> bool {
+    let LegalSet {
+        types: _,
+        stack,
+        passed,
+        globals,
+        heap,
+        any_heap,
+        any_global,
+        per_cpu,
+        user,
+    } = set;
+    (*stack != StackRule::None || !passed.is_empty())
+        && *stack != StackRule::Any
+        && globals.is_empty()
+        && heap.is_empty()
+        && any_heap.is_none()
+        && any_global.is_none()
+        && !per_cpu
+        && !user
 }
 
 fn join(into: &mut LegalSet, from: &LegalSet) {

@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use otf_artifact::{
-    analysis::{Analysis, Function, Target, Write, WriteKind},
+    analysis::{Analysis, Call, Function, LegalSet, StackRule, Target, Write, WriteKind},
     ids::LegalSetId,
     sites::Precision,
 };
@@ -60,6 +60,7 @@ fn bind(analysis: &Analysis, line: u32, locked: bool, columns: bool) -> Option<B
         columns,
         size: Some(4),
         locked,
+        on_stack: false,
         inlined: &BTreeSet::new(),
     })
 }
@@ -92,4 +93,95 @@ fn without_an_atomic_write_the_whole_function_counts() {
     let found = bind(&analysis, 5, true, true).expect("a binding");
     assert_eq!(found.sets, BTreeSet::from([plain]));
     assert_eq!(found.precision, Precision::Function);
+}
+
+/// `f` stores at line 5, through its parameter or a global, what `g` computes there; the line of `g`
+/// writes a variable of the frame, through what it was given or its own.
+fn expression(through_parameter: bool) -> (Analysis, LegalSetId, LegalSetId) {
+    let mut analysis = common::empty_analysis();
+    let object = common::distinct_set(&mut analysis);
+    analysis.legal_sets.push(LegalSet {
+        stack: StackRule::Compartment,
+        ..LegalSet::default()
+    });
+    let variable = LegalSetId::from(analysis.legal_sets.len() - 1);
+    let parameter = Target::Parameter {
+        index: 0,
+        otherwise: variable,
+    };
+    let write = |line, target| Write {
+        line,
+        column: 3,
+        kind: WriteKind::Store,
+        size: 4,
+        target,
+        field: None,
+        pointer: Vec::new(),
+    };
+    let function = |name: &str, writes, calls| Function {
+        file: "t.c".into(),
+        name: name.into(),
+        line: 1,
+        writes,
+        calls,
+        indirect_calls: Vec::new(),
+    };
+    let inner = if through_parameter {
+        parameter
+    } else {
+        Target::Set(variable)
+    };
+    let call = Call {
+        line: 5,
+        column: 3,
+        callee: "g".into(),
+        arguments: vec![Some(parameter)],
+    };
+    analysis.functions.extend([
+        function("g", vec![write(20, inner)], Vec::new()),
+        function("f", vec![write(5, Target::Set(object))], vec![call]),
+    ]);
+    (analysis, object, variable)
+}
+
+fn bind_inlined(analysis: &Analysis, on_stack: bool) -> Binding {
+    let step = |function: &str, line| Step {
+        function: function.into(),
+        defined_in: "t.c".into(),
+        place: Place {
+            file: "t.c".into(),
+            line,
+            column: 3,
+        },
+    };
+    Ladder::new(analysis)
+        .bind(&Access {
+            chain: &[step("g", 20), step("f", 5)],
+            columns: false,
+            size: Some(4),
+            locked: false,
+            on_stack,
+            inlined: &BTreeSet::new(),
+        })
+        .expect("a binding")
+}
+
+#[test]
+fn a_line_that_writes_variables_alone_may_be_that_of_an_expression() {
+    let (analysis, object, variable) = expression(false);
+    let found = bind_inlined(&analysis, false);
+    assert_eq!(found.sets, BTreeSet::from([object, variable]));
+    assert_eq!(found.precision, Precision::Line);
+    // The operand is in the frame, so it is the variable.
+    let found = bind_inlined(&analysis, true);
+    assert_eq!(found.sets, BTreeSet::from([variable]));
+    assert_eq!(found.precision, Precision::Instruction);
+}
+
+#[test]
+fn what_a_given_pointer_leads_to_is_really_written() {
+    let (analysis, _, variable) = expression(true);
+    let found = bind_inlined(&analysis, false);
+    assert_eq!(found.sets, BTreeSet::from([variable]));
+    assert_eq!(found.precision, Precision::Instruction);
 }

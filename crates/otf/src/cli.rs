@@ -226,6 +226,8 @@ pub enum Phase {
     Incremental,
     /// Machine code and DWARF.
     Resolve,
+    /// Targets of the calls of all files, facts in the cache; prints how many there are.
+    Targets,
 }
 
 impl Phase {
@@ -238,6 +240,7 @@ impl Phase {
             Self::Program => "program",
             Self::Incremental => "incremental",
             Self::Resolve => "resolve",
+            Self::Targets => "targets",
         }
     }
 }

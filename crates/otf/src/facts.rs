@@ -20,18 +20,10 @@ pub fn command(args: &cli::Facts) -> Result<(), Failure> {
         .clone()
         .unwrap_or_else(|| args.bitcode.display().to_string());
     let bitcode = files::read(&args.bitcode)?;
-    files::write(
-        &args.output,
-        &make(&bitcode, &otf_bundle::sha256(&bitcode), &name)?,
-    )
-}
-
-/// The bytes of the facts of a file.
-fn make(bitcode: &[u8], sha256: &str, source: &str) -> Result<Vec<u8>, Failure> {
-    Ok(format::encode(
-        otf_analyzer::facts(bitcode, source)?,
-        sha256,
-    )?)
+    let facts = otf_analyzer::facts(&bitcode, &name)?;
+    let sha256 = otf_bundle::sha256(&bitcode);
+    let (bytes, _) = format::encode(facts, &sha256, Depth::Mentioned)?;
+    files::write(&args.output, &bytes)
 }
 
 /// Whether the files that were locked are those of the whole kernel.
@@ -78,13 +70,10 @@ fn of_unit(kept: &Path, unit: &Bitcode, depth: Depth) -> Result<(bool, Facts), F
             Err(e) => debug!(message = e.message, "facts"),
         }
     }
-    let bytes = make(
-        &pipeline::cached(&unit.file)?,
-        &unit.file.sha256,
-        &unit.source,
-    )?;
+    let facts = otf_analyzer::facts(&pipeline::cached(&unit.file)?, &unit.source)?;
+    let (bytes, facts) = format::encode(facts, &unit.file.sha256, depth)?;
     files::write(&path, &bytes)?;
-    Ok((true, format::decode(&bytes, depth, &unit.source)?))
+    Ok((true, facts))
 }
 
 /// Where the facts of a bitcode file are kept: a folder for each version of the extractor.

@@ -136,8 +136,13 @@ pub fn program(
     lock: &KernelLock,
     facts: &[(FileMeta, Facts)],
 ) -> Result<Analysis, Failure> {
+    Ok(otf_analyzer::analyze(facts, &request(root, lock)?)?)
+}
+
+/// What the whole-program step is asked for.
+pub fn request(root: &Path, lock: &KernelLock) -> Result<otf_analyzer::Request, Failure> {
     let profile = otf_kernel::inputs::profile(root, &lock.kernel)?;
-    let request = otf_analyzer::Request {
+    Ok(otf_analyzer::Request {
         kernel: lock.kernel.clone(),
         compartment: lock.overlay.as_ref().map_or_else(
             || lock.compartment.clone(),
@@ -159,8 +164,7 @@ pub fn program(
         complete: profile.complete.into_iter().collect(),
         whole: facts::whole(lock),
         closed_headers: lock.closed_headers.iter().cloned().collect(),
-    };
-    Ok(otf_analyzer::analyze(facts, &request)?)
+    })
 }
 
 /// Sites of the analysis in a folder, not written anywhere.

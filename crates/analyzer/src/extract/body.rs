@@ -1,8 +1,9 @@
 //! Writes, calls and casts of one function.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use otf_artifact::analysis::WriteKind;
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
     extract::{
@@ -30,11 +31,11 @@ const USER_MARKS: &[&str] = &[
 pub(crate) fn function<'m>(
     unit: &Unit<'m>,
     function: Value<'m>,
+    instructions: &[Value<'m>],
     declared: HashMap<usize, TypeId>,
     references: &mut BTreeSet<Reference>,
     slots: &mut SlotReader<'_, 'm>,
 ) -> FunctionFacts {
-    let instructions = function.instructions();
     let calls: Vec<Value<'m>> = instructions
         .iter()
         .copied()
@@ -45,24 +46,24 @@ pub(crate) fn function<'m>(
         .enumerate()
         .map(|(row, call)| (call.key(), row as u32))
         .collect();
-    let resolver = Resolver::new(unit, function, &instructions, declared, rows);
+    let resolver = Resolver::new(unit, function, instructions, declared, rows);
     let mut body = Body {
         unit,
         resolver,
         function,
-        scalars: parameter_homes(unit, function, &instructions),
+        scalars: parameter_homes(unit, function, instructions),
         writes: Vec::new(),
         returns: Pointer::new(),
         stored: BTreeSet::new(),
         kept: BTreeSet::new(),
         locals: BTreeSet::new(),
     };
-    for instruction in &instructions {
+    for instruction in instructions {
         body.instruction(*instruction);
         body.references(*instruction, references);
     }
     let calls = calls.into_iter().map(|c| body.call(c)).collect();
-    slots.function(&body.resolver, function, &instructions);
+    slots.function(&body.resolver, function, instructions);
     let signature = &unit.signatures[&function.key()];
     FunctionFacts {
         symbol: function.name(),

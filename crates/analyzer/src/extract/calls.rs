@@ -1,6 +1,8 @@
 //! Calls of one function: arguments, and functions whose address is handed on.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
     extract::{
@@ -33,7 +35,7 @@ pub(super) fn parameter_homes<'m>(
         .enumerate()
         .map(|(i, p)| (p.key(), signature.source(i as u32)))
         .collect();
-    let mut homes = HashMap::new();
+    let mut homes = HashMap::default();
     for store in instructions
         .iter()
         .filter(|i| i.kind() == Kind::Instruction(Opcode::LLVMStore))

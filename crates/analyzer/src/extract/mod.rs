@@ -8,9 +8,8 @@ mod retype;
 mod slots;
 mod types;
 
-use std::collections::HashMap;
-
 use otf_artifact::diagnostic::{Code, Diagnostic};
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
     extract::{
@@ -71,9 +70,11 @@ pub fn facts(bitcode: &[u8], name: &str) -> Result<Facts, Diagnostic> {
         }
     }
     let signatures = module::signatures(&module, &mut reader);
-    let mut bodies: Vec<(Value<'_>, HashMap<usize, TypeId>)> = Vec::new();
+    let mut bodies = Vec::new();
     for function in module.functions().filter(|f| !f.is_declaration()) {
-        bodies.push((function, declared(&module, &mut reader, function)));
+        let instructions = function.instructions();
+        let declared = declared(&module, &mut reader, &instructions);
+        bodies.push((function, instructions, declared));
     }
     let globals = module::globals(&module, &mut reader);
     let (types, by_ir_name) = finish_types(reader);
@@ -103,8 +104,15 @@ pub fn facts(bitcode: &[u8], name: &str) -> Result<Facts, Diagnostic> {
     slots.globals();
     let functions = bodies
         .into_iter()
-        .map(|(function, declared)| {
-            body::function(&unit, function, declared, &mut references, &mut slots)
+        .map(|(function, instructions, declared)| {
+            body::function(
+                &unit,
+                function,
+                &instructions,
+                declared,
+                &mut references,
+                &mut slots,
+            )
         })
         .collect();
     let slots = slots.finish(&references);
@@ -123,10 +131,10 @@ pub fn facts(bitcode: &[u8], name: &str) -> Result<Facts, Diagnostic> {
 fn declared<'m>(
     module: &'m Module,
     reader: &mut TypeReader<'m>,
-    function: Value<'m>,
+    instructions: &[Value<'m>],
 ) -> HashMap<usize, TypeId> {
-    let mut declared = HashMap::new();
-    for call in function.instructions() {
+    let mut declared = HashMap::default();
+    for call in instructions.iter().copied() {
         if call.kind() != Kind::Instruction(Opcode::LLVMCall) || !is_declare(call) {
             continue;
         }

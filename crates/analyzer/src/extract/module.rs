@@ -1,6 +1,8 @@
 //! What a module declares: signatures, globals, exported symbols, addresses in initialisers.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
     extract::types::TypeReader,
@@ -92,7 +94,7 @@ fn realign(signature: &mut Signature, function: Value<'_>) {
         .enumerate()
         .map(|(i, p)| (p.key(), i))
         .collect();
-    let mut homes: HashMap<usize, Vec<usize>> = HashMap::new();
+    let mut homes: HashMap<usize, Vec<usize>> = HashMap::default();
     let mut next = 0u16;
     for instruction in function.instructions() {
         match instruction.kind() {

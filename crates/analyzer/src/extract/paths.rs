@@ -4,10 +4,9 @@
 //! exactly what is stored to it, so its paths are the union over its stores, found by iteration;
 //! everything else that is loaded has the declared type of the memory it comes from.
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeSet, HashMap, HashSet},
-};
+use std::{cell::RefCell, collections::BTreeSet};
+
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use crate::{
     extract::{module::Signature, types::TypeReader},
@@ -76,13 +75,14 @@ impl<'u, 'm> Resolver<'u, 'm> {
             arguments,
             declared,
             simple: simple_variables(instructions),
-            held: HashMap::new(),
+            held: HashMap::default(),
             calls,
             memo: RefCell::default(),
             active: RefCell::default(),
             flows: RefCell::default(),
         };
         resolver.settle(instructions);
+        resolver.note_declared();
         resolver
     }
 
@@ -121,6 +121,21 @@ impl<'u, 'm> Resolver<'u, 'm> {
             self.memo.borrow_mut().clear();
             if !changed {
                 return;
+            }
+        }
+    }
+
+    /// A `void *` that is kept in a variable is what the variable is declared for, even where the
+    /// function only reads through it.
+    #[expect(clippy::iter_over_hash_type, reason = "what is found is sorted")]
+    fn note_declared(&self) {
+        for (home, held) in &self.held {
+            let declared = self.declared.get(home);
+            let Some(to) = declared.and_then(|ty| self.unit.types.pointee(*ty)) else {
+                continue;
+            };
+            for path in held.iter().filter(|path| path.view.is_none()) {
+                self.note(*path, to);
             }
         }
     }

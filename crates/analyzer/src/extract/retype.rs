@@ -99,7 +99,10 @@ impl Resolver<'_, '_> {
             Root::Call(_) | Root::Parameter(_) | Root::Memory(Source::Member(_)) => true,
             _ => from.view.is_some(),
         };
-        let received = matches!(from.root, Root::Call(_)) && from.view.is_none();
+        let received = matches!(
+            from.root,
+            Root::Call(_) | Root::Parameter(_) | Root::Memory(Source::Member(_))
+        ) && from.view.is_none();
         if evidence
             && (types.is_record(to) || received)
             && !from

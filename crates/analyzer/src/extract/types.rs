@@ -1,6 +1,6 @@
 //! Types of a translation unit from its debug information.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
     facts::{Member, Shape, Type, TypeId, Types},
@@ -30,7 +30,7 @@ impl Files {
     pub(crate) fn new(unit: &str, source: &str) -> Self {
         Self {
             root: unit.strip_suffix(source).unwrap_or_default().to_owned(),
-            names: HashMap::new(),
+            names: HashMap::default(),
         }
     }
 
@@ -100,8 +100,8 @@ impl<'m> TypeReader<'m> {
         Self {
             module,
             files,
-            ids: HashMap::new(),
-            by_ir_name: HashMap::new(),
+            ids: HashMap::default(),
+            by_ir_name: HashMap::default(),
             types: Types::new(),
             pending: Vec::new(),
         }

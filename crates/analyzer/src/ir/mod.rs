@@ -111,10 +111,12 @@ impl Module {
         let mut module = ptr::null_mut();
         let failed = llvm!({
             LLVMContextSetDiagnosticHandler(context, Some(note_diagnostic), message.cast());
-            let buffer = LLVMCreateMemoryBufferWithMemoryRangeCopy(
+            // Everything is parsed before `bitcode` ends: no copy.
+            let buffer = LLVMCreateMemoryBufferWithMemoryRange(
                 bitcode.as_ptr().cast(),
                 bitcode.len(),
                 c"bitcode".as_ptr(),
+                0,
             );
             let failed = LLVMParseBitcodeInContext2(context, buffer, &raw mut module);
             LLVMDisposeMemoryBuffer(buffer);
@@ -206,9 +208,17 @@ impl Module {
         operands.into_iter().map(Value::some).collect()
     }
 
-    /// The operand of a node as a node.
+    /// The operand of a node as a node; without making values of the others.
     pub(crate) fn node<'m>(&'m self, node: Meta<'m>, index: usize) -> Option<Meta<'m>> {
-        self.operands(node).get(index).copied().flatten()?.as_meta()
+        let operand = llvm!({
+            let value = LLVMMetadataAsValue(self.context, node.raw);
+            if index < LLVMGetMDNodeNumOperands(value) as usize {
+                LLVMGetOperand(value, index as u32)
+            } else {
+                ptr::null_mut()
+            }
+        });
+        Value::some(operand)?.as_meta()
     }
 
     /// Byte offset of a field of a structure type.

@@ -1,6 +1,8 @@
 //! Names of dedicated slab caches, by the variable or member that holds the cache.
 
-use std::collections::{HashMap, HashSet, hash_map::Entry};
+use std::collections::hash_map::Entry;
+
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use crate::{
     facts::{Path, Root, Source, Variable},
@@ -49,7 +51,7 @@ impl<'a> Search<'_, 'a> {
     /// The name of the cache in everything that holds caches; `None` when it may be another one:
     /// a wrong name would be worse than none.
     pub(super) fn name_caches(&self) -> HashMap<Keeper<'a>, Option<String>> {
-        let mut names: HashMap<Keeper<'a>, Option<String>> = HashMap::new();
+        let mut names: HashMap<Keeper<'a>, Option<String>> = HashMap::default();
         let mut copies: Vec<(Keeper<'a>, Keeper<'a>)> = Vec::new();
         for function in self.program.functions() {
             let facts = self.program.function(function);

@@ -1,11 +1,10 @@
 //! Structures and unions of all files, one row for those that are the same.
 
-use std::{
-    collections::{HashMap, HashSet, hash_map::DefaultHasher},
-    hash::{Hash, Hasher},
-};
+use std::hash::{Hash, Hasher};
 
 use rayon::prelude::*;
+use rustc_hash::{FxBuildHasher, FxHashMap as HashMap, FxHashSet as HashSet};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
     facts::{Facts, Shape, TypeId},
@@ -40,8 +39,8 @@ struct Seen<'a> {
 
 pub(super) fn intern(files: &[&Facts]) -> Interned {
     let seen: Vec<Vec<Seen<'_>>> = files.par_iter().map(|facts| records(facts)).collect();
-    let mut known: HashMap<Key, (&Type, &str)> = HashMap::new();
-    let mut contents: HashSet<Key> = HashSet::new();
+    let mut known: HashMap<Key, (&Type, &str)> = HashMap::default();
+    let mut contents: HashSet<Key> = HashSet::default();
     let mut fresh = Vec::with_capacity(files.len());
     for file in &seen {
         let mut new = Vec::new();
@@ -58,7 +57,7 @@ pub(super) fn intern(files: &[&Facts]) -> Interned {
         (&x.name, *f, x.size, a).cmp(&(&y.name, *g, y.size, b))
     });
     // A type that a file only declares is the one that another file defines, if there is one.
-    let mut defined: HashMap<&str, Option<usize>> = HashMap::new();
+    let mut defined: HashMap<&str, Option<usize>> = HashMap::default();
     for (row, (_, (ty, file))) in sorted.iter().enumerate() {
         if !file.is_empty() {
             defined
@@ -67,7 +66,8 @@ pub(super) fn intern(files: &[&Facts]) -> Interned {
                 .or_insert(Some(row));
         }
     }
-    let mut ids: HashMap<Key, RecordId> = HashMap::with_capacity(sorted.len());
+    let mut ids: HashMap<Key, RecordId> =
+        HashMap::with_capacity_and_hasher(sorted.len(), FxBuildHasher);
     for (row, (key, (ty, file))) in sorted.iter().enumerate() {
         let definition = defined.get(ty.name.as_str()).copied().flatten();
         let row = definition.filter(|_| file.is_empty()).unwrap_or(row);
@@ -100,6 +100,7 @@ pub(super) fn intern(files: &[&Facts]) -> Interned {
 
 fn records(facts: &Facts) -> Vec<Seen<'_>> {
     let types = &facts.types.0;
+    let mut content = Content::default();
     types
         .iter()
         .enumerate()
@@ -107,9 +108,9 @@ fn records(facts: &Facts) -> Vec<Seen<'_>> {
             let Shape::Record { file, members } = &ty.shape else {
                 return None;
             };
-            let mut content = Hash128::new();
+            content.0.clear();
             content.add((&ty.name, file, ty.size));
-            let name = content.finish();
+            let name = content.key();
             for member in members {
                 let inner = &types[member.ty.0 as usize];
                 content.add((&member.name, member.offset, &inner.name, inner.size));
@@ -117,7 +118,7 @@ fn records(facts: &Facts) -> Vec<Seen<'_>> {
                     content.add((&types[element.0 as usize].name, count));
                 }
             }
-            let content = content.finish();
+            let content = content.key();
             Some(Seen {
                 id: TypeId(row as u32),
                 key: if ty.is_anonymous() { content } else { name },
@@ -129,22 +130,26 @@ fn records(facts: &Facts) -> Vec<Seen<'_>> {
         .collect()
 }
 
-/// Two hashes with different beginnings: 128 bits, the same in every run.
-struct Hash128(DefaultHasher, DefaultHasher);
+/// What a key is the hash of; the same in every run.
+#[derive(Default)]
+struct Content(Vec<u8>);
 
-impl Hash128 {
-    fn new() -> Self {
-        let mut second = DefaultHasher::new();
-        second.write_u8(1);
-        Self(DefaultHasher::new(), second)
-    }
-
+impl Content {
     fn add(&mut self, value: impl Hash) {
-        value.hash(&mut self.0);
-        value.hash(&mut self.1);
+        value.hash(self);
     }
 
-    fn finish(&self) -> Key {
-        Key::from(self.0.finish()) << 64 | Key::from(self.1.finish())
+    fn key(&self) -> Key {
+        xxh3_128(&self.0)
+    }
+}
+
+impl Hasher for Content {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        self.key() as u64
     }
 }

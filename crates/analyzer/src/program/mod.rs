@@ -13,14 +13,15 @@ mod origins;
 mod places;
 mod receivers;
 mod tables;
-mod targets;
+pub(crate) mod targets;
 mod voids;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::analysis::{Dimension, Refusal};
 
 use rayon::prelude::*;
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use crate::{
     facts::{Facts, FunctionFacts, GlobalFacts, Shape, TypeId},
@@ -134,8 +135,8 @@ impl<'a> Program<'a> {
             own,
             rows,
             internal: Vec::new(),
-            external: HashMap::new(),
-            definitions: HashMap::new(),
+            external: HashMap::default(),
+            definitions: HashMap::default(),
             escaping: facts
                 .par_iter()
                 .map(|f| f.references.iter().map(|r| r.function.as_str()).collect())
@@ -168,7 +169,7 @@ impl<'a> Program<'a> {
     }
 
     fn link_symbols(&mut self, file: usize, facts: &'a Facts) {
-        let mut internal = HashMap::new();
+        let mut internal = HashMap::default();
         for (row, function) in facts.functions.iter().enumerate() {
             if function.internal {
                 internal.insert(function.symbol.as_str(), row);

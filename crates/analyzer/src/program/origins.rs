@@ -6,8 +6,10 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
 };
+
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
     facts::{Argument, FunctionFacts, Integer, Path, Pointer, Root, Types, View},
@@ -119,7 +121,7 @@ impl Origins {
     pub(crate) fn find(program: &Program<'_>) -> Self {
         let mut search = Search {
             program,
-            caches: HashMap::new(),
+            caches: HashMap::default(),
             memo: RefCell::default(),
             active: RefCell::default(),
             claimed: RefCell::default(),

@@ -1,6 +1,8 @@
 //! What the pointers of the compartment may point to, callers included.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustc_hash::FxHashSet as HashSet;
 
 use crate::{
     facts::{Path, Pointer, Reach, Root, View},
@@ -98,7 +100,7 @@ impl<'p, 'a> Flow<'p, 'a> {
 
     /// Parameters of functions that nobody outside their file can call.
     fn track(&mut self, confined: &[FunctionRef]) {
-        let mut called: HashSet<FunctionRef> = HashSet::new();
+        let mut called: HashSet<FunctionRef> = HashSet::default();
         for caller in confined {
             for call in &self.program.function(*caller).calls {
                 let symbol = call.callee.as_deref();

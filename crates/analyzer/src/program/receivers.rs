@@ -1,9 +1,10 @@
 //! Types of objects whose own function does not name one: from whoever gets them later, from what
 //! they are copied from, and arrays of plain values.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
     facts::Root,
@@ -53,7 +54,7 @@ pub(super) fn complete(
     returned: &BTreeMap<CallRef, BTreeSet<Returned>>,
     allocations: &mut BTreeMap<CallRef, Allocation>,
 ) {
-    let mut receivers: HashMap<CallRef, Vec<CallRef>> = HashMap::new();
+    let mut receivers: HashMap<CallRef, Vec<CallRef>> = HashMap::default();
     for (call, origins) in returned {
         for origin in origins {
             if let Returned::Object(site) = origin {
@@ -74,7 +75,9 @@ pub(super) fn complete(
             allocation.types = calls().flat_map(|call| copied(program, *call)).collect();
         }
         if allocation.types.is_empty() && !allocation.plain {
-            allocation.types = voids.of_calls(calls().copied());
+            let seen = voids.of_calls(calls().copied());
+            allocation.types = seen.records;
+            allocation.plain = seen.plain;
         }
         allocation.remote = !allocation.types.is_empty();
     });
@@ -87,13 +90,21 @@ fn is_plain(program: &Program<'_>, at: CallRef) -> bool {
     })
 }
 
-/// Structures that the first argument of a call leads to.
+/// Structures that the first argument of a call leads to, or is used as in the same function.
 fn copied(program: &Program<'_>, at: CallRef) -> BTreeSet<RecordId> {
-    let call = &program.function(at.function).calls[at.call as usize];
-    let first = call.arguments.first().into_iter();
-    first
-        .flat_map(|argument| &argument.pointer)
-        .filter_map(|path| path.view.filter(|v| v.offset == Some(0)))
-        .filter_map(|view| program.record(at.function.file, view.ty))
-        .collect()
+    let function = program.function(at.function);
+    let file = at.function.file;
+    let first = function.calls[at.call as usize].arguments.first();
+    let mut found = BTreeSet::new();
+    for path in first.into_iter().flat_map(|argument| &argument.pointer) {
+        match path.view {
+            Some(view) if view.offset == Some(0) => found.extend(program.record(file, view.ty)),
+            Some(_) => {}
+            None => {
+                let uses = function.flows.iter().filter(|flow| flow.from == *path);
+                found.extend(uses.filter_map(|flow| program.record(file, flow.to)));
+            }
+        }
+    }
+    found
 }

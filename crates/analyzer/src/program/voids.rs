@@ -3,14 +3,16 @@
 //!
 //! Objects whose receiver says nothing (`x->priv = kzalloc(n)`) get the types that those who read
 //! the pointer later cast it to. A member is one place for all objects of its structure, so this
-//! only adds types: a site whose own function names a type does not ask here.
+//! only adds types: a site whose own function names a type does not ask here. What nobody sees as a
+//! structure, but somebody as numbers or text, is an array of these.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use rayon::prelude::*;
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
-    facts::{Path, Root, Source},
+    facts::{Path, Root, Source, Types},
     program::{FunctionRef, Program, RecordId, origins::CallRef},
 };
 
@@ -36,6 +38,16 @@ pub(super) struct Voids {
     rows: HashMap<Node, u32>,
     edges: Vec<Vec<u32>>,
     casts: Vec<Vec<RecordId>>,
+    plain: Vec<bool>,
+}
+
+/// What objects of a call are seen as.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// These structures.
+    pub(super) records: BTreeSet<RecordId>,
+    /// Numbers, characters or pointers.
+    pub(super) plain: bool,
 }
 
 /// What one function contributes.
@@ -43,6 +55,8 @@ pub(super) struct Voids {
 struct Local {
     casts: Vec<(Node, RecordId)>,
     edges: Vec<(Node, Node)>,
+    /// Seen as numbers, characters or pointers.
+    plain: Vec<Node>,
 }
 
 impl Voids {
@@ -52,9 +66,10 @@ impl Voids {
         let mut locals: Vec<Local> = functions.par_iter().map(|f| local(program, *f)).collect();
         locals.push(indirect(program));
         let mut voids = Self {
-            rows: HashMap::new(),
+            rows: HashMap::default(),
             edges: Vec::new(),
             casts: Vec::new(),
+            plain: Vec::new(),
         };
         for local in locals {
             for (node, record) in local.casts {
@@ -65,6 +80,10 @@ impl Voids {
                 let (from, to) = (voids.row(from), voids.row(to));
                 voids.edges[from as usize].push(to);
             }
+            for node in local.plain {
+                let row = voids.row(node);
+                voids.plain[row as usize] = true;
+            }
         }
         voids
     }
@@ -74,13 +93,14 @@ impl Voids {
         *self.rows.entry(node).or_insert_with(|| {
             self.edges.push(Vec::new());
             self.casts.push(Vec::new());
+            self.plain.push(false);
             next
         })
     }
 
-    /// Types that what these calls returned is cast to, anywhere.
-    pub(super) fn of_calls(&self, calls: impl Iterator<Item = CallRef>) -> BTreeSet<RecordId> {
-        let mut found = BTreeSet::new();
+    /// What these calls returned is cast to, anywhere.
+    pub(super) fn of_calls(&self, calls: impl Iterator<Item = CallRef>) -> Seen {
+        let mut found = Seen::default();
         let mut seen = vec![false; self.edges.len()];
         let mut work: Vec<u32> = Vec::new();
         for call in calls {
@@ -90,7 +110,8 @@ impl Voids {
             if std::mem::replace(&mut seen[row as usize], true) {
                 continue;
             }
-            found.extend(&self.casts[row as usize]);
+            found.records.extend(&self.casts[row as usize]);
+            found.plain |= self.plain[row as usize];
             work.extend(&self.edges[row as usize]);
         }
         found
@@ -101,10 +122,12 @@ fn local(program: &Program<'_>, at: FunctionRef) -> Local {
     let function = program.function(at);
     let mut local = Local::default();
     for flow in &function.flows {
-        if let Some(node) = node(program, at, flow.from)
-            && let Some(record) = program.record(at.file, flow.to)
-        {
-            local.casts.push((node, record));
+        let Some(node) = node(program, at, flow.from) else {
+            continue;
+        };
+        match program.record(at.file, flow.to) {
+            Some(record) => local.casts.push((node, record)),
+            None => local.plain.push(node),
         }
     }
     for (holder, path) in &function.kept {
@@ -142,13 +165,24 @@ fn local(program: &Program<'_>, at: FunctionRef) -> Local {
                 Some(callee) => Node::Parameter(callee, index),
                 None => Node::AnyParameter(index),
             };
-            let paths = argument.pointer.iter();
-            local
-                .edges
-                .extend(paths.filter_map(|p| Some((node(program, at, *p)?, to))));
+            let from = argument.pointer.iter();
+            let from: Vec<Node> = from.filter_map(|p| node(program, at, *p)).collect();
+            if callee.is_some_and(|callee| takes_plain(program, callee, index)) {
+                local.plain.extend(&from);
+            }
+            local.edges.extend(from.into_iter().map(|from| (from, to)));
         }
     }
     local
+}
+
+/// Whether a parameter is declared as a pointer to numbers, characters or pointers.
+fn takes_plain(program: &Program<'_>, callee: FunctionRef, index: u16) -> bool {
+    let parameters = &program.function(callee).parameters;
+    let types = &program.files[callee.file].1.types;
+    let declared = parameters.get(usize::from(index)).copied().flatten();
+    let to = declared.and_then(|ty| types.pointee(ty));
+    to.is_some_and(|to| to != Types::VOID && program.record(callee.file, to).is_none())
 }
 
 /// Calls through pointers: any function whose address is taken may be the one.

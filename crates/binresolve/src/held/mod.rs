@@ -10,10 +10,11 @@ mod counts;
 mod depth;
 mod effects;
 mod flow;
+mod stack;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use otf_artifact::sites::Unwind;
+use otf_artifact::sites::{Register, Unwind};
 
 use self::{
     counts::{Counts, merge},
@@ -54,6 +55,7 @@ pub struct HeldAnalysis {
     /// Calls and tail calls: (row, called function).
     passes: BTreeSet<(usize, usize)>,
     least_frames: Vec<u32>,
+    in_frame: Vec<stack::Registers>,
 }
 
 /// What is held at the entry of each function on the paths from one gate; `None`: no path.
@@ -82,6 +84,7 @@ impl HeldAnalysis {
             owner,
             passes: BTreeSet::new(),
             least_frames: Vec::new(),
+            in_frame: Vec::new(),
         };
         let flow = Flow::of(input, &analysis.owner);
         // What functions leave behind depends on what their callees leave behind. Counts are
@@ -96,6 +99,7 @@ impl HeldAnalysis {
             }
         }
         analysis.least_frames = depth::least_frames(&analysis, &flow, input.code);
+        analysis.in_frame = stack::registers(&analysis, &flow, input.code);
         analysis.passes = flow.passes;
         analysis.inherit();
         analysis
@@ -105,6 +109,12 @@ impl HeldAnalysis {
     /// at least; call frame information may know more.
     pub fn least_frame(&self, row: usize) -> u32 {
         self.least_frames[row]
+    }
+
+    /// Whether a register holds an address in the function's own frame before the instruction in
+    /// this row.
+    pub fn is_in_frame(&self, row: usize, register: Register) -> bool {
+        self.in_frame[row].holds(register)
     }
 
     /// First instructions of the functions.

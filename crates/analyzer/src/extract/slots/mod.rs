@@ -6,10 +6,9 @@ mod globals;
 mod layout;
 mod origins;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    rc::Rc,
-};
+use std::{collections::BTreeSet, rc::Rc};
+
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
     extract::{paths::Unit, slots::layout::Layout},
@@ -51,12 +50,12 @@ impl<'u, 'm> SlotReader<'u, 'm> {
         Self {
             unit,
             layout: Layout::default(),
-            names: HashMap::new(),
-            members: HashMap::new(),
-            known: HashMap::new(),
-            signatures: HashMap::new(),
-            declared: HashMap::new(),
-            callees: HashMap::new(),
+            names: HashMap::default(),
+            members: HashMap::default(),
+            known: HashMap::default(),
+            signatures: HashMap::default(),
+            declared: HashMap::default(),
+            callees: HashMap::default(),
             flows: BTreeSet::new(),
             calls: Vec::new(),
             texts: Vec::new(),

@@ -1,9 +1,8 @@
 //! Where the function pointer in a value comes from, inside one function.
 
-use std::{
-    cell::OnceCell,
-    collections::{BTreeSet, HashMap, HashSet},
-};
+use std::{cell::OnceCell, collections::BTreeSet};
+
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use crate::{
     extract::{
@@ -45,7 +44,7 @@ impl<'r, 'u, 'm> Frame<'r, 'u, 'm> {
     fn stores(&self, variable: Value<'m>) -> &[Value<'m>] {
         self.stores
             .get_or_init(|| {
-                let mut stores: HashMap<usize, Vec<Value<'m>>> = HashMap::new();
+                let mut stores: HashMap<usize, Vec<Value<'m>>> = HashMap::default();
                 for store in self.instructions {
                     if store.kind() == Kind::Instruction(Opcode::LLVMStore)
                         && let (Some(value), Some(home)) = (store.operand(0), store.operand(1))
@@ -78,7 +77,7 @@ impl<'m> SlotReader<'_, 'm> {
     ) -> BTreeSet<Place> {
         let mut question = Question {
             frame,
-            seen: HashSet::new(),
+            seen: HashSet::default(),
             found: BTreeSet::new(),
         };
         self.ask(&mut question, value, signature);

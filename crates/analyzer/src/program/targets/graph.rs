@@ -5,7 +5,9 @@
 //! may be to any of them: it writes to [`Node::Into`], which leads to all, and reads from
 //! [`Node::OutOf`], where all lead.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
     program::{FunctionRef, Program},
@@ -56,7 +58,7 @@ impl<'a> Graph<'a> {
         let mut graph = Self {
             nodes: Vec::new(),
             sources: Vec::new(),
-            rows: HashMap::new(),
+            rows: HashMap::default(),
         };
         for (file, (_, facts)) in program.files.iter().enumerate() {
             for (from, to) in &facts.slots.flows {

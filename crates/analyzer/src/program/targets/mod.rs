@@ -10,17 +10,19 @@ mod graph;
 mod pool;
 mod words;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
     analysis::{Analysis, CallTarget, IndirectCall, TargetSet},
     ids::{TargetId, TargetSetId},
 };
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 use tracing::info;
 
 use crate::{
+    facts::Facts,
     program::{
-        FunctionRef, Program,
+        FileMeta, FunctionRef, Program, Request,
         targets::{
             graph::{Callee, Graph, Node, NodeId},
             pool::Pool,
@@ -47,6 +49,39 @@ impl CallTargets {
             function.indirect_calls = self.calls.remove(&key).unwrap_or_default();
         }
     }
+}
+
+/// How many targets the calls through pointers have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls of the source.
+    pub calls: usize,
+    /// Targets of all of them.
+    pub targets: usize,
+    /// Calls through a pointer from memory without a type: any function of the signature.
+    pub untyped_calls: usize,
+    /// Targets of these.
+    pub untyped_targets: usize,
+    /// Calls that may lead somewhere else too.
+    pub unbounded_calls: usize,
+}
+
+/// Counts the targets of all calls of the confined files.
+pub fn count_targets(files: &[(FileMeta, Facts)], request: &Request) -> Counts {
+    let program = Program::link(files, request);
+    let found = call_targets(&program);
+    let mut counts = Counts::default();
+    for call in found.calls.values().flatten() {
+        let set = &found.sets[call.targets.index()];
+        counts.calls += 1;
+        counts.targets += set.targets.len();
+        counts.unbounded_calls += usize::from(set.any.is_some());
+        if call.through.contains(words::UNTYPED) {
+            counts.untyped_calls += 1;
+            counts.untyped_targets += set.targets.len();
+        }
+    }
+    counts
 }
 
 /// What a node or a call may lead to.
@@ -98,7 +133,7 @@ pub(super) fn call_targets(program: &Program<'_>) -> CallTargets {
         program,
         graph: &graph,
         pool,
-        memo: HashMap::new(),
+        memo: HashMap::default(),
     };
     let answers: Vec<Answer<'_>> = sites.values().map(|s| solver.answer(&s.nodes)).collect();
     let result = number(program, sites, &answers);
@@ -136,7 +171,7 @@ impl<'a> Solver<'_, 'a> {
     /// Everything that flows into a node.
     fn reach(&mut self, start: NodeId) -> Answer<'a> {
         let mut answer = Answer::default();
-        let mut seen = HashSet::from([start]);
+        let mut seen = HashSet::from_iter([start]);
         let mut work = vec![start];
         while let Some(id) = work.pop() {
             let node = self.graph.nodes[id as usize];
@@ -205,7 +240,7 @@ fn number(
     answers: &[Answer<'_>],
 ) -> CallTargets {
     let mut rows: BTreeMap<CallTarget, usize> = BTreeMap::new();
-    let mut known: HashMap<Callee<'_>, CallTarget> = HashMap::new();
+    let mut known: HashMap<Callee<'_>, CallTarget> = HashMap::default();
     for function in answers.iter().flat_map(|a| &a.functions) {
         if !known.contains_key(function) {
             let target = target(program, *function);

@@ -1,7 +1,9 @@
 //! Functions whose address is taken, by signature: what a pointer of which nothing else is known
 //! may lead to.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
     program::{
@@ -21,7 +23,7 @@ pub(super) struct Pool<'a> {
 impl<'a> Pool<'a> {
     pub(super) fn new(program: &Program<'a>) -> Self {
         let mut taken = BTreeSet::new();
-        let mut signatures: HashMap<Callee<'a>, &'a str> = HashMap::new();
+        let mut signatures: HashMap<Callee<'a>, &'a str> = HashMap::default();
         for (file, (_, facts)) in program.files.iter().enumerate() {
             for reference in &facts.references {
                 taken.insert(callee(program, file, &reference.function));
@@ -46,7 +48,7 @@ impl<'a> Pool<'a> {
         Self {
             taken,
             by_signature,
-            memo: HashMap::new(),
+            memo: HashMap::default(),
         }
     }
 

@@ -7,6 +7,9 @@ use crate::{
     slots::{Place, Unknown},
 };
 
+/// A pointer from memory without a type.
+pub(super) const UNTYPED: &str = "untyped memory";
+
 /// Ways that are named before the others are counted.
 const NAMED: usize = 3;
 
@@ -36,7 +39,7 @@ pub(super) fn through(program: &Program<'_>, file: usize, place: Place) -> Strin
         Place::Parameter(symbol, index) => format!("parameter {index} of {}", function(symbol)),
         Place::Result(symbol) => format!("result of {}", function(symbol)),
         Place::Passed(index, _) => format!("argument {index}"),
-        Place::Unknown(Unknown::Untyped, _) => "untyped memory".into(),
+        Place::Unknown(Unknown::Untyped, _) => UNTYPED.into(),
         Place::Unknown(Unknown::Data, _) => "a pointer to data".into(),
         Place::Unknown(Unknown::Computed, _) => "arithmetic or assembly".into(),
     }
