@@ -250,6 +250,7 @@ impl<'a> Ladder<'a> {
                     if !variables.is_empty() {
                         variables.extend(found.sets);
                         return Some(Binding {
+                            strays: false,
                             precision: Precision::Line,
                             sets: variables,
                         });
