@@ -278,6 +278,7 @@ fn a_call_with_a_prefix_is_not_probed() {
 .globl f
 .type f,@function
 f:
+	.cfi_sections .debug_frame
 	.cfi_startproc
 	call __fentry__
 	call __x86_indirect_thunk_r8
