@@ -120,18 +120,14 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
     for image in &confined {
         info!(image = image.image.name, "joining sites with legal sets");
         let gates = join.gates_of(image);
-        let (free, write): (Vec<Site>, Vec<Site>) = join
-            .sites(image, &gates)
-            .into_iter()
-            .partition(|site| site.kind == SiteKind::Free);
-        sites.extend(write);
-        frees.extend(free);
+        by_kind(join.sites(image, &gates), &mut sites, &mut frees);
         call_sites.extend(calls::calls(image, &ladder, &gates, &mut target_sets));
         returns.extend(calls::returns(image));
         join.diagnostics.extend(weaknesses(image));
     }
-    sites.sort_by(|a, b| in_order(&a.location, &b.location));
-    frees.sort_by(|a, b| in_order(&a.location, &b.location));
+    for list in [&mut sites, &mut frees] {
+        list.sort_by(|a, b| in_order(&a.location, &b.location));
+    }
     call_sites.sort_by(|a, b| in_order(&a.location, &b.location));
     returns.sort_by(|a, b| in_order(&a.location, &b.location));
     let mut diagnostics = join.diagnostics;
@@ -178,6 +174,17 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
         Ok(result)
     } else {
         Err(broken)
+    }
+}
+
+/// Tells sites that free from those that write.
+fn by_kind(found: Vec<Site>, sites: &mut Vec<Site>, frees: &mut Vec<Site>) {
+    for site in found {
+        if site.kind == SiteKind::Free {
+            frees.push(site);
+        } else {
+            sites.push(site);
+        }
     }
 }
 

@@ -35,8 +35,8 @@ impl<'a> Ladder<'a> {
             for call in function.calls.iter().filter(|c| c.callee == callee) {
                 placed |= caller == Some(0) && call.line == line;
                 let target = call.arguments.get(argument).copied().flatten()?;
-                let caller = caller.map_or(Caller::Arguments(&[]), Caller::Step);
-                sets.extend(self.resolve(target, &caller, &climb));
+                let handed = caller.map_or(Caller::Arguments(&[]), Caller::Step);
+                sets.extend(self.resolve(target, &handed, &climb));
             }
             Some(())
         };
