@@ -18,12 +18,17 @@ pub const CACHE_GENERAL: u32 = 0xffff;
 pub const CACHE_ANY: u32 = 0xfffe;
 pub const CACHE_NONE: u32 = 0xfffd;
 
+pub const SITE_FREE: u8 = 1;
 pub const SITE_PERCPU: u8 = 2;
 pub const SITE_RETURNS_DI: u8 = 4;
 pub const SITE_RETURNS_LENGTH: u8 = 8;
 pub const SITE_FRAME: u8 = 16;
 pub const SITE_SKIP_ZF: u8 = 32;
 pub const SITE_SKIP_CF: u8 = 64;
+pub const SITE_TAIL: u8 = 128;
+
+pub const CALL_WEAK: u8 = 1;
+pub const CALL_TAIL: u8 = 2;
 
 pub const LEGAL_ANY_HEAP: u8 = 1;
 pub const LEGAL_ANY_GLOBAL: u8 = 2;
@@ -70,6 +75,9 @@ enumeration! {
         BadLayout = "no legal container has such a place",
         BadBounds = "leaves the object", BadProvenance = "object of another allocation site",
         Freed = "the object was freed", BadAddress = "no valid address",
+        BadTarget = "a call to where no legal call leads",
+        BadReturn = "a return to where the gate was not called from",
+        BadFree = "a free of what is not the start of an object",
     }
     Done {
         Reported = "reported", Killed = "task killed",
@@ -88,6 +96,9 @@ enumeration! {
         Weak = "allowed by a wide rule alone", QuarantineFull = "quarantines impossible",
         Records = "provenance records",
         NotesLost = "function entries not noted",
+        Calls = "calls checked",
+        WeakCalls = "calls allowed by a wide rule alone", Frees = "frees checked",
+        Returns = "returns checked",
     }
 }
 
@@ -172,10 +183,31 @@ pub struct Alloc {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Call {
     pub displacement: i64,
+    pub targets: u32,
     pub shape: u16,
     pub symbol: u16,
+    pub gates: u16,
     pub memory: u8,
+    pub insn_len: u8,
+    pub action: u8,
+    pub flags: u8,
+    pub pad: [u8; 2],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Return {
+    pub gate: u32,
+    pub action: u8,
     pub pad: [u8; 3],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    pub address: u64,
+    pub set: u32,
+    pub pad: u32,
 }
 
 #[repr(C)]
@@ -197,7 +229,7 @@ pub struct State {
     pub kernel_map: u64,
     pub kfence: u64,
     pub texts: u32,
-    pub pad: u32,
+    pub endbr: u32,
     pub text: [Range; MAX_TEXTS],
 }
 
@@ -213,7 +245,7 @@ impl Default for State {
             kernel_map: 0,
             kfence: 0,
             texts: 0,
-            pad: 0,
+            endbr: 0,
             text: [Range::default(); MAX_TEXTS],
         }
     }

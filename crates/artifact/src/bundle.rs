@@ -78,6 +78,27 @@ pub struct CoverageSummary {
     pub unwindable: u64,
     /// Sites whose legal set has a wide rule (`any_heap`, `any_global`).
     pub wide: u64,
+    /// Calls that free an object; they are not among the sites here.
+    #[serde(default)]
+    pub frees: u64,
+    /// Frees with a probe.
+    #[serde(default)]
+    pub frees_probed: u64,
+    /// Of these: any heap object may be freed, as long as it is the start of one.
+    #[serde(default)]
+    pub frees_wide: u64,
+    /// Indirect calls and jumps.
+    #[serde(default)]
+    pub calls: u64,
+    /// Calls with a probe.
+    #[serde(default)]
+    pub calls_probed: u64,
+    /// Calls with a probe that may lead to any function: not every target is known.
+    #[serde(default)]
+    pub calls_weak: u64,
+    /// Returns with a probe; none unless the policy asks for them.
+    #[serde(default)]
+    pub returns_probed: u64,
 }
 
 /// Everything that otf-load needs to bind the object to a running kernel and to describe events.
@@ -95,6 +116,15 @@ pub struct Plan {
     pub caches: Vec<String>,
     /// Rows of the table of sites.
     pub sites: Vec<PlanSite>,
+    /// Rows of the table of calls; in events and counts they follow those of the sites.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<PlanSite>,
+    /// Rows of the table of returns; they follow those of the calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub returns: Vec<PlanSite>,
+    /// Keys of the map `otf_targets`: where the calls of a set may lead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<TargetBinding>,
     /// Rows of the table of gates.
     pub gates: Vec<PlanGate>,
     /// Functions whose arguments are noted at their entries: `FILE:FUNCTION`.
@@ -128,6 +158,18 @@ impl Artifact for Plan {
     }
 }
 
+impl Plan {
+    /// What events and counts name by row: sites, then calls, then returns.
+    pub fn checked(&self) -> impl Iterator<Item = &PlanSite> {
+        self.sites.iter().chain(&self.calls).chain(&self.returns)
+    }
+
+    /// The same by row.
+    pub fn checked_at(&self, row: u32) -> Option<&PlanSite> {
+        self.checked().nth(row as usize)
+    }
+}
+
 /// A program of the BPF object that is attached by address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -140,10 +182,12 @@ pub enum Program {
     Gate,
     /// `otf_site`, at a site. Cookie: row of sites.
     Site,
-    /// `otf_call`, at an indirect call of a recording. Cookie: row of calls.
+    /// `otf_call`, at an indirect call or jump. Cookie: row of calls.
     Call,
     /// `otf_entry`, at the entry of a function: notes its arguments. Cookie: its number, from 0.
     Entry,
+    /// `otf_return`, at a return of a gate. Cookie: row of returns.
+    Return,
 }
 
 /// A probe.
@@ -168,6 +212,15 @@ pub struct GlobalBinding {
     pub location: Location,
     /// Bytes.
     pub size: u64,
+}
+
+/// A function that calls with a set of targets may reach.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TargetBinding {
+    /// The set, as rows of calls name it.
+    pub set: u32,
+    /// First instruction of the function.
+    pub location: Location,
 }
 
 /// A site as events show it.

@@ -8,6 +8,7 @@ pub mod allocators;
 pub mod analysis;
 pub mod bundle;
 pub mod diagnostic;
+pub mod freers;
 pub mod ids;
 pub mod kernel;
 pub mod places;

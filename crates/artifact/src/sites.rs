@@ -18,8 +18,11 @@ pub struct Sites {
     pub version: u32,
     /// Images, the compartment's own first, `vmlinux` last.
     pub images: Vec<SiteImage>,
-    /// Sites sorted by (image, section, offset).
+    /// Sites that write memory, sorted by (image, section, offset).
     pub sites: Vec<Site>,
+    /// Sites that free an object, likewise; as rows they follow those that write.
+    #[serde(default)]
+    pub frees: Vec<Site>,
     /// Legal sets: rows of the analysis first, unions after them.
     pub legal_sets: Vec<LegalSet>,
     /// Indirect calls and jumps of the compartment, sorted by (image, section, offset).
@@ -107,6 +110,8 @@ pub enum SiteKind {
     RepString,
     /// Call to a function that writes a range (`memcpy`, …).
     BulkCall,
+    /// Call to a function that frees an object (`kfree`, …): its first byte counts as written.
+    Free,
 }
 
 /// x86-64 general registers by their place in `struct pt_regs`' naming.
@@ -253,6 +258,9 @@ pub struct Site {
     /// What deny does besides when it leaves the instruction out.
     #[serde(default)]
     pub on_skip: OnSkip,
+    /// A call in tail position, by a jump: left out, the function has to return.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tail: bool,
 }
 
 /// Where the address of an indirect call or jump stands when the instruction is reached.
@@ -286,8 +294,12 @@ pub struct CallSite {
     pub precision: Precision,
     /// Where it may lead.
     pub targets: TargetSetId,
-    /// How it is covered.
+    /// How it is covered. A jump that is covered is a call in tail position: the stack pointer
+    /// stands at the return address.
     pub coverage: Coverage,
+    /// Gates (sorted) to which deny may unwind from here, as those of a [`Site`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unwind_gates: Vec<GateId>,
 }
 
 /// A return: legal is the address that the call pushed.
@@ -297,6 +309,13 @@ pub struct ReturnSite {
     pub location: Location,
     /// Whether it is a jump to `__x86_return_thunk`.
     pub thunk: bool,
+    /// How it is covered, where a policy wants returns checked.
+    #[serde(default = "not_looked_at")]
+    pub coverage: Coverage,
+}
+
+fn not_looked_at() -> Coverage {
+    Coverage::Unprobable("an older release did not look".into())
 }
 
 /// The machine entry of a call target.
@@ -378,8 +397,16 @@ pub struct GlobalSymbol {
 }
 
 impl Sites {
+    /// All sites by row: those that write, then those that free.
+    pub fn all(&self) -> impl Iterator<Item = &Site> {
+        self.sites.iter().chain(&self.frees)
+    }
+
     /// The site in a row.
     pub fn site(&self, id: SiteId) -> &Site {
-        &self.sites[id.index()]
+        match id.index().checked_sub(self.sites.len()) {
+            None => &self.sites[id.index()],
+            Some(free) => &self.frees[free],
+        }
     }
 }

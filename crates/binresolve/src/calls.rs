@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind};
 use otf_artifact::{
     analysis::TargetSet,
-    ids::TargetSetId,
+    ids::{GateId, TargetSetId},
     sites::{CallSite, CallThrough, Coverage, Precision, Register, ReturnSite},
 };
 
@@ -18,8 +18,9 @@ use crate::{
     confined::Confined,
     decode::destination,
     extent::is_template,
+    held::FromGate,
     image::Image,
-    join::{frames, text_of},
+    join::{frames, free_gates, text_of},
     ladder::{Access, Ladder},
     operand::{Referent, general, memory_operand},
     rewrite::{Rewrites, Rewriting},
@@ -96,7 +97,12 @@ struct Indirect {
 }
 
 /// The indirect calls and jumps of an image.
-pub fn calls(confined: &Confined<'_>, ladder: &Ladder<'_>, sets: &mut TargetSets) -> Vec<CallSite> {
+pub fn calls(
+    confined: &Confined<'_>,
+    ladder: &Ladder<'_>,
+    gates: &[(GateId, FromGate)],
+    sets: &mut TargetSets,
+) -> Vec<CallSite> {
     let image = &confined.image;
     let rewrites = Rewrites::new(&confined.code, &confined.tables, &confined.writes);
     let mut result = Vec::new();
@@ -131,13 +137,17 @@ pub fn calls(confined: &Confined<'_>, ladder: &Ladder<'_>, sets: &mut TargetSets
             };
             (sets.intern(set), Precision::Compartment)
         };
+        // Left out it has to return, which is right only where nothing is on the stack; and a jump
+        // table's target is no function.
+        let inner = (indirect.jump && confined.frames.size(home) != Some(0))
+            .then(|| "a jump that is no call in tail position, as far as can be told".to_owned());
         let coverage = match rewriting {
             Rewriting::Template { home, .. } => {
                 let home = image.location(home);
                 let place = format!("{}+{:#x}", home.section, home.offset);
                 Some(format!("template that is copied to {place} at boot"))
             }
-            Rewriting::None => indirect.unreadable.or_else(|| {
+            Rewriting::None => indirect.unreadable.or(inner).or_else(|| {
                 let tables = &confined.tables;
                 tables.refusal(image, address, instruction.next_ip())
             }),
@@ -157,6 +167,7 @@ pub fn calls(confined: &Confined<'_>, ladder: &Ladder<'_>, sets: &mut TargetSets
             precision,
             targets,
             coverage,
+            unwind_gates: free_gates(&confined.held, gates, row),
         });
     }
     result
@@ -175,7 +186,14 @@ pub fn returns(confined: &Confined<'_>) -> Vec<ReturnSite> {
         }
         let location = image.location(instruction.ip());
         if !is_template(&location.section) {
-            result.push(ReturnSite { location, thunk });
+            let tables = &confined.tables;
+            let refusal = tables.refusal(image, instruction.ip(), instruction.next_ip());
+            let coverage = refusal.map_or(Coverage::Probe, Coverage::Unprobable);
+            result.push(ReturnSite {
+                location,
+                thunk,
+                coverage,
+            });
         }
     }
     result

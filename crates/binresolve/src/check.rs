@@ -5,7 +5,7 @@
 //!   in the table that allows something, and a length of at least one byte.
 //! - Sites are sorted by (image, section, offset); no two are for the same write.
 //! - A probed site has an operand that can be computed: a register, or a symbol.
-//! - A call has a callee, any other site has none.
+//! - A call has a callee, any other site has none; what a free may free is a heap object.
 //! - Legal sets start with the analysis' rows, refer to existing rows, and are unique behind them.
 //! - Allocation probes and untracked allocations name existing rows; every allocation site has a
 //!   probe or a reason. Gate probes and globals name existing rows.
@@ -23,7 +23,7 @@ pub fn check(sites: &Sites) -> Vec<Diagnostic> {
     let mut broken = Broken(Vec::new());
     images(sites, &mut broken);
     legal_sets(sites, &mut broken);
-    for (row, site) in sites.sites.iter().enumerate() {
+    for (row, site) in sites.all().enumerate() {
         check_site(sites, row, site, &mut broken);
     }
     order(sites, &mut broken);
@@ -100,6 +100,15 @@ fn check_site(sites: &Sites, row: usize, site: &Site, broken: &mut Broken) {
     broken.unless(legal.is_some_and(|set| !set.is_empty()), || {
         format!("{} has no legal set, or an empty one", place())
     });
+    broken.unless(
+        (site.kind == SiteKind::Free) == (row >= sites.sites.len()),
+        || format!("{} is among the wrong sites", place()),
+    );
+    broken.unless(
+        site.kind != SiteKind::Free
+            || legal.is_some_and(|set| set.any_heap.is_some() || !set.heap.is_empty()),
+        || format!("{} may free nothing", place()),
+    );
     let bytes = match site.length {
         Length::Constant(bytes) | Length::Register(_, bytes) => bytes,
     };
@@ -108,7 +117,7 @@ fn check_site(sites: &Sites, row: usize, site: &Site, broken: &mut Broken) {
         format!("{} has scale {}", place(), site.operand.scale)
     });
     broken.unless(
-        site.callee.is_some() == (site.kind == SiteKind::BulkCall),
+        site.callee.is_some() == matches!(site.kind, SiteKind::BulkCall | SiteKind::Free),
         || format!("{}: a call has a callee, nothing else has one", place()),
     );
     broken.unless(
@@ -143,7 +152,7 @@ fn order(sites: &Sites, broken: &mut Broken) {
             s.location.offset,
         )
     };
-    for pair in sites.sites.windows(2) {
+    for pair in sites.sites.windows(2).chain(sites.frees.windows(2)) {
         let sorted = key(&pair[0]) <= key(&pair[1]);
         let repeated = key(&pair[0]) == key(&pair[1]) && pair[0].operand == pair[1].operand;
         broken.unless(sorted && !repeated, || {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use iced_x86::{FlowControl, InstructionInfoFactory};
 use otf_artifact::{
+    freers::{self, Freer},
     range_writers::{self, RangeLength},
     sites::{Length, SiteKind, TextSection},
 };
@@ -109,16 +110,30 @@ fn all_writes(image: &Image<'_>, code: &Instructions) -> BTreeMap<usize, Vec<Mem
             continue;
         };
         let mut found = writes(image, section, &mut factory, instruction);
-        if instruction.flow_control() != FlowControl::ConditionalBranch
-            && let Some(target) = destination(image, instruction)
-        {
-            found.extend(bulk_call(target.symbol));
+        if let Some(target) = destination(image, instruction) {
+            let conditional = instruction.flow_control() == FlowControl::ConditionalBranch;
+            if !conditional {
+                found.extend(bulk_call(target.symbol));
+            }
+            found.extend(freers::find(target.symbol).map(|freer| free_call(freer, conditional)));
         }
         if !found.is_empty() {
             result.insert(row, found);
         }
     }
     result
+}
+
+/// One byte at the start of what is freed.
+fn free_call(freer: Freer, conditional: bool) -> MemoryWrite {
+    MemoryWrite {
+        kind: SiteKind::Free,
+        operand: at_register(freer.register()),
+        length: Length::Constant(1),
+        referent: None,
+        inexpressible: conditional
+            .then_some("a conditional jump: the register counts only when it is taken"),
+    }
 }
 
 fn bulk_call(symbol: &str) -> Option<MemoryWrite> {

@@ -48,15 +48,14 @@ pub struct Join<'j, 'd> {
 
 impl Join<'_, '_> {
     /// All sites of an image.
-    pub fn sites(&mut self, confined: &Confined<'_>) -> Vec<Site> {
+    pub fn sites(&mut self, confined: &Confined<'_>, gates: &[(GateId, FromGate)]) -> Vec<Site> {
         let rewrites = Rewrites::new(&confined.code, &confined.tables, &confined.writes);
-        let gates = self.gates_of(confined);
         let mut sites = Vec::new();
         for (row, writes) in &confined.writes {
             let rewriting = rewrites.of(*row);
             for write in writes {
                 let mut site = self.site(confined, *row, write, rewriting);
-                site.unwind_gates = free_gates(&confined.held, &gates, *row);
+                site.unwind_gates = free_gates(&confined.held, gates, *row);
                 sites.push(site);
             }
         }
@@ -64,7 +63,7 @@ impl Join<'_, '_> {
     }
 
     /// What is held after entering through each gate of this image, by gate.
-    fn gates_of(&self, confined: &Confined<'_>) -> Vec<(GateId, FromGate)> {
+    pub fn gates_of(&self, confined: &Confined<'_>) -> Vec<(GateId, FromGate)> {
         let mut gates: Vec<(GateId, FromGate)> = self
             .gates
             .iter()
@@ -120,10 +119,13 @@ impl Join<'_, '_> {
                 ..LegalSet::default()
             };
             (self.legal.intern(own), Precision::Instruction)
+        } else if write.kind == SiteKind::Free {
+            self.freed(confined, instruction, origin.as_ref())
         } else {
             self.legal_set(confined, row, write, origin.as_ref(), target.as_ref())
         };
-        let callee = (write.kind == SiteKind::BulkCall)
+        let calls = matches!(write.kind, SiteKind::BulkCall | SiteKind::Free);
+        let callee = calls
             .then(|| destination(image, instruction).map(|d| d.symbol.to_owned()))
             .flatten();
         let clears = instruction.is_string_instruction()
@@ -170,6 +172,7 @@ impl Join<'_, '_> {
             unwind: confined.held.unwind(row),
             unwind_gates: Vec::new(),
             on_skip: on_skip(&confined.code.all[row]),
+            tail: calls && instruction.flow_control() == FlowControl::UnconditionalBranch,
         }
     }
 
@@ -293,7 +296,7 @@ impl Join<'_, '_> {
 }
 
 /// Gates from which nothing is held here; all entries of a gate that lead here must agree.
-fn free_gates(held: &HeldAnalysis, gates: &[(GateId, FromGate)], row: usize) -> Vec<GateId> {
+pub fn free_gates(held: &HeldAnalysis, gates: &[(GateId, FromGate)], row: usize) -> Vec<GateId> {
     let mut free = BTreeMap::new();
     for (gate, from) in gates {
         if let Some(now) = held.is_free(from, row) {

@@ -17,6 +17,8 @@
 //! keep them in registers, and give the store of an expression's value the line where the value was
 //! computed. Such a line is climbed past, to the first that writes anything else.
 
+mod free;
+
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},

@@ -16,6 +16,7 @@ pub mod coverage;
 pub mod decode;
 pub mod dwarf;
 pub mod extent;
+pub mod freed;
 pub mod gates;
 pub mod globals;
 pub mod held;
@@ -38,7 +39,7 @@ use otf_artifact::{
     analysis::Analysis,
     diagnostic::{Code, Diagnostic},
     ids::ImageId,
-    sites::{Location, SiteImage, Sites},
+    sites::{Location, Site, SiteImage, SiteKind, Sites},
 };
 use tracing::info;
 
@@ -113,16 +114,20 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
         legal: LegalSets::new(&analysis.legal_sets),
         diagnostics,
     };
-    let (mut sites, mut call_sites, mut returns) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut sites, mut frees) = (Vec::new(), Vec::new());
+    let (mut call_sites, mut returns) = (Vec::new(), Vec::new());
     let mut target_sets = TargetSets::new(&analysis.target_sets);
     for image in &confined {
         info!(image = image.image.name, "joining sites with legal sets");
-        sites.extend(join.sites(image));
-        call_sites.extend(calls::calls(image, &ladder, &mut target_sets));
+        let gates = join.gates_of(image);
+        by_kind(join.sites(image, &gates), &mut sites, &mut frees);
+        call_sites.extend(calls::calls(image, &ladder, &gates, &mut target_sets));
         returns.extend(calls::returns(image));
         join.diagnostics.extend(weaknesses(image));
     }
-    sites.sort_by(|a, b| in_order(&a.location, &b.location));
+    for list in [&mut sites, &mut frees] {
+        list.sort_by(|a, b| in_order(&a.location, &b.location));
+    }
     call_sites.sort_by(|a, b| in_order(&a.location, &b.location));
     returns.sort_by(|a, b| in_order(&a.location, &b.location));
     let mut diagnostics = join.diagnostics;
@@ -151,6 +156,7 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
         version: FORMAT_VERSION,
         images: parsed,
         sites,
+        frees,
         legal_sets,
         allocation_probes: allocations.probes,
         untracked_allocations: allocations.untracked,
@@ -168,6 +174,17 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
         Ok(result)
     } else {
         Err(broken)
+    }
+}
+
+/// Tells sites that free from those that write.
+fn by_kind(found: Vec<Site>, sites: &mut Vec<Site>, frees: &mut Vec<Site>) {
+    for site in found {
+        if site.kind == SiteKind::Free {
+            frees.push(site);
+        } else {
+            sites.push(site);
+        }
     }
 }
 

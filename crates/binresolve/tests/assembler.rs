@@ -278,11 +278,17 @@ fn a_call_with_a_prefix_is_not_probed() {
 .globl f
 .type f,@function
 f:
+	.cfi_sections .debug_frame
+	.cfi_startproc
 	call __fentry__
 	call __x86_indirect_thunk_r8
 	.byte 0x2e
 	call __x86_indirect_thunk_r8
 	cs jmp __x86_indirect_thunk_r8
+	push %rbx
+	.cfi_adjust_cfa_offset 8
+	jmp __x86_indirect_thunk_rax
+	.cfi_endproc
 .size f,.-f
 .section __mcount_loc,\"a\"
 .quad f
@@ -293,7 +299,7 @@ f:
         .iter()
         .map(|call| (call.text.as_str(), &call.coverage))
         .collect();
-    let [(_, plain), (_, prefixed), (_, jump)] = coverage.as_slice() else {
+    let [(_, plain), (_, prefixed), (_, jump), (_, inner)] = coverage.as_slice() else {
         panic!("{coverage:?}");
     };
     assert_eq!(**plain, Coverage::Probe);
@@ -302,4 +308,8 @@ f:
         panic!("{prefixed:?}");
     };
     assert!(reason.starts_with("a call with a prefix"), "{reason}");
+    let Coverage::Unprobable(reason) = inner else {
+        panic!("something is on the stack: {inner:?}");
+    };
+    assert!(reason.starts_with("a jump that is no call"), "{reason}");
 }

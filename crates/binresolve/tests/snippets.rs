@@ -10,7 +10,8 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
-    analysis::{Call, Function, Target, Write, WriteKind},
+    analysis::{Analysis, Call, Function, LegalSet, StackRule, Target, Write, WriteKind},
+    ids::LegalSetId,
     sites::{Coverage, Precision, Register, Site, SiteKind, Sites, Unwind},
 };
 
@@ -22,6 +23,7 @@ fn kind_name(kind: SiteKind) -> &'static str {
         SiteKind::BitString => "bits",
         SiteKind::RepString => "rep",
         SiteKind::BulkCall => "bulk",
+        SiteKind::Free => "free",
     }
 }
 
@@ -224,6 +226,7 @@ void unknown(int *p) {
     let parameter = Target::Parameter {
         index: 0,
         otherwise: sets[6],
+        strays: false,
     };
     analysis.functions = vec![
         function("both", vec![(10, 4, set(1)), (10, 4, set(2))], vec![]),
@@ -265,6 +268,110 @@ void unknown(int *p) {
         // Two stores of four bytes became one of eight, in whichever line's name.
         assert_eq!(legal("merged"), [(Precision::Function, vec![4, 5])]);
         assert_eq!(legal("unknown"), [(Precision::Compartment, vec![])]);
+    }
+}
+
+#[test]
+fn what_is_freed() {
+    let source = "
+struct s { int a; void *part; };
+void kfree(const void *);
+void kmem_cache_free(void *, void *);
+static inline __attribute__((always_inline)) void drop(void *part) {
+	kfree(part);
+}
+void whole(struct s *s, int n) {
+	drop(s->part);
+	if (n)
+		kfree(s);
+	asm volatile(\"\");
+}
+void last(struct s *s) {
+	kfree(s);
+}
+void cached(void *cache, struct s *s) {
+	kmem_cache_free(cache, s);
+	asm volatile(\"\");
+}
+void unknown(struct s *s) {
+	kfree(s);
+	asm volatile(\"\");
+}
+void elsewhere(struct s *s) {
+	kfree(s);
+	asm volatile(\"\");
+}
+";
+    let mut analysis = common::empty_analysis();
+    let heap = |analysis: &mut Analysis, reason: &str| {
+        analysis.legal_sets.push(LegalSet {
+            any_heap: Some(reason.into()),
+            stack: StackRule::Any,
+            ..LegalSet::default()
+        });
+        LegalSetId::from(analysis.legal_sets.len() - 1)
+    };
+    let (part, object) = (heap(&mut analysis, "part"), heap(&mut analysis, "object"));
+    let parameter = Target::Parameter {
+        index: 0,
+        otherwise: heap(&mut analysis, "otherwise"),
+        strays: false,
+    };
+    let call = |line, callee: &str, arguments| Call {
+        line,
+        column: 0,
+        callee: callee.into(),
+        arguments,
+    };
+    let object = Some(Target::Set(object));
+    analysis.functions = vec![
+        function(
+            "cached",
+            vec![],
+            vec![call(18, "kmem_cache_free", vec![None, object])],
+        ),
+        function(
+            "drop",
+            vec![],
+            vec![call(6, "kfree", vec![Some(parameter)])],
+        ),
+        // Another line than the machine code's.
+        function("elsewhere", vec![], vec![call(99, "kfree", vec![object])]),
+        function("last", vec![], vec![call(15, "kfree", vec![object])]),
+        // What is freed is not known.
+        function("unknown", vec![], vec![call(22, "kfree", vec![None])]),
+        function(
+            "whole",
+            vec![],
+            vec![
+                call(9, "drop", vec![Some(Target::Set(part))]),
+                call(11, "kfree", vec![object]),
+            ],
+        ),
+    ];
+    for compiler in COMPILERS {
+        let sites = resolve_snippet(compiler, source, &analysis);
+        let of = |name: &str| {
+            let here = sites.frees.iter().filter(|s| s.location.symbol == name);
+            let mut found: Vec<_> = here
+                .map(|s| {
+                    let set = &sites.legal_sets[s.legal.index()];
+                    assert_eq!(set.stack, StackRule::None, "only the heap is freed");
+                    (set.any_heap.as_deref().unwrap(), s.tail)
+                })
+                .collect();
+            found.dedup();
+            found
+        };
+        // Calls may be merged: both may free what either does.
+        assert_eq!(of("whole"), [("object", false)], "{compiler}");
+        assert_eq!(of("last"), [("object", true)], "{compiler}");
+        assert_eq!(of("cached"), [("object", false)], "{compiler}");
+        let unknown = "what is freed is not known";
+        assert_eq!(of("unknown"), [(unknown, false)], "{compiler}");
+        assert_eq!(of("elsewhere"), [(unknown, false)], "{compiler}");
+        let cached = sites.frees.iter().find(|s| s.location.symbol == "cached");
+        assert_eq!(cached.unwrap().operand.base, Some(Register::Si));
     }
 }
 

@@ -1,12 +1,13 @@
 //! `otf explain`: what a code means, why a site may write what it may, where a type may lie and who
 //! allocates it.
 
+mod calls;
 mod things;
 
 use otf_artifact::{
     analysis::Analysis,
     diagnostic::{Code, Diagnostic},
-    sites::{Coverage, Site, Sites, Unwind},
+    sites::{Coverage, Location, Site, SiteKind, Sites, Unwind},
 };
 
 use crate::{
@@ -30,11 +31,13 @@ pub fn explain(args: &Explain) -> Result<(), Failure> {
     let sites: Sites = files::read_artifact(&dir.join("sites.json"))?;
     let source: Analysis = files::read_artifact(&dir.join("analysis.json"))?;
     let mut found: Vec<String> = sites
-        .sites
-        .iter()
-        .filter(|s| name(s) == args.what || s.location.symbol == args.what)
+        .all()
+        .filter(|s| is_called(&s.location, &args.what))
         .map(|s| describe(&sites, &source, s))
         .collect();
+    let calls = sites.calls.iter();
+    let calls = calls.filter(|c| is_called(&c.location, &args.what));
+    found.extend(calls.map(|c| calls::describe(&sites, &source, c)));
     found.extend(things::types(&sites, &args.what));
     found.extend(things::allocations(&sites, &args.what));
     if found.is_empty() {
@@ -48,15 +51,20 @@ pub fn explain(args: &Explain) -> Result<(), Failure> {
     render::line(&found.join("\n"))
 }
 
-fn name(site: &Site) -> String {
-    format!(
-        "{}+{:#x}",
-        site.location.symbol, site.location.symbol_offset
-    )
+fn is_called(location: &Location, what: &str) -> bool {
+    location.symbol == what || name(location) == what
+}
+
+fn name(location: &Location) -> String {
+    format!("{}+{:#x}", location.symbol, location.symbol_offset)
 }
 
 fn describe(sites: &Sites, source: &Analysis, site: &Site) -> String {
-    let mut lines = vec![format!("{}  {}", name(site), site.text)];
+    let (verb, what) = match site.kind {
+        SiteKind::Free => ("free", "free"),
+        _ => ("write", "store"),
+    };
+    let mut lines = vec![format!("{}  {}", name(&site.location), site.text)];
     for frame in &site.chain {
         lines.push(format!(
             "  at {} ({}:{})",
@@ -77,17 +85,17 @@ fn describe(sites: &Sites, source: &Analysis, site: &Site) -> String {
         .map(|gate| gate.function.as_str())
         .collect();
     lines.push(match (&site.unwind, gates.is_empty()) {
-        (Unwind::Safe, true) => "  deny: skips the store only (no gate leads here)".to_owned(),
+        (Unwind::Safe, true) => format!("  deny: skips the {what} only (no gate leads here)"),
         (Unwind::Safe, false) => format!("  deny: unwinds to {}", gates.join(", ")),
-        (Unwind::Held(what), true) => format!("  deny: skips the store only ({what})"),
-        (Unwind::Held(what), false) => format!(
-            "  deny: unwinds to {}; from elsewhere skips the store only ({what})",
+        (Unwind::Held(held), true) => format!("  deny: skips the {what} only ({held})"),
+        (Unwind::Held(held), false) => format!(
+            "  deny: unwinds to {}; from elsewhere skips the {what} only ({held})",
             gates.join(", ")
         ),
     });
     if let Some(set) = sites.legal_sets.get(site.legal.index()) {
         lines.push(format!(
-            "  may write: {}",
+            "  may {verb}: {}",
             otf_policygen::describe(set, &sites.analysis)
         ));
     }

@@ -1,23 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The programs of a policy: sites, gates, allocations, frees, set-up. */
-#include "otf_check.h"
-#include "otf_frames.h"
+/* The programs of a policy: sites, calls, returns, gates, allocations, frees, set-up. */
+#include "otf_act.h"
+#include "otf_flow.h"
+#include "otf_free.h"
 #include "otf_operand.h"
 #include "otf_setup.h"
 
 #include <bpf/bpf_tracing.h>
 
 char LICENSE[] SEC("license") = "GPL";
-
-/* otf_guard.ko */
-extern int otf_guard_refuse(struct pt_regs *ctx, __s64 value) __ksym __weak;
-extern int otf_guard_skip(struct pt_regs *ctx, __u32 insn_len, bool set_ax, __u64 ax,
-			  __u64 flags) __ksym __weak;
-extern int otf_guard_unwind(struct pt_regs *ctx, const void *frame, __u32 frame__sz) __ksym __weak;
-
-#define OTF_FLAGS_CF	0x001
-#define OTF_FLAGS_ZF	0x040
-#define OTF_FLAGS_IF	0x200
 
 static __always_inline __u64 otf_argument(struct pt_regs *ctx, __u8 n)
 {
@@ -47,138 +38,24 @@ static __always_inline bool otf_in_text(const struct otf_state *st, __u64 addr)
 
 /* ------------------------------------------------------------------ sites */
 
-static __always_inline __u8 otf_kill(bool in_interrupt)
+static __always_inline __u8 otf_deny_site(struct pt_regs *ctx, const struct otf_state *st,
+					  const struct otf_site *site, __u32 row,
+					  struct otf_frame *live, __u64 length)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct otf_way way = {
+		.flags = ctx->flags, .gates = site->gates, .insn_len = site->insn_len,
+		.tail = site->flags & OTF_SITE_TAIL,
+	};
 
-	/* in an interrupt current is somebody innocent; kernel threads and init are never killed */
-	if (in_interrupt || BPF_CORE_READ(task, flags) & OTF_PF_KTHREAD ||
-	    BPF_CORE_READ(task, tgid) == 1 || bpf_send_signal(9)) {
-		otf_count(OTF_COUNT_KILL_IMPOSSIBLE);
-		return OTF_DONE_KILL_IMPOSSIBLE;
-	}
-	return OTF_DONE_KILLED;
-}
-
-/* remembers the instance, and the object it lives in so that a free ends the quarantine */
-static __always_inline bool otf_quarantine_instance(const struct otf_state *st,
-						    const struct otf_frame *frame, __u32 site)
-{
-	struct otf_quarantine q = { .time = bpf_ktime_get_boot_ns(), .site = site,
-				    .gate = frame->gate };
-	__u64 instance = frame->instance, head;
-	struct otf_slab s = {};
-	long err;
-
-	if (!instance)
-		return false;
-	if (otf_in_linear_map(st, instance)) {
-		head = otf_head_page(st, instance);
-		if (head && otf_page_is_slab(head)) {
-			otf_find_slab(st, head, instance, &s);
-			q.object = s.object;
-		} else if (head) {
-			q.object = otf_page_address(st, head);
-		}
-	} else {
-		__u64 page = instance & ~(__u64)(OTF_PAGE_SIZE - 1);
-		struct otf_object *record = bpf_map_lookup_elem(&otf_pages, &page);
-
-		if (record)
-			q.object = record->start;
-	}
-	if (q.object && bpf_map_update_elem(&otf_quarantine_objects, &q.object, &instance, 0)) {
-		otf_count(OTF_COUNT_QUARANTINE_FULL);
-		return false;
-	}
-	err = bpf_map_update_elem(&otf_quarantined, &instance, &q, BPF_NOEXIST);
-	if (err && err != -17 /* EEXIST: it is in quarantine already */) {
-		otf_count(OTF_COUNT_QUARANTINE_FULL);
-		return false;
-	}
-	return true;
-}
-
-/* whether nothing that was acquired since the gate can be held */
-static __always_inline bool otf_may_unwind(const struct otf_site *site, __u32 gate)
-{
-	__u32 row = site->gates - 1;
-
-	if (!site->gates || row >= otf_ngate_sets || gate >= 64 * OTF_GATE_WORDS)
-		return false;
-	return otf_gate_sets[row].gates[gate / 64] >> (gate % 64) & 1;
-}
-
-static __always_inline __u8 otf_deny(struct pt_regs *ctx, const struct otf_state *st,
-				     const struct otf_site *site, __u32 row,
-				     struct otf_frame *live, __u64 length)
-{
-	struct otf_frame frame = {};
-	bool quarantined = false, set_ax = false;
-	__u64 ax = 0, flags = ctx->flags;
-
-	if (live) {
-		frame = *live;
-		quarantined = otf_quarantine_instance(st, &frame, row);
-		/* a lock taken with interrupts off would stay taken */
-		if (otf_may_unwind(site, frame.gate) &&
-		    !((frame.flags ^ ctx->flags) & OTF_FLAGS_IF) &&
-		    !otf_guard_unwind(ctx, &frame, sizeof(frame)))
-			return OTF_DONE_UNWOUND;
-	} else {
-		otf_count(OTF_COUNT_NO_FRAME);
-	}
 	if (site->flags & OTF_SITE_RETURNS_DI)
-		set_ax = true, ax = ctx->di;
+		way.set_ax = true, way.ax = ctx->di;
 	else if (site->flags & OTF_SITE_RETURNS_LENGTH)
-		set_ax = true, ax = length;
-	/* what a loop around the instruction waits for must come true, or it spins for ever */
+		way.set_ax = true, way.ax = length;
 	if (site->flags & OTF_SITE_SKIP_ZF)
-		flags |= OTF_FLAGS_ZF;
+		way.flags |= OTF_FLAGS_ZF;
 	if (site->flags & OTF_SITE_SKIP_CF)
-		flags &= ~(__u64)OTF_FLAGS_CF;
-	if (otf_guard_skip(ctx, site->insn_len, set_ax, ax, flags)) {
-		otf_count(OTF_COUNT_DENY_FAILED);
-		return OTF_DONE_DENY_FAILED;
-	}
-	return quarantined ? OTF_DONE_SKIPPED : OTF_DONE_SKIPPED_ONLY;
-}
-
-static __always_inline void otf_report(const struct otf_verdict *v, __u32 row, __u64 ip, __u64 addr,
-				       __u64 length, const struct otf_frame *live, __u8 done,
-				       __u8 phase, bool in_interrupt)
-{
-	struct otf_event *e = bpf_ringbuf_reserve(&otf_events, sizeof(*e), 0);
-	struct kmem_cache *cache = (void *)v->cache;
-	__u64 id = bpf_get_current_pid_tgid();
-
-	if (!e) {
-		otf_count(OTF_COUNT_EVENTS_LOST);
-		return;
-	}
-	__builtin_memset(e, 0, sizeof(*e));
-	e->time = bpf_ktime_get_boot_ns();
-	e->address = addr;
-	e->length = length;
-	e->object = v->object;
-	e->object_size = v->size;
-	e->alloc = v->alloc;
-	e->ip = ip;
-	e->site = row;
-	e->gate = live ? live->gate : ~0U;
-	e->instance = live ? live->instance : 0;
-	e->pid = id >> 32;
-	e->tid = id;
-	e->cpu = bpf_get_smp_processor_id();
-	e->class = v->class;
-	e->reason = v->reason;
-	e->done = done;
-	e->phase = phase;
-	e->in_interrupt = in_interrupt;
-	bpf_get_current_comm(e->comm, sizeof(e->comm));
-	if (cache)
-		bpf_probe_read_kernel_str(e->cache, sizeof(e->cache), BPF_CORE_READ(cache, name));
-	bpf_ringbuf_submit(e, 0);
+		way.flags &= ~(__u64)OTF_FLAGS_CF;
+	return otf_deny(ctx, st, &way, row, live);
 }
 
 SEC("kprobe")
@@ -220,7 +97,12 @@ int otf_site(struct pt_regs *ctx)
 	if (otf_legals[legal].stack == OTF_STACK_OWN || otf_legals[legal].passed ||
 	    otf_legals[legal].stack == OTF_STACK_COMPARTMENT)
 		c.gate_sp = otf_outermost(key, c.sp);
-	otf_check(st, site, &otf_legals[legal], &c, addr, length, &v);
+	if (site->flags & OTF_SITE_FREE) {
+		otf_count(OTF_COUNT_FREES);
+		otf_check_free(st, &otf_legals[legal], &c, addr, &v);
+	} else {
+		otf_check(st, site, &otf_legals[legal], &c, addr, length, &v);
+	}
 	if (v.reason == OTF_OK) {
 		if (v.weak)
 			otf_count(OTF_COUNT_WEAK);
@@ -243,8 +125,123 @@ int otf_site(struct pt_regs *ctx)
 	if (action == OTF_KILL)
 		done = otf_kill(otf_in_interrupt(key));
 	else if (action == OTF_DENY && otf_with_guard)
-		done = otf_deny(ctx, st, site, row, live, length);
+		done = otf_deny_site(ctx, st, site, row, live, length);
 	otf_report(&v, row, ip, addr, length, live, done, st->phase, otf_in_interrupt(key));
+	return 0;
+}
+
+/* ------------------------------------------------------------------ calls */
+
+SEC("kprobe")
+int otf_call(struct pt_regs *ctx)
+{
+	struct otf_state *st = otf_get_state();
+	struct otf_verdict v = { .alloc = ~0U };
+	__u32 row = bpf_get_attach_cookie(ctx), checked;
+	__u64 target, stack, top, task_stack, key, ip = ctx->ip - 1;
+	const struct otf_call *call;
+	struct otf_site_count *count;
+	struct otf_frame *live;
+	__u8 done = OTF_DONE_REPORTED, action;
+
+	if (!st)
+		return 0;
+	if (row >= otf_ncalls) {
+		otf_count(OTF_COUNT_BAD_COOKIE);
+		return 0;
+	}
+	call = &otf_calls[row];
+	checked = otf_nsites + row;
+	otf_count(OTF_COUNT_CALLS);
+	count = bpf_map_lookup_elem(&otf_site_counts, &checked);
+	if (count)
+		__sync_fetch_and_add(&count->hits, 1);
+
+	target = otf_effective_address(ctx, call->shape) + call->displacement +
+		 otf_symbol_of(call->symbol);
+	if (call->memory && bpf_probe_read_kernel(&target, sizeof(target), (void *)target))
+		v.reason = OTF_BAD_ADDRESS;
+	else
+		otf_check_target(st, call, target, &v);
+	if (v.reason == OTF_OK) {
+		if (v.weak)
+			otf_count(OTF_COUNT_WEAK_CALLS);
+		return 0;
+	}
+	otf_count(OTF_COUNT_VIOLATIONS);
+	if (count)
+		__sync_fetch_and_add(&count->violations, 1);
+	key = otf_find_stack(ctx->sp, &stack, &top, &task_stack);
+	live = otf_top(key, ctx->sp);
+	action = st->action < call->action ? st->action : call->action;
+	if (action == OTF_KILL) {
+		done = otf_kill(otf_in_interrupt(key));
+	} else if (action == OTF_DENY && otf_with_guard) {
+		/* NULL and no error: what most callers can go on with */
+		struct otf_way way = {
+			.flags = ctx->flags, .gates = call->gates, .insn_len = call->insn_len,
+			.set_ax = true, .tail = call->flags & OTF_CALL_TAIL,
+		};
+
+		done = otf_deny(ctx, st, &way, checked, live);
+	}
+	otf_report(&v, checked, ip, target, 0, live, done, st->phase, otf_in_interrupt(key));
+	return 0;
+}
+
+/* ---------------------------------------------------------------- returns */
+
+/*
+ * A return of a gate's function, where the gate is the innermost one and was
+ * entered at this stack pointer: nothing else can know the legal address.
+ */
+SEC("kprobe")
+int otf_return(struct pt_regs *ctx)
+{
+	struct otf_state *st = otf_get_state();
+	struct otf_verdict v = { .alloc = ~0U, .class = OTF_CLASS_STACK, .reason = OTF_BAD_RETURN };
+	__u32 row = bpf_get_attach_cookie(ctx), checked;
+	__u64 ret, stack, top, task_stack, key, sp = ctx->sp, ip = ctx->ip - 1;
+	struct otf_site_count *count;
+	struct otf_frames *frames;
+	struct otf_frame frame;
+	__u8 done = OTF_DONE_REPORTED, action;
+
+	if (!st)
+		return 0;
+	if (row >= otf_nreturns) {
+		otf_count(OTF_COUNT_BAD_COOKIE);
+		return 0;
+	}
+	key = otf_find_stack(sp, &stack, &top, &task_stack);
+	frames = bpf_map_lookup_elem(&otf_frames, &key);
+	if (!frames)
+		return 0;
+	if (!otf_end_gate(frames, otf_returns[row].gate, sp, &frame) ||
+	    bpf_probe_read_kernel(&ret, sizeof(ret), (void *)sp))
+		return 0;
+	otf_count(OTF_COUNT_RETURNS);
+	checked = otf_nsites + otf_ncalls + row;
+	count = bpf_map_lookup_elem(&otf_site_counts, &checked);
+	if (count)
+		__sync_fetch_and_add(&count->hits, 1);
+	if (ret == frame.ret)
+		return 0;
+	otf_count(OTF_COUNT_VIOLATIONS);
+	if (count)
+		__sync_fetch_and_add(&count->violations, 1);
+	action = st->action < otf_returns[row].action ? st->action : otf_returns[row].action;
+	if (action == OTF_KILL) {
+		done = otf_kill(otf_in_interrupt(key));
+	} else if (action == OTF_DENY && otf_with_guard) {
+		otf_quarantine_instance(st, &frame, checked);
+		done = OTF_DONE_UNWOUND;
+		if (otf_guard_return_to(ctx, &frame, sizeof(frame))) {
+			otf_count(OTF_COUNT_DENY_FAILED);
+			done = OTF_DONE_DENY_FAILED;
+		}
+	}
+	otf_report(&v, checked, ip, ret, 0, &frame, done, st->phase, otf_in_interrupt(key));
 	return 0;
 }
 

@@ -28,12 +28,19 @@ enum otf_stack { OTF_STACK_NONE, OTF_STACK_OWN, OTF_STACK_COMPARTMENT, OTF_STACK
 enum otf_length { OTF_LENGTH_CONSTANT, OTF_LENGTH_CX, OTF_LENGTH_DX, OTF_LENGTH_SI };
 
 enum otf_site_flags {
+	OTF_SITE_FREE = 1,	/* a call that frees; the operand is the object */
 	OTF_SITE_PERCPU = 2,	/* operand goes through gs */
 	OTF_SITE_RETURNS_DI = 4,	/* skipped call would have returned its first argument */
 	OTF_SITE_RETURNS_LENGTH = 8,	/* skipped call would have returned what it did not copy */
 	OTF_SITE_FRAME = 16,	/* frame_size is known */
 	OTF_SITE_SKIP_ZF = 32,	/* left out, a compare-and-exchange must look successful */
 	OTF_SITE_SKIP_CF = 64,	/* left out, a bit test must look as if the bit had been clear */
+	OTF_SITE_TAIL = 128,	/* a call by a jump: left out, the function returns */
+};
+
+enum otf_call_flags {
+	OTF_CALL_WEAK = 1,	/* not every legal target is known: any entry of a function will do */
+	OTF_CALL_TAIL = 2,	/* as OTF_SITE_TAIL */
 };
 
 enum otf_legal_flags {
@@ -97,9 +104,19 @@ struct otf_gate {
 
 struct otf_call {		/* an indirect call or jump */
 	__s64 displacement;
+	__u32 targets;		/* set in otf_targets */
 	__u16 shape;		/* case of otf_effective_address */
-	__u16 symbol;		/* as in struct otf_site */
+	__u16 symbol, gates;	/* as in struct otf_site */
 	__u8 memory;		/* the target stands in memory at that address; otherwise it is the address */
+	__u8 insn_len;
+	__u8 action;		/* as in struct otf_site */
+	__u8 flags;		/* enum otf_call_flags */
+	__u8 pad[2];
+};
+
+struct otf_return {		/* a return of a function that is a gate */
+	__u32 gate;		/* row */
+	__u8 action;		/* as in struct otf_site */
 	__u8 pad[3];
 };
 
@@ -119,11 +136,14 @@ struct otf_state {		/* otf_state[0]; filled by otf_setup and otf-load */
 	__u32 action;		/* enum otf_action */
 	__u64 page_offset, vmemmap, vmalloc_start, vmalloc_end, kernel_map;
 	__u64 kfence;		/* start of the KFENCE pool, 0: none */
-	__u32 texts, pad;
+	__u32 texts;
+	__u32 endbr;		/* functions that are called indirectly begin with endbr64 */
 	struct otf_range text[OTF_MAX_TEXTS];	/* compartment's code */
 };
 
 struct otf_object { __u64 start, size; __u32 alloc, pad; };
+
+struct otf_target { __u64 address; __u32 set, pad; };	/* key of otf_targets */
 
 struct otf_frame {		/* a gate that was entered */
 	__u64 sp;		/* at the first instruction: points to the return address */
@@ -175,6 +195,9 @@ enum otf_reason {
 	OTF_BAD_PROVENANCE,	/* object of another allocation site */
 	OTF_FREED,		/* object was freed and not obtained again */
 	OTF_BAD_ADDRESS,	/* not mapped, not canonical, wraps */
+	OTF_BAD_TARGET,		/* of a call */
+	OTF_BAD_RETURN,		/* not to where the gate was called from */
+	OTF_BAD_FREE,		/* not the start of an object */
 };
 
 enum otf_done {			/* what happened to a violation */
@@ -193,7 +216,7 @@ struct otf_event {
 	__u64 object, object_size;	/* 0 where there is none */
 	__u64 instance;
 	__u64 ip;
-	__u32 site;		/* row */
+	__u32 site;		/* row: sites, then calls, then returns */
 	__u32 gate;		/* row, or ~0 */
 	__u32 alloc;		/* allocation site of the object, or ~0 */
 	__u32 pid, tid, cpu;
@@ -219,6 +242,10 @@ enum otf_counter {
 	OTF_COUNT_QUARANTINE_FULL,	/* instance could not be quarantined */
 	OTF_COUNT_RECORDS,		/* provenance records made */
 	OTF_COUNT_NOTES_LOST,		/* entry of a function not noted: its objects are checked by the stack rule */
+	OTF_COUNT_CALLS,		/* indirect calls checked */
+	OTF_COUNT_WEAK_CALLS,		/* allowed because they lead to some function */
+	OTF_COUNT_FREES,		/* frees checked; they are checks too */
+	OTF_COUNT_RETURNS,		/* returns checked against a gate */
 	OTF_COUNT_MAX,
 };
 

@@ -61,5 +61,6 @@ enum _slab_flag_bits___otf { _SLAB_KMALLOC___otf = 4 };
 #define OTF_THREAD_SIZE	16384	/* x86-64 without KASAN, task and interrupt stacks alike */
 #define OTF_KFENCE_SIZE	((255 + 1) * 2 * 4096UL)	/* CONFIG_KFENCE_NUM_OBJECTS=255 */
 #define OTF_PF_KTHREAD	0x00200000
+#define OTF_ENDBR64	0xfa1e0ff3	/* f3 0f 1e fa */
 
 #endif

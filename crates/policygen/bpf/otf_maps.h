@@ -18,6 +18,7 @@ struct OTF_MAP(BPF_MAP_TYPE_HASH, 4096, __u64, struct otf_quarantine) otf_quaran
 struct OTF_MAP(BPF_MAP_TYPE_HASH, 4096, __u64, __u64) otf_quarantine_objects SEC(".maps");
 /* sized by the loader to the rows of the plan */
 struct OTF_MAP(BPF_MAP_TYPE_ARRAY, 1, __u32, __u64) otf_caches SEC(".maps");
+struct OTF_MAP(BPF_MAP_TYPE_HASH, 1, struct otf_target, __u8) otf_targets SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -10,6 +10,7 @@ extern const void vmemmap_base __ksym __weak;
 extern const void vmalloc_base __ksym __weak;
 extern const void slab_caches __ksym __weak;
 extern const void __kfence_pool __ksym __weak;
+extern const void noop_llseek __ksym __weak;	/* in many tables of operations */
 
 struct otf_caches_walk { __u64 at; __u32 n; };
 
@@ -42,6 +43,7 @@ int otf_setup(void *ctx)
 {
 	struct otf_state *st = otf_get_state();
 	struct otf_caches_walk w = {};
+	__u32 entry = 0;
 
 	if (!st || !&slab_caches ||
 	    bpf_probe_read_kernel(&st->page_offset, 8, &page_offset_base) ||
@@ -53,6 +55,8 @@ int otf_setup(void *ctx)
 	st->vmalloc_end = st->vmemmap;
 	if (&__kfence_pool)
 		bpf_probe_read_kernel(&st->kfence, 8, &__kfence_pool);
+	if (&noop_llseek && !bpf_probe_read_kernel(&entry, sizeof(entry), &noop_llseek))
+		st->endbr = entry == OTF_ENDBR64;
 	st->kernel_map = 0xffffffff80000000ULL;
 	bpf_loop(1024, otf_walk_cache, &w, 0);
 	return w.n;

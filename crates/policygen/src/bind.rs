@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
     FORMAT_VERSION, abi,
-    analysis::{Gate, Refusal},
+    analysis::{Gate, Refusal, TargetSet},
     diagnostic::{Code, Diagnostic},
     ids::SiteId,
     sites::{Coverage, Sites},
@@ -12,6 +12,7 @@ use otf_artifact::{
 };
 
 use crate::{
+    bind_calls::{BoundCall, bind_calls},
     bind_legal::{BoundLegal, bind_legal},
     generate::source_of,
     names,
@@ -28,6 +29,12 @@ pub struct Bound {
     pub legal_sets: Vec<BoundLegal>,
     /// Every site with a probe, by row.
     pub sites: Vec<BoundSite>,
+    /// Target sets that a call uses, in the policy's order.
+    pub target_sets: Vec<TargetSet>,
+    /// Every indirect call with a probe, by row.
+    pub calls: Vec<BoundCall>,
+    /// Whether the returns of gates are checked.
+    pub returns: bool,
     /// Every gate of the analysis, as the policy wants it, by row.
     pub gates: Vec<Gate>,
     /// Action of a load that does not name one.
@@ -58,6 +65,7 @@ pub fn bind(policy: &Policy, sites: &Sites) -> Result<Bound, Vec<Diagnostic>> {
     let gates = bind_gates(policy, sites, &mut errors);
     let (bound_sites, used) = bind_sites(policy, sites, &mut errors);
     let legal_sets = bind_legal(policy, sites, &mut errors);
+    let (target_sets, calls) = bind_calls(policy, sites, &mut errors);
     if !errors.found.is_empty() {
         return Err(errors.found);
     }
@@ -77,6 +85,9 @@ pub fn bind(policy: &Policy, sites: &Sites) -> Result<Bound, Vec<Diagnostic>> {
                 ..site
             })
             .collect(),
+        target_sets,
+        calls,
+        returns: policy.returns,
         gates,
         default_action: policy.default_action,
     })
@@ -127,7 +138,7 @@ impl Errors<'_> {
         rows
     }
 
-    fn missing(&mut self, message: String, help: &str) {
+    pub(crate) fn missing(&mut self, message: String, help: &str) {
         let error = Diagnostic::error(Code::PolicyInvalid, message).at(self.file, 0, 0);
         self.found.push(error.help(help));
     }
@@ -270,13 +281,13 @@ fn bind_sites(
             },
         );
     }
-    for (row, site) in sites.sites.iter().enumerate() {
+    for (row, site) in sites.all().enumerate() {
         if site.coverage == Coverage::Probe && !seen.contains(&SiteId::from(row)) {
             errors.missing(
                 format!(
                     "the policy has no entry for the site `{}` ({})",
                     names.of(row),
-                    source_of(site)
+                    source_of(&site.chain)
                 ),
                 "every write is checked: add the site; `action: audit` only reports it",
             );
@@ -288,7 +299,7 @@ fn bind_sites(
 
 fn check_site(rule: &SiteRule, sites: &Sites, id: SiteId, errors: &mut Errors<'_>) {
     let site = sites.site(id);
-    let source = source_of(site);
+    let source = source_of(&site.chain);
     if rule.source.value != source {
         let message = format!("site `{}` is at {source}, not at {}", rule.at, rule.source);
         let help =

@@ -4,6 +4,7 @@
 //! - every checked site has exactly one row and one probe, in the order of the sites;
 //! - rows refer only to rows that exist, and keep the limits of `otf_abi.h`;
 //! - every legal set allows something;
+//! - every checked call has a row and a probe, and a set of targets that names one or is weak;
 //! - every cookie names a row, and no program is attached twice to one place.
 
 use std::collections::BTreeSet;
@@ -15,12 +16,13 @@ use otf_artifact::{
     sites::{Coverage, Sites},
 };
 
-use crate::tables::Tables;
+use crate::{calls, tables::Tables};
 
 /// Checks the invariants; gives all that are broken.
 pub fn check(tables: &Tables, plan: &Plan, sites: &Sites) -> Vec<Diagnostic> {
     let mut broken = Broken(Vec::new());
     check_sites(tables, plan, sites, &mut broken);
+    check_calls(tables, plan, sites, &mut broken);
     check_legals(tables, plan, &mut broken);
     check_passed(tables, plan, &mut broken);
     check_places(tables, plan, &mut broken);
@@ -40,7 +42,7 @@ impl Broken {
 }
 
 fn check_sites(tables: &Tables, plan: &Plan, sites: &Sites, broken: &mut Broken) {
-    let expected = sites.sites.iter().filter(|s| s.coverage == Coverage::Probe);
+    let expected = sites.all().filter(|s| s.coverage == Coverage::Probe);
     let rows = plan.sites.iter().map(|site| &site.location);
     broken.unless(rows.eq(expected.map(|site| &site.location)), || {
         "the rows are not the checked sites, one by one".into()
@@ -72,6 +74,45 @@ fn check_sites(tables: &Tables, plan: &Plan, sites: &Sites, broken: &mut Broken)
             && abi::LengthKind::from_raw(site.length.into()).is_some();
         broken.unless(known, || {
             format!("site row {row} has an unknown action or length")
+        });
+    }
+}
+
+fn check_calls(tables: &Tables, plan: &Plan, sites: &Sites, broken: &mut Broken) {
+    let expected = sites.calls.iter().filter(|call| calls::is_checked(call));
+    let rows = plan.calls.iter().map(|call| &call.location);
+    broken.unless(rows.eq(expected.map(|call| &call.location)), || {
+        "the rows are not the checked calls, one by one".into()
+    });
+    broken.unless(tables.calls.len() == plan.calls.len(), || {
+        "calls differ from the plan".into()
+    });
+    let named: BTreeSet<u32> = plan.targets.iter().map(|target| target.set).collect();
+    for (row, call) in tables.calls.iter().enumerate() {
+        let weak = call.flags & abi::CALL_WEAK != 0;
+        broken.unless(weak || named.contains(&call.targets), || {
+            format!("call row {row} may lead nowhere")
+        });
+        broken.unless(usize::from(call.shape) < tables.shapes.len(), || {
+            format!("call row {row} names shape {}", call.shape)
+        });
+        broken.unless(usize::from(call.gates) <= tables.gate_sets.len(), || {
+            format!("call row {row} names gate set {}", call.gates)
+        });
+        let known = abi::Action::from_raw(call.action.into()).is_some();
+        broken.unless(call.insn_len > 0 && known, || {
+            format!("call row {row} has no instruction or an unknown action")
+        });
+    }
+    broken.unless(plan.targets.is_sorted_by(|a, b| a < b), || {
+        "the targets are not sorted and unique".into()
+    });
+    broken.unless(tables.returns.len() == plan.returns.len(), || {
+        "returns differ from the plan".into()
+    });
+    for (row, each) in tables.returns.iter().enumerate() {
+        broken.unless((each.gate as usize) < tables.gates.len(), || {
+            format!("return row {row} names gate {}", each.gate)
         });
     }
 }
@@ -151,6 +192,7 @@ fn check_probes(tables: &Tables, plan: &Plan, broken: &mut Broken) {
     });
     let mut seen = BTreeSet::new();
     let mut site_cookies = BTreeSet::new();
+    let mut flow_cookies = BTreeSet::new();
     for probe in &plan.probes {
         let rows = match probe.program {
             Program::AllocationCall | Program::AllocationReturn => tables.allocs.len(),
@@ -158,6 +200,7 @@ fn check_probes(tables: &Tables, plan: &Plan, broken: &mut Broken) {
             Program::Site => tables.sites.len(),
             Program::Call => tables.calls.len(),
             Program::Entry => plan.entries.len(),
+            Program::Return => tables.returns.len(),
         };
         broken.unless(probe.cookie < rows as u64, || {
             format!("a probe at {:?} names row {}", probe.location, probe.cookie)
@@ -171,7 +214,14 @@ fn check_probes(tables: &Tables, plan: &Plan, broken: &mut Broken) {
         if probe.program == Program::Site {
             site_cookies.insert(probe.cookie);
         }
+        if matches!(probe.program, Program::Call | Program::Return) {
+            flow_cookies.insert((probe.program, probe.cookie));
+        }
     }
+    broken.unless(
+        flow_cookies.len() == tables.calls.len() + tables.returns.len(),
+        || "a row of calls or returns has no probe".into(),
+    );
     broken.unless(site_cookies.len() == tables.sites.len(), || {
         format!(
             "{} of {} site rows have a probe",

@@ -79,6 +79,7 @@ fn generate<'ctx>(
     define.table("otf_allocs", "otf_nallocs", &tables.allocs);
     define.table("otf_passed_objects", "otf_npassed_objects", &tables.passed);
     define.table("otf_calls", "otf_ncalls", &tables.calls);
+    define.table("otf_returns", "otf_nreturns", &tables.returns);
     let function = address::add(&module, &tables.shapes).map_err(failed)?;
     let inline = Attribute::get_named_enum_kind_id("alwaysinline");
     function.add_attribute(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use otf_artifact::{
-    FORMAT_VERSION,
+    FORMAT_VERSION, abi,
     bundle::Manifest,
     diagnostic::{Code, Diagnostic, Severity},
     sites::Sites,
@@ -60,13 +60,20 @@ pub fn compile(
     );
     let object = emit(CHECK_LIBRARY, &built.tables).map_err(|e| vec![e])?;
     let legal_sets: Vec<_> = bound.legal_sets.iter().map(|legal| &legal.set).collect();
-    let wide_rows = bound
-        .sites
-        .iter()
-        .filter(|site| is_wide(&built.tables.legals[site.legal], legal_sets[site.legal]))
-        .count() as u64;
+    let wide = |frees: bool| {
+        let mine = bound
+            .sites
+            .iter()
+            .filter(|entry| (entry.site.index() >= sites.sites.len()) == frees);
+        mine.filter(|site| is_wide(&built.tables.legals[site.legal], legal_sets[site.legal]))
+            .count() as u64
+    };
     let mut coverage = coverage(sites);
-    coverage.wide = wide_rows;
+    coverage.wide = wide(false);
+    coverage.frees_wide = wide(true);
+    coverage.returns_probed = built.tables.returns.len() as u64;
+    let weak = |row: &&abi::Call| row.flags & abi::CALL_WEAK != 0;
+    coverage.calls_weak = built.tables.calls.iter().filter(weak).count() as u64;
     let manifest = Manifest {
         version: FORMAT_VERSION,
         kernel: sites.analysis.kernel.clone(),
@@ -95,7 +102,6 @@ pub fn compile(
 }
 
 fn is_wide(row: &otf_artifact::abi::Legal, set: &otf_artifact::analysis::LegalSet) -> bool {
-    use otf_artifact::abi;
     row.flags & (abi::LEGAL_ANY_HEAP | abi::LEGAL_ANY_GLOBAL) != 0
         || set.any_heap.is_some()
         || set.any_global.is_some()

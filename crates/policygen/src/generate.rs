@@ -6,24 +6,26 @@ use otf_artifact::{
     FORMAT_VERSION, abi,
     analysis::{AllocationSite, HeapPlace, LegalSet, StackRule},
     ids::{AllocationSiteId, LegalSetId},
-    sites::{Coverage, Sites},
+    places::Frame,
+    sites::{Coverage, Location, Site, Sites},
     yaml::Placed,
 };
 
 use crate::{
+    calls,
     extent::Extent,
     names::{self, Names},
     passed,
     policy::{
-        AllocationRule, FunctionRule, GateRule, HeapRule, Instance, LegalRule, PassedRule, Policy,
-        RefusalRule, SiteRule,
+        AllocationRule, CallRule, FunctionRule, GateRule, HeapRule, Instance, LegalRule,
+        PassedRule, Policy, RefusalRule, SiteRule,
     },
 };
 
 /// The policy of the sites: every checked site with its own legal set, every gate, nothing changed.
 pub fn generate(sites: &Sites) -> Policy {
     let mut used = Used::default();
-    for site in sites.sites.iter().filter(|s| s.coverage == Coverage::Probe) {
+    for site in sites.all().filter(|s| s.coverage == Coverage::Probe) {
         used.sets.insert(site.legal);
     }
     for set in used
@@ -40,6 +42,7 @@ pub fn generate(sites: &Sites) -> Policy {
         allocations: names::allocations(&sites.analysis),
         sites: names::sites(sites),
         passed: names::passed(sites),
+        calls: names::calls(sites),
     };
     Policy {
         file: "policy.yaml".into(),
@@ -47,6 +50,7 @@ pub fn generate(sites: &Sites) -> Policy {
         kernel: sites.analysis.kernel.clone().into(),
         compartment: sites.analysis.compartment.clone().into(),
         default_action: abi::Action::Audit,
+        returns: false,
         gates: sites.analysis.gates.iter().map(gate).collect(),
         allocation_sites: used
             .allocations
@@ -58,6 +62,7 @@ pub fn generate(sites: &Sites) -> Policy {
             .iter()
             .filter_map(|id| legal_set(sites, &names, *id))
             .collect(),
+        target_sets: calls::target_rules(sites),
         sites: site_rules(sites, &names),
         unchecked: unchecked(sites, &names),
     }
@@ -65,25 +70,25 @@ pub fn generate(sites: &Sites) -> Policy {
 
 /// The instructions without a check: first those that have none because they cannot.
 fn unchecked(sites: &Sites, names: &AllNames) -> Vec<String> {
-    let line = |row: usize, why: &str| {
-        let site = &sites.sites[row];
+    let line = |row: usize, site: &Site, why: &str| {
         format!(
             "{} ({}) `{}`: {why}",
             names.sites.of(row),
-            source_of(site),
+            source_of(&site.chain),
             site.text
         )
     };
-    let all = || sites.sites.iter().enumerate();
+    let all = || sites.all().enumerate();
+    let calls = calls::unchecked(sites, &names.calls);
     let unprobable = all().filter_map(|(row, site)| match &site.coverage {
-        Coverage::Unprobable(why) => Some(line(row, &format!("NOT CHECKED, {why}"))),
+        Coverage::Unprobable(why) => Some(line(row, site, &format!("NOT CHECKED, {why}"))),
         _ => None,
     });
     let proven = all().filter_map(|(row, site)| match &site.coverage {
-        Coverage::Proven(how) => Some(line(row, &format!("proven, {how}"))),
+        Coverage::Proven(how) => Some(line(row, site, &format!("proven, {how}"))),
         _ => None,
     });
-    unprobable.chain(proven).collect()
+    unprobable.chain(calls).chain(proven).collect()
 }
 
 fn allocation_note(site: &AllocationSite, sites: &Sites, id: AllocationSiteId) -> String {
@@ -120,6 +125,7 @@ struct AllNames {
     allocations: Names,
     sites: Names,
     passed: Names,
+    calls: Names,
 }
 
 fn gate(gate: &otf_artifact::analysis::Gate) -> GateRule {
@@ -227,37 +233,50 @@ fn heap_rule(place: &HeapPlace, names: &AllNames) -> HeapRule {
 
 /// Checked sites by (file, function) of their innermost frame; in a function by machine address.
 fn site_rules(sites: &Sites, names: &AllNames) -> Vec<FunctionRule> {
-    let mut functions: BTreeMap<(&str, &str), Vec<SiteRule>> = BTreeMap::new();
-    for (row, site) in sites.sites.iter().enumerate() {
+    type Rules = (Vec<SiteRule>, Vec<CallRule>);
+    let mut functions: BTreeMap<(&str, &str), Rules> = BTreeMap::new();
+    for (row, site) in sites.all().enumerate() {
         if site.coverage != Coverage::Probe {
             continue;
         }
-        let key = site
-            .chain
-            .first()
-            .map_or(("", site.location.symbol.as_str()), |frame| {
-                (frame.file.as_str(), frame.function.as_str())
-            });
-        functions.entry(key).or_default().push(SiteRule {
+        let key = function_of(&site.chain, &site.location);
+        functions.entry(key).or_default().0.push(SiteRule {
             at: names.sites.of(row).to_owned().into(),
-            source: source_of(site).into(),
+            source: source_of(&site.chain).into(),
             legal: legal_id(site.legal),
             action: None,
             note: site.text.clone(),
         });
     }
+    for (row, call) in sites.calls.iter().enumerate() {
+        if calls::is_checked(call) {
+            let key = function_of(&call.chain, &call.location);
+            let rule = calls::rule(call, names.calls.of(row));
+            functions.entry(key).or_default().1.push(rule);
+        }
+    }
     functions
         .into_iter()
-        .map(|((_, function), writes)| FunctionRule {
+        .map(|((_, function), (writes, calls))| FunctionRule {
             function: function.to_owned(),
             writes,
+            calls,
         })
         .collect()
 }
 
-/// `FILE:LINE` of a site's innermost frame; `?` without debug information.
-pub(crate) fn source_of(site: &otf_artifact::sites::Site) -> String {
-    match site.chain.first() {
+/// File and name of the source function that code comes from.
+fn function_of<'s>(chain: &'s [Frame], location: &'s Location) -> (&'s str, &'s str) {
+    chain
+        .first()
+        .map_or(("", location.symbol.as_str()), |frame| {
+            (frame.file.as_str(), frame.function.as_str())
+        })
+}
+
+/// `FILE:LINE` of the innermost frame; `?` without debug information.
+pub(crate) fn source_of(chain: &[Frame]) -> String {
+    match chain.first() {
         Some(frame) if frame.line > 0 => format!("{}:{}", frame.file, frame.line),
         _ => "?".to_owned(),
     }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use otf_artifact::{
     bundle::CoverageSummary,
-    sites::{Coverage, Precision, Site, SiteKind, Sites},
+    sites::{CallSite, Coverage, Precision, Site, SiteKind, Sites},
 };
 use otf_bundle::Bundle;
 use serde_json::{Value, json};
+
+use crate::calls::{UNREADABLE, is_checked, is_weak, known_targets};
 
 /// Counts the sites. `stores` are the instructions that write memory, `bulk_writes` the calls that
 /// write a range and the `rep` string instructions (which are in both).
@@ -28,9 +30,27 @@ pub fn coverage(sites: &Sites) -> CoverageSummary {
             *by_precision.entry((*name).to_owned()).or_default() += 1;
         }
     }
+    let frees = |wanted: &dyn Fn(&Site) -> bool| {
+        sites.frees.iter().filter(|site| wanted(site)).count() as u64
+    };
+    let known = known_targets(sites);
+    let calls = |wanted: &dyn Fn(&CallSite) -> bool| {
+        sites.calls.iter().filter(|call| wanted(call)).count() as u64
+    };
+    let weak = |call: &CallSite| {
+        let set = sites.target_sets.get(call.targets.index());
+        set.is_none_or(|set| is_weak(set, &known))
+    };
     CoverageSummary {
         sites: sites.sites.len() as u64,
         stores: count(&|s| s.kind != SiteKind::BulkCall),
+        frees: sites.frees.len() as u64,
+        frees_probed: frees(&probed),
+        frees_wide: frees(&|s| probed(s) && is_wide(s, sites)),
+        calls: sites.calls.len() as u64,
+        calls_probed: calls(&is_checked),
+        calls_weak: calls(&|call| is_checked(call) && weak(call)),
+        returns_probed: 0,
         bulk_writes: count(&|s| matches!(s.kind, SiteKind::BulkCall | SiteKind::RepString)),
         probed: count(&probed),
         proven: count(&|s| matches!(s.coverage, Coverage::Proven(_))),
@@ -82,6 +102,13 @@ pub fn inspect(sites: &Sites, files: &BTreeMap<String, String>, bundle_bytes: u6
         "proven": summary.proven,
         "unwindable": summary.unwindable,
         "wide": summary.wide,
+        "frees": summary.frees,
+        "frees_probed": summary.frees_probed,
+        "frees_wide": summary.frees_wide,
+        "calls": summary.calls,
+        "calls_probed": summary.calls_probed,
+        "calls_weak": summary.calls_weak,
+        "calls_unprobable": unprobable_calls(sites),
         "by_precision": summary.by_precision,
         "unprobable": unprobable,
         "allocation_sites": sites.analysis.allocation_sites.len(),
@@ -90,6 +117,19 @@ pub fn inspect(sites: &Sites, files: &BTreeMap<String, String>, bundle_bytes: u6
         "legal_types_median": legal_types_median(sites),
         "bundle_bytes": bundle_bytes,
     })
+}
+
+/// How many calls are not checked, by reason.
+fn unprobable_calls(sites: &Sites) -> BTreeMap<&str, u64> {
+    let mut reasons = BTreeMap::new();
+    for call in sites.calls.iter().filter(|call| !is_checked(call)) {
+        let why = match &call.coverage {
+            Coverage::Unprobable(why) | Coverage::Proven(why) => why.as_str(),
+            Coverage::Probe => UNREADABLE,
+        };
+        *reasons.entry(why).or_default() += 1;
+    }
+    reasons
 }
 
 fn unprobable(site: &Site, reason: &str, sites: &Sites) -> Value {
@@ -136,6 +176,13 @@ pub fn inspect_bundle(bundle: &Bundle, bundle_bytes: u64) -> Value {
         "proven": coverage.proven,
         "unwindable": coverage.unwindable,
         "wide": coverage.wide,
+        "frees": coverage.frees,
+        "frees_probed": coverage.frees_probed,
+        "frees_wide": coverage.frees_wide,
+        "calls": coverage.calls,
+        "calls_probed": coverage.calls_probed,
+        "calls_weak": coverage.calls_weak,
+        "returns_probed": coverage.returns_probed,
         "by_precision": coverage.by_precision,
         "unprobable_count": coverage.unprobable,
         "gates": bundle.plan.gates.len(),

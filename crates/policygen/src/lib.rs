@@ -7,7 +7,9 @@
 
 mod address;
 pub mod bind;
+mod bind_calls;
 mod bind_legal;
+mod calls;
 pub mod check;
 pub mod codegen;
 mod compile;
@@ -20,6 +22,7 @@ mod passed;
 pub mod policy;
 mod provenance;
 mod record;
+mod returns;
 pub mod rows;
 mod shape;
 mod sign;
@@ -27,6 +30,7 @@ pub mod tables;
 mod words;
 mod yaml_text;
 
+pub use bind_calls::BoundCall;
 pub use bind_legal::BoundLegal;
 pub use compile::{Inputs, compile};
 pub use extent::Extent;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use otf_artifact::{
     analysis::{AllocationSite, Analysis},
-    sites::Sites,
+    sites::{Location, Sites},
 };
 
 use crate::passed;
@@ -108,22 +108,37 @@ pub fn allocations(analysis: &Analysis) -> Names {
     )
 }
 
+/// `IMAGE:SYMBOL` of call targets, with ` of FILE` where an image has two such symbols.
+pub fn targets(analysis: &Analysis) -> Names {
+    let candidates = |t: &otf_artifact::analysis::CallTarget| {
+        let short = format!("{}:{}", t.image, t.symbol);
+        [short.clone(), format!("{short} of {}", t.file)]
+    };
+    Names::new(&analysis.targets.iter().map(candidates).collect::<Vec<_>>())
+}
+
 /// `IMAGE SYMBOL+0xOFFSET`, or `IMAGE SECTION+0xOFFSET` where two functions have the same name.
 pub fn sites(sites: &Sites) -> Names {
-    let candidates = |s: &otf_artifact::sites::Site| {
+    at(sites, sites.all().map(|s| &s.location))
+}
+
+/// The same of indirect calls.
+pub fn calls(sites: &Sites) -> Names {
+    at(sites, sites.calls.iter().map(|c| &c.location))
+}
+
+fn at<'l>(sites: &Sites, locations: impl Iterator<Item = &'l Location>) -> Names {
+    let candidates = |l: &Location| {
         let image = sites
             .images
-            .get(s.location.image.index())
+            .get(l.image.index())
             .map_or("", |i| i.name.as_str());
         [
-            format!(
-                "{image} {}+{:#x}",
-                s.location.symbol, s.location.symbol_offset
-            ),
-            format!("{image} {}+{:#x}", s.location.section, s.location.offset),
+            format!("{image} {}+{:#x}", l.symbol, l.symbol_offset),
+            format!("{image} {}+{:#x}", l.section, l.offset),
         ]
     };
-    Names::new(&sites.sites.iter().map(candidates).collect::<Vec<_>>())
+    Names::new(&locations.map(candidates).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

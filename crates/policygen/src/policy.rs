@@ -26,12 +26,18 @@ pub struct Policy {
     pub compartment: Placed<String>,
     /// What `otf-load load` does about a violation when it is not told otherwise.
     pub default_action: Action,
+    /// Whether the returns of gates are checked: one more probe for each of them.
+    #[serde(default)]
+    pub returns: bool,
     /// Entries of the compartment: where a denied call returns to, and with what.
     pub gates: Vec<GateRule>,
     /// Calls that obtain heap objects, named for use in `allocated_at`.
     pub allocation_sites: Vec<AllocationRule>,
     /// What may be written, named for use in `sites`.
     pub legal_sets: Vec<LegalRule>,
+    /// Where indirect calls may lead, named for use in `calls` of `sites`.
+    #[serde(default)]
+    pub target_sets: Vec<TargetRule>,
     /// Every checked instruction, by source function.
     pub sites: Vec<FunctionRule>,
     /// Comments at the end: which instructions are not checked, and why; not read back.
@@ -177,8 +183,48 @@ pub struct HeapRule {
 pub struct FunctionRule {
     /// Source function; for inlined code the one that was inlined.
     pub function: String,
-    /// Its sites.
+    /// Its writes, and its calls that free objects.
+    #[serde(default)]
     pub writes: Vec<SiteRule>,
+    /// Its indirect calls and jumps.
+    #[serde(default)]
+    pub calls: Vec<CallRule>,
+}
+
+/// Where indirect calls may lead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetRule {
+    /// Name in this file, `T0`.
+    pub id: Placed<String>,
+    /// Functions, each `IMAGE:SYMBOL`.
+    #[serde(default)]
+    pub targets: Vec<Placed<String>>,
+    /// Besides them any function that can be called indirectly; the text says why. A target that
+    /// is in no image of the compartment has the same effect.
+    #[serde(default)]
+    pub any: Option<String>,
+    /// What a comment says beside it; not read back.
+    #[serde(skip)]
+    pub note: String,
+}
+
+/// A checked indirect call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CallRule {
+    /// `IMAGE SYMBOL+0xOFFSET`, or `IMAGE SECTION+0xOFFSET` where the symbol is not unique.
+    pub at: Placed<String>,
+    /// `FILE:LINE` of the call.
+    pub source: Placed<String>,
+    /// Id of where it may lead.
+    pub targets: Placed<String>,
+    /// Most severe action here, whatever the load asks for; without it there is no limit.
+    #[serde(default)]
+    pub action: Option<Action>,
+    /// The instruction, in a comment; not read back.
+    #[serde(skip)]
+    pub note: String,
 }
 
 /// A checked instruction.

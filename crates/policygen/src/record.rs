@@ -7,11 +7,12 @@ use otf_artifact::{
     bundle::{GlobalBinding, Manifest, Plan, PlanGate, PlanSite, Probe, Program, RecordingPlan},
     diagnostic::{Code, Diagnostic},
     ids::{CallSiteId, SiteId},
-    sites::{CallSite, CallThrough, Coverage, Operand, Site, Sites},
+    sites::{Coverage, Site, Sites},
 };
 use otf_bundle::Bundle;
 
 use crate::{
+    calls::{UNREADABLE, can_read, operand_of},
     codegen::{RECORD_LIBRARY, emit},
     compile::build_ids,
     inspect::coverage,
@@ -27,9 +28,6 @@ pub struct RecordInputs {
     /// SHA-256 (hex) of the files the bundle is made from, by name.
     pub hashes: BTreeMap<String, String>,
 }
-
-/// Why a call that could be probed is not recorded.
-const UNREADABLE: &str = "the operand of the call is not in registers alone";
 
 /// Makes the contents of a bundle that records every probed site and indirect call.
 ///
@@ -66,6 +64,9 @@ pub fn record(sites: &Sites, inputs: RecordInputs) -> Result<Bundle, Vec<Diagnos
         caches: Vec::new(),
         sites: probed.iter().map(|id| plan_site(sites.site(*id))).collect(),
         entries: Vec::new(),
+        calls: Vec::new(),
+        returns: Vec::new(),
+        targets: Vec::new(),
         gates: sites
             .analysis
             .gates
@@ -102,30 +103,6 @@ pub fn record(sites: &Sites, inputs: RecordInputs) -> Result<Bundle, Vec<Diagnos
 fn rows_where<T, I: From<usize>>(table: &[T], wanted: impl Fn(&T) -> bool) -> Vec<I> {
     let rows = table.iter().enumerate().filter(|(_, row)| wanted(row));
     rows.map(|(row, _)| I::from(row)).collect()
-}
-
-/// The operand that leads to the target, and whether the target stands in memory there.
-fn operand_of(call: &CallSite) -> (Operand, bool) {
-    match call.through {
-        CallThrough::Memory(operand) => (operand, true),
-        CallThrough::Register(register) => {
-            let operand = Operand {
-                base: Some(register),
-                index: None,
-                scale: 1,
-                displacement: 0,
-                per_cpu: false,
-                bit_index: None,
-            };
-            (operand, false)
-        }
-    }
-}
-
-/// A target in per-CPU memory or at a fixed address cannot be read from the registers alone.
-fn can_read(call: &CallSite) -> bool {
-    let (operand, _) = operand_of(call);
-    !operand.per_cpu && operand.base.is_some() && Shape::of_operand(operand).is_ok()
 }
 
 fn tables(

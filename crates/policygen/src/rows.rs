@@ -56,7 +56,8 @@ rows! {
     Passed { function, size, argument }
     Place { offset, stride, count, size, object_min, object_max, allocations, cache, pad }
     Gate { refusal, instance, pad }
-    Call { displacement, shape, symbol, memory, pad }
+    Call { displacement, targets, shape, symbol, gates, memory, insn_len, action, flags, pad }
+    Return { gate, action, pad }
     Alloc { size, size_arg, count_arg, is_order, pad }
 }
 
@@ -78,6 +79,7 @@ mod tests {
             size_of_row::<abi::Gate>(),
             size_of_row::<abi::Alloc>(),
             size_of_row::<abi::Call>(),
+            size_of_row::<abi::Return>(),
         ] {
             assert_eq!(encoded, in_memory);
         }

@@ -6,15 +6,17 @@ use otf_artifact::{
     FORMAT_VERSION, abi,
     bundle::{GlobalBinding, Plan, PlanGate, PlanSite, Probe, Program},
     diagnostic::{Code, Diagnostic},
-    ids::AllocationSiteId,
-    sites::{Length, Location, OnSkip, Register, Site, Sites},
+    ids::{AllocationSiteId, GateId},
+    sites::{Length, Location, OnSkip, Register, Site, SiteKind, Sites},
 };
 
 use crate::{
     bind::{Bound, BoundSite},
+    calls::{self, CallRows},
     legal_rows::legal_rows,
     passed::Entries,
     provenance::Provenance,
+    returns,
     shape::Shape,
     words,
 };
@@ -42,8 +44,10 @@ pub struct Tables {
     pub allocs: Vec<abi::Alloc>,
     /// `otf_passed_objects`.
     pub passed: Vec<abi::Passed>,
-    /// `otf_calls`, in a recording.
+    /// `otf_calls`.
     pub calls: Vec<abi::Call>,
+    /// `otf_returns`.
+    pub returns: Vec<abi::Return>,
     /// Cases of `otf_effective_address`, sorted.
     pub shapes: Vec<Shape>,
 }
@@ -93,11 +97,20 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
     )?;
     let gate_sets = gate_sets(bound, sites);
     let refers = References { symbols, gate_sets };
-    let (site_rows, shapes) = site_rows(bound, sites, &refers)?;
+    let calls = calls::rows(bound, sites, |call| refers.gate_set(&call.unwind_gates));
+    let returns = returns::rows(bound, sites);
+    let site_rows = site_rows(bound, sites, &refers)?;
+    let shapes = shapes(&site_rows, &calls)?;
     let plan = Plan {
         version: FORMAT_VERSION,
         images: sites.images.clone(),
-        probes: probes(bound, sites, &provenance, &entries),
+        probes: probes(
+            bound,
+            sites,
+            &provenance,
+            &entries,
+            [&calls.probes, &returns.probes],
+        ),
         entries: entries.functions,
         globals: legal.globals,
         caches: legal.caches,
@@ -106,6 +119,9 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
             .iter()
             .map(|site| plan_site(site, bound, sites))
             .collect(),
+        calls: calls.plan,
+        returns: returns.plan,
+        targets: calls.targets,
         gates: bound.gates.iter().map(plan_gate).collect(),
         allocations: provenance
             .rows
@@ -116,7 +132,7 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
         recording: None,
     };
     let tables = Tables {
-        sites: site_rows,
+        sites: numbered(site_rows, &shapes, |row, shape| abi::Site { shape, ..row }),
         legals: legal.legals,
         places: legal.places,
         global_rows: legal.global_rows,
@@ -124,8 +140,9 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
         gate_sets: refers.gate_sets,
         allocs: provenance.rows.iter().map(|row| row.row).collect(),
         passed: legal.passed,
-        calls: Vec::new(),
-        shapes,
+        calls: numbered(calls.rows, &shapes, |row, shape| abi::Call { shape, ..row }),
+        returns: returns.rows,
+        shapes: shapes.into_iter().collect(),
     };
     Ok(Built {
         tables,
@@ -150,26 +167,31 @@ impl References {
     }
 
     /// A set beyond the last row that fits is left out: such a site does not unwind.
-    fn gate_set(&self, site: &Site) -> u16 {
-        let row = self.gate_sets.binary_search(&gate_set(site)).ok();
+    fn gate_set(&self, gates: &[GateId]) -> u16 {
+        let row = self.gate_sets.binary_search(&gate_set(gates)).ok();
         row.and_then(|row| u16::try_from(row + 1).ok()).unwrap_or(0)
     }
 }
 
 /// The distinct sets of gates from which a site may be unwound to.
 fn gate_sets(bound: &Bound, sites: &Sites) -> Vec<abi::GateSet> {
-    let sets = bound
+    let of_sites = bound
         .sites
         .iter()
-        .map(|entry| gate_set(sites.site(entry.site)));
+        .map(|entry| &sites.site(entry.site).unwind_gates);
+    let of_calls = bound
+        .calls
+        .iter()
+        .map(|entry| &sites.calls[entry.call.index()].unwind_gates);
+    let sets = of_sites.chain(of_calls).map(|gates| gate_set(gates));
     let distinct: BTreeSet<_> = sets.filter(|set| *set != abi::GateSet::default()).collect();
     distinct.into_iter().collect()
 }
 
 /// Gates beyond those that a set can name are left out: from them a site does not unwind.
-fn gate_set(site: &Site) -> abi::GateSet {
+fn gate_set(gates: &[GateId]) -> abi::GateSet {
     let mut set = abi::GateSet::default();
-    for gate in &site.unwind_gates {
+    for gate in gates {
         if let Some(word) = set.gates.get_mut(gate.index() / 64) {
             *word |= 1 << (gate.index() % 64);
         }
@@ -211,7 +233,7 @@ fn site_rows(
     bound: &Bound,
     sites: &Sites,
     refers: &References,
-) -> Result<(Vec<abi::Site>, Vec<Shape>), Vec<Diagnostic>> {
+) -> Result<Vec<(Shape, abi::Site)>, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let mut rows = Vec::new();
     for entry in &bound.sites {
@@ -222,7 +244,7 @@ fn site_rows(
                 shape,
                 abi::Site {
                     symbol: refers.symbol(site),
-                    gates: refers.gate_set(site),
+                    gates: refers.gate_set(&site.unwind_gates),
                     ..row
                 },
             ))
@@ -232,24 +254,38 @@ fn site_rows(
             Err(why) => errors.push(impossible(site, why)),
         }
     }
-    let distinct: BTreeSet<Shape> = rows.iter().map(|(shape, _)| *shape).collect();
+    if errors.is_empty() {
+        Ok(rows)
+    } else {
+        Err(errors)
+    }
+}
+
+/// The distinct operand shapes of all rows.
+fn shapes(
+    sites: &[(Shape, abi::Site)],
+    calls: &CallRows,
+) -> Result<BTreeSet<Shape>, Vec<Diagnostic>> {
+    let of_calls = calls.rows.iter().map(|(shape, _)| *shape);
+    let distinct: BTreeSet<Shape> = sites.iter().map(|(s, _)| *s).chain(of_calls).collect();
     if distinct.len() > MAX_SHAPES {
         let message = format!("{} operand shapes, more than {MAX_SHAPES}", distinct.len());
         let error = Diagnostic::error(Code::PolicyTooLarge, message);
-        errors.push(error.help("split the compartment"));
+        return Err(vec![error.help("split the compartment")]);
     }
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    let numbers: BTreeMap<Shape, u16> = distinct.iter().copied().zip(0..).collect();
-    let number = |(shape, row): (Shape, abi::Site)| abi::Site {
-        shape: numbers[&shape],
-        ..row
-    };
-    Ok((
-        rows.into_iter().map(number).collect(),
-        distinct.into_iter().collect(),
-    ))
+    Ok(distinct)
+}
+
+/// Rows with the number of their shape.
+fn numbered<R>(
+    rows: Vec<(Shape, R)>,
+    shapes: &BTreeSet<Shape>,
+    with: impl Fn(R, u16) -> R,
+) -> Vec<R> {
+    let numbers: BTreeMap<Shape, u16> = shapes.iter().copied().zip(0..).collect();
+    rows.into_iter()
+        .map(|(shape, row)| with(row, numbers[&shape]))
+        .collect()
 }
 
 pub(crate) fn impossible(site: &Site, why: &str) -> Diagnostic {
@@ -299,7 +335,9 @@ pub(crate) fn site_row(
 fn site_flags(site: &Site) -> u8 {
     let flag = |on: bool, bit: u8| if on { bit } else { 0 };
     let callee = site.callee.as_deref().unwrap_or("");
-    flag(site.operand.per_cpu, abi::SITE_PERCPU)
+    flag(site.kind == SiteKind::Free, abi::SITE_FREE)
+        | flag(site.tail, abi::SITE_TAIL)
+        | flag(site.operand.per_cpu, abi::SITE_PERCPU)
         | flag(returns_destination(callee), abi::SITE_RETURNS_DI)
         | flag(returns_rest(callee), abi::SITE_RETURNS_LENGTH)
         | flag(site.frame_size.is_some(), abi::SITE_FRAME)
@@ -341,6 +379,7 @@ fn probes(
     sites: &Sites,
     provenance: &Provenance,
     entries: &Entries<'_>,
+    flow: [&Vec<Probe>; 2],
 ) -> Vec<Probe> {
     let mut probes = provenance.probes.clone();
     probes.extend(entries.probes.iter().cloned());
@@ -350,6 +389,7 @@ fn probes(
         location: sites.site(entry.site).location.clone(),
         cookie,
     }));
+    probes.extend(flow.into_iter().flatten().cloned());
     probes
 }
 

@@ -8,7 +8,9 @@ use otf_artifact::{
     yaml::Placed,
 };
 
-use crate::policy::{AllocationRule, GateRule, HeapRule, LegalRule, Policy, SiteRule};
+use crate::policy::{
+    AllocationRule, CallRule, GateRule, HeapRule, LegalRule, Policy, SiteRule, TargetRule,
+};
 
 const HEAD: &str = "\
 # What the compartment may write. Made from its sites; meant to be read and edited.
@@ -29,6 +31,13 @@ const ABOUT_LEGAL: &str = "\
 # gate), any. Heap: `size` bytes at `offset` (plus a multiple of each stride) of an object that one
 # of the calls in `allocated_at` gave.
 ";
+const ABOUT_RETURNS: &str = "\
+# Whether the returns of gates are checked against the address they were called from: one more
+# probe at each of them.
+";
+const ABOUT_TARGETS: &str = "\
+# Where an indirect call may lead. `any` (says why): besides any function that can be called so.
+";
 const ABOUT_SITES: &str = "\
 # Every checked instruction. `action: audit` (or kill) limits what a violation there leads to.
 ";
@@ -44,6 +53,7 @@ pub fn to_yaml(policy: &Policy) -> String {
         "default_action: {}",
         action(policy.default_action)
     ));
+    out.line(format_args!("{ABOUT_RETURNS}returns: {}", policy.returns));
     out.section("gates", ABOUT_GATES, &policy.gates, gate);
     out.section(
         "allocation_sites",
@@ -52,15 +62,20 @@ pub fn to_yaml(policy: &Policy) -> String {
         allocation,
     );
     out.section("legal_sets", ABOUT_LEGAL, &policy.legal_sets, legal);
+    out.section("target_sets", ABOUT_TARGETS, &policy.target_sets, targets);
     out.section("sites", ABOUT_SITES, &policy.sites, |out, function| {
         out.line(format_args!("  - function: {}", scalar(&function.function)));
-        if function.writes.is_empty() {
-            out.line(format_args!("    writes: []"));
-        } else {
+        if !function.writes.is_empty() {
             out.line(format_args!("    writes:"));
         }
         for rule in &function.writes {
             site(out, rule);
+        }
+        if !function.calls.is_empty() {
+            out.line(format_args!("    calls:"));
+        }
+        for rule in &function.calls {
+            call(out, rule);
         }
     });
     if !policy.unchecked.is_empty() {
@@ -192,12 +207,33 @@ fn heap(place: &HeapRule) -> String {
     fields.join(", ")
 }
 
+fn targets(out: &mut Text, rule: &TargetRule) {
+    let names = list(rule.targets.iter().map(|t| t.value.as_str()));
+    let any = rule
+        .any
+        .as_ref()
+        .map_or(String::new(), |why| format!(", any: {}", scalar(why)));
+    let (id, note) = (placed(&rule.id), note(&rule.note));
+    out.line(format_args!(
+        "  - {{id: {id}, targets: {names}{any}}}{note}"
+    ));
+}
+
+fn call(out: &mut Text, rule: &CallRule) {
+    let (at, source) = (placed(&rule.at), placed(&rule.source));
+    let (targets, limit, note) = (placed(&rule.targets), limit(rule.action), note(&rule.note));
+    out.line(format_args!(
+        "      - {{at: {at}, source: {source}, targets: {targets}{limit}}}{note}"
+    ));
+}
+
+fn limit(most: Option<Action>) -> String {
+    most.map_or(String::new(), |a| format!(", action: {}", action(a)))
+}
+
 fn site(out: &mut Text, rule: &SiteRule) {
     let (at, source, legal) = (placed(&rule.at), placed(&rule.source), placed(&rule.legal));
-    let limit = rule
-        .action
-        .map_or(String::new(), |a| format!(", action: {}", action(a)));
-    let note = note(&rule.note);
+    let (limit, note) = (limit(rule.action), note(&rule.note));
     out.line(format_args!(
         "      - {{at: {at}, source: {source}, legal: {legal}{limit}}}{note}"
     ));

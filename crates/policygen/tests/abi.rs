@@ -41,11 +41,15 @@ fn structs(out: &mut String) {
             offset, stride, count, size, object_min, object_max, allocations, cache, pad
         }
         Gate = "otf_gate" { refusal, instance, pad }
-        Call = "otf_call" { displacement, shape, symbol, memory, pad }
+        Call = "otf_call" {
+            displacement, targets, shape, symbol, gates, memory, insn_len, action, flags, pad
+        }
+        Return = "otf_return" { gate, action, pad }
+        Target = "otf_target" { address, set, pad }
         Alloc = "otf_alloc" { size, size_arg, count_arg, is_order, pad }
         Range = "otf_range" { start, end }
         State = "otf_state" {
-            phase, action, page_offset, vmemmap, vmalloc_start, vmalloc_end, kernel_map, texts, pad,
+            phase, action, page_offset, vmemmap, vmalloc_start, vmalloc_end, kernel_map, texts, endbr,
             text
         }
         Quarantine = "otf_quarantine" { object, time, refused, site, gate }
@@ -98,6 +102,10 @@ fn constants(out: &mut String) {
         ("CACHE_GENERAL", abi::CACHE_GENERAL.into()),
         ("CACHE_ANY", abi::CACHE_ANY.into()),
         ("CACHE_NONE", abi::CACHE_NONE.into()),
+        ("SITE_FREE", abi::SITE_FREE.into()),
+        ("SITE_TAIL", abi::SITE_TAIL.into()),
+        ("CALL_WEAK", abi::CALL_WEAK.into()),
+        ("CALL_TAIL", abi::CALL_TAIL.into()),
         ("SITE_SKIP_ZF", abi::SITE_SKIP_ZF.into()),
         ("SITE_SKIP_CF", abi::SITE_SKIP_CF.into()),
         ("SITE_PERCPU", abi::SITE_PERCPU.into()),

@@ -166,7 +166,9 @@ fn tables() -> Tables {
         globals: 1,
         stack: 1,
         flags: 4,
-        pad: [0; 6],
+        first_passed: 0,
+        passed: 0,
+        otherwise: 0,
     };
     Tables {
         sites: (0..500).map(site).collect(),
@@ -187,7 +189,30 @@ fn tables() -> Tables {
             };
             2
         ],
-        calls: Vec::new(),
+        calls: vec![
+            abi::Call {
+                displacement: -24,
+                targets: 70_000,
+                shape: 3,
+                symbol: 2,
+                gates: 1,
+                memory: 1,
+                insn_len: 5,
+                action: 2,
+                flags: 3,
+                pad: [0; 2],
+            };
+            3
+        ],
+        returns: vec![
+            abi::Return {
+                gate: 2,
+                action: 1,
+                pad: [0; 3],
+            };
+            2
+        ],
+        passed: Vec::new(),
         allocs: vec![abi::Alloc {
             size: 96,
             size_arg: 0xff,
@@ -328,6 +353,8 @@ fn rows_read_back() {
         assert_eq!(read(3, n).1[0], u64::from(*row));
     }
     same(&tables.gate_sets, 7, &read);
+    same(&tables.calls, 8, &read);
+    same(&tables.returns, 9, &read);
     assert_eq!(read(6, 0).1[..7], [500, 3, 9, 3, 4, 1, 2]);
 }
 

@@ -92,6 +92,56 @@ fn generated_text_is_for_people() {
 }
 
 #[test]
+fn calls_are_for_people() {
+    let text = text();
+    for line in [
+        "returns: false",
+        "  - {id: T0, targets: [sch_qfq:qfq_dequeue, vmlinux:pfifo_dequeue]}",
+        "  - {id: T1, targets: [sch_qfq:qfq_dequeue], \
+         any: struct Qdisc_ops is filled outside the scope too}",
+        "  - {id: T2, targets: [nf_nat:nat_hook, vmlinux:pfifo_dequeue]}  \
+         # 1 of them in no image that was given: weak",
+        "  - {id: T3, targets: [], any: no target was found}",
+        "      - {at: sch_qfq qfq_dequeue+0x70, source: net/sched/sch_qfq.c:1112, targets: T1}  \
+         # jmp __x86_indirect_thunk_rbx",
+        "#   sch_qfq qfq_dequeue+0xa0 (net/sched/sch_qfq.c:1160) \
+         `call __x86_indirect_thunk_rbx`: NOT CHECKED, a call with a prefix",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\nis not in\n{text}");
+    }
+}
+
+#[test]
+fn edits_of_calls_are_checked() {
+    let error = one_error("targets: T1}", "targets: T9}", "T9");
+    assert_eq!(error.message, "unknown target set `T9`");
+    let error = one_error(
+        "[sch_qfq:qfq_dequeue, vmlinux:pfifo_dequeue]",
+        "[sch_qfq:qfq_dequeu, vmlinux:pfifo_dequeue]",
+        "sch_qfq:qfq_dequeu",
+    );
+    assert_eq!(error.message, "unknown call target `sch_qfq:qfq_dequeu`");
+    let error = one_error(
+        "id: T3, targets: [], any: no target was found",
+        "id: T3, targets: []",
+        "T3",
+    );
+    assert_eq!(error.message, "target set `T3` allows nothing");
+    let found = errors("qfq_dequeue+0x90,", "qfq_dequeue+0x80,");
+    let messages: Vec<&str> = found.iter().map(|e| e.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "call `sch_qfq qfq_dequeue+0x80` occurs twice",
+            "call `sch_qfq qfq_dequeue+0x80` is at net/sched/sch_qfq.c:1128, \
+             not at net/sched/sch_qfq.c:1144",
+            "the policy has no entry for the call `sch_qfq qfq_dequeue+0x90` \
+             (net/sched/sch_qfq.c:1144)",
+        ]
+    );
+}
+
+#[test]
 fn unknown_field() {
     let error = one_error("    stack: own", "    stak: own", "stak");
     assert_eq!(error.code, Code::BadYaml);

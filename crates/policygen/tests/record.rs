@@ -26,6 +26,7 @@ fn call(through: CallThrough, offset: u64) -> CallSite {
         precision: Precision::Compartment,
         targets: TargetSetId(0),
         coverage: Coverage::Probe,
+        unwind_gates: vec![],
     }
 }
 

@@ -9,9 +9,10 @@ use otf_artifact::{
     bundle::Program,
     diagnostic::{Code, Severity},
     ids::{AllocationSiteId, GlobalId},
-    sites::{Coverage, Length, Register, Sites},
+    sites::{Coverage, Length, Register, Site, SiteKind, Sites},
 };
 use otf_policygen::{
+    Policy,
     bind::bind,
     check::check,
     generate,
@@ -355,4 +356,96 @@ fn the_checker_sees_broken_tables() {
         assert!(!found.is_empty(), "change {n}");
         assert!(found.iter().all(|d| d.code == Code::InvariantBroken));
     }
+}
+
+#[test]
+fn rows_of_calls() {
+    let sites = common::sites();
+    let built = built(&sites);
+    let row = |flags, targets, gates| abi::Call {
+        targets,
+        gates,
+        flags,
+        insn_len: 5,
+        action: abi::Action::Deny as u8,
+        ..abi::Call::default()
+    };
+    let found: Vec<_> = built
+        .tables
+        .calls
+        .iter()
+        .map(|call| abi::Call { shape: 0, ..*call })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            row(0, 0, 1),
+            row(abi::CALL_WEAK | abi::CALL_TAIL, 1, 0),
+            // A target without an address, and none at all: any function will do.
+            row(abi::CALL_WEAK, 2, 0),
+            row(abi::CALL_WEAK, 3, 0),
+        ]
+    );
+    let targets: Vec<(u32, &str)> = built
+        .plan
+        .targets
+        .iter()
+        .map(|t| (t.set, t.location.symbol.as_str()))
+        .collect();
+    assert_eq!(
+        targets,
+        [
+            (0, "qfq_dequeue"),
+            (0, "pfifo_dequeue"),
+            (1, "qfq_dequeue"),
+            (2, "pfifo_dequeue"),
+        ]
+    );
+    let cookies = built.plan.probes.iter();
+    let cookies = cookies.filter(|p| p.program == Program::Call);
+    assert!(cookies.map(|p| p.cookie).eq(0..4));
+    let plan = &built.plan;
+    assert_eq!(plan.checked().count(), plan.sites.len() + 4);
+    let first = plan.checked_at(plan.sites.len() as u32).unwrap();
+    assert_eq!(first.location, common::location("qfq_dequeue", 0x60));
+    assert_eq!(
+        first.legal,
+        "call of sch_qfq:qfq_dequeue, vmlinux:pfifo_dequeue"
+    );
+}
+
+#[test]
+fn returns_of_gates_only_and_only_if_wanted() {
+    let sites = common::sites();
+    assert!(built(&sites).tables.returns.is_empty());
+    let policy = Policy {
+        returns: true,
+        ..generate(&sites)
+    };
+    let built = build(&bind(&policy, &sites).unwrap(), &sites).unwrap();
+    assert_eq!(check(&built.tables, &built.plan, &sites), []);
+    let gates: Vec<u32> = built.tables.returns.iter().map(|r| r.gate).collect();
+    assert_eq!(gates, [0]);
+    let place = common::location("qfq_dequeue", 0xb0);
+    assert_eq!(built.plan.returns[0].location, place);
+}
+
+#[test]
+fn frees_and_calls_by_jumps() {
+    let mut sites = common::sites();
+    let call = sites.sites.iter().find(|s| s.kind == SiteKind::BulkCall);
+    let free = Site {
+        kind: SiteKind::Free,
+        callee: Some("kfree".into()),
+        length: Length::Constant(1),
+        location: common::location("qfq_dequeue", 0x58),
+        tail: true,
+        ..call.unwrap().clone()
+    };
+    let location = free.location.clone();
+    sites.frees.push(free);
+    let built = built(&sites);
+    let row = built.plan.sites.iter().position(|s| s.location == location);
+    let row = built.tables.sites[row.unwrap()];
+    assert_eq!(row.flags, abi::SITE_FREE | abi::SITE_TAIL);
 }

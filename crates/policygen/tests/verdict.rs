@@ -3,7 +3,7 @@
 
 use std::{path::Path, process::Command};
 
-use libbpf_rs::{MapCore as _, Object, ObjectBuilder, ProgramInput};
+use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder, ProgramInput};
 use otf_artifact::abi::{self, Class, Reason};
 use otf_policygen::{codegen::emit, tables::Tables};
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -94,6 +94,17 @@ fn tables() -> Tables {
             abi::Place {
                 cache: abi::CACHE_NONE,
                 ..place()
+            },
+        ],
+        calls: vec![
+            abi::Call {
+                targets: 7,
+                ..abi::Call::default()
+            },
+            abi::Call {
+                targets: 8,
+                flags: abi::CALL_WEAK,
+                ..abi::Call::default()
             },
         ],
         ..Tables::default()
@@ -661,4 +672,116 @@ fn on_a_stack_only_what_a_live_function_was_handed() {
     // Returned: the stack pointer is above it, or its slot holds something else.
     assert_eq!(verdict(&[live], u64::MAX, 0x1000, 8), unknown);
     assert_eq!(verdict(&[(4, 0, [0, 0x1000])], 0, 0x2000, 8), unknown);
+}
+
+/// Adds a key to a map.
+fn put(object: &Object, map: &str, words: &[u64], value: &[u8]) {
+    let map = object.maps().find(|m| m.name() == map).unwrap();
+    let key: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+    map.update(&key, value, MapFlags::ANY).unwrap();
+}
+
+#[test]
+fn calls_lead_where_their_set_says() {
+    const STRICT: u64 = 0;
+    const WEAK: u64 = 1;
+    // Of a function of the running kernel, and of the byte behind its start.
+    const ENTRY: u64 = 0;
+    const INSIDE: u64 = 1;
+    let object = load();
+    let kernel_map = 0xffff_ffff_8000_0000_u64;
+    let legal = kernel_map + 0x1234_5670;
+    put(&object, "otf_targets", &[legal, 7], &[1]);
+    let call = |row: u64, endbr: u64, target: u64| {
+        let answer = run(
+            &object,
+            "otf_test_target",
+            [kernel_map, target, endbr | row << 32, 0],
+        );
+        (Reason::from_raw(answer[0].into()).unwrap(), answer[1] != 0)
+    };
+    let bad = (Reason::BadTarget, false);
+    for endbr in [0, 1] {
+        assert_eq!(call(STRICT, endbr, legal), (Reason::Ok, false));
+        assert_eq!(call(STRICT, endbr, legal + 4), bad, "inside of a function");
+        assert_eq!(call(STRICT, endbr, ENTRY), bad, "of no set");
+        for nowhere in [8, 0x7fff_0000, 0xffff_8880_0420_1000] {
+            assert_eq!(call(WEAK, endbr, nowhere), bad, "no code of the kernel");
+        }
+    }
+    // The key is the set and the address, not the address.
+    assert_eq!(call(WEAK, 1, legal), bad);
+    assert_eq!(call(WEAK, 0, legal), (Reason::Ok, true));
+    assert_eq!(call(WEAK, 1, INSIDE), bad, "no instruction to land on");
+    assert_eq!(call(WEAK, 0, INSIDE), (Reason::Ok, true));
+}
+
+#[test]
+fn frees_without_a_look_at_kernel_memory() {
+    let object = load();
+    let page_offset = 0xffff_8880_0000_0000;
+    let (vmalloc, vmemmap) = (0xffff_c900_0000_0000_u64, 0xffff_ea00_0000_0000);
+    let kernel_map = 0xffff_ffff_8000_0000_u64;
+    let (stack, top) = (0xffff_c900_0010_0000, 0xffff_c900_0010_4000);
+    let freed = |legal: u64, addr: u64| {
+        let mut words = [0; STATE + 8];
+        words[..6].copy_from_slice(&[0, page_offset, vmemmap, vmalloc, vmemmap, kernel_map]);
+        words[STATE..STATE + 7].copy_from_slice(&[
+            stack + 0x1000,
+            stack,
+            top,
+            stack,
+            addr,
+            u64::MAX,
+            legal,
+        ]);
+        Reason::from_raw(run(&object, "otf_test_address", words)[1].into()).unwrap()
+    };
+    // Two pages of an object of vmalloc.
+    let start = vmalloc + 0x8000;
+    let record: Vec<u8> = [start, 8192, 3]
+        .iter()
+        .flat_map(|w| w.to_le_bytes())
+        .collect();
+    for page in [start, start + 4096] {
+        put(&object, "otf_pages", &[page], &record);
+    }
+    let cases = [
+        ("NULL", NOTHING, 0, Reason::Ok),
+        ("ZERO_SIZE_PTR", NOTHING, 16, Reason::Ok),
+        ("user memory", ANYWHERE, 0x7fff_0000, Reason::BadFree),
+        ("an error", ANYWHERE, (-12_i64) as u64, Reason::BadFree),
+        ("a global", ANYWHERE, kernel_map + 64, Reason::BadFree),
+        ("the stack", ANYWHERE, stack + 0x1010, Reason::BadFree),
+        ("the start", ANYWHERE, start, Reason::Ok),
+        ("not the start", ANYWHERE, start + 8, Reason::BadFree),
+        ("not the start", ANYWHERE, start + 4096, Reason::BadFree),
+        ("no place begins there", GROUPS, start, Reason::BadLayout),
+        ("nothing legal", NOTHING, start, Reason::BadClass),
+        ("without record", GROUPS, start + 0x4000, Reason::Unknown),
+    ];
+    for (what, legal, addr, reason) in cases {
+        assert_eq!(freed(legal, addr), reason, "{what}");
+    }
+}
+
+#[test]
+fn a_return_ends_its_own_gate_only() {
+    let object = load();
+    // Gates 5, 6 and 7, each called by the one before.
+    let slots = [0x3000, 5, 0x2000, 6, 0x1000, 7];
+    let ends = |sp: u64, gate: u64, depth: u64| {
+        let mut words = [0; 10];
+        words[..3].copy_from_slice(&[sp, gate, depth]);
+        words[3..9].copy_from_slice(&slots);
+        let answer = run(&object, "otf_test_return", words);
+        // The noted address and how many gates are left.
+        (answer[0], answer[1])
+    };
+    assert_eq!(ends(0x1000, 7, 3), (102, 2), "the innermost");
+    assert_eq!(ends(0x1000, 6, 3), (0, 3), "the function of another gate");
+    assert_eq!(ends(0x0f00, 7, 3), (0, 3), "a call from within the gate");
+    assert_eq!(ends(0x2000, 6, 3), (101, 1), "those below are over");
+    assert_eq!(ends(0x2800, 6, 3), (0, 1), "no gate was entered here");
+    assert_eq!(ends(0x3000, 5, 0), (0, 0), "nothing was noted");
 }

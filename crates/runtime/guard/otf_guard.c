@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Lets a policy's programs refuse a write. Three kfuncs for kprobe programs:
- * leave out the probed instruction, unwind to the gate that was noted, refuse
- * at a gate. They change the registers of the interrupted code and nothing
+ * Lets a policy's programs refuse a write or a call. Four kfuncs for kprobe
+ * programs: leave out the probed instruction, unwind to the gate that was noted,
+ * return to its caller, refuse at a gate. They change the registers of the interrupted code and nothing
  * else; what cannot be done safely is refused, and the program counts it.
  */
 #include <linux/bpf.h>
@@ -94,6 +94,27 @@ __bpf_kfunc int otf_guard_unwind(struct pt_regs *ctx, const void *frame, u32 fra
 	return 0;
 }
 
+/* At the return of a gate: to where it was called from, whatever stands on the stack. */
+__bpf_kfunc int otf_guard_return_to(struct pt_regs *ctx, const void *frame, u32 frame__sz)
+{
+	const struct otf_guard_frame *f = frame;
+
+	if (frame__sz < sizeof(*f) || f->sp != ctx->sp)
+		return -EINVAL;
+	if (!otf_guard_probed(ctx))
+		return -EOPNOTSUPP;
+	ctx->sp = f->sp + sizeof(f->ret);
+	ctx->bx = f->bx;
+	ctx->bp = f->bp;
+	ctx->r12 = f->r12;
+	ctx->r13 = f->r13;
+	ctx->r14 = f->r14;
+	ctx->r15 = f->r15;
+	ctx->ax = f->refusal;
+	ctx->ip = f->ret;
+	return 0;
+}
+
 /* At the first instruction of a gate behind its ftrace site: does not enter it. */
 __bpf_kfunc int otf_guard_refuse(struct pt_regs *ctx, s64 value)
 {
@@ -110,6 +131,7 @@ __bpf_kfunc_end_defs();
 BTF_KFUNCS_START(otf_guard_kfuncs)
 BTF_ID_FLAGS(func, otf_guard_skip)
 BTF_ID_FLAGS(func, otf_guard_unwind)
+BTF_ID_FLAGS(func, otf_guard_return_to)
 BTF_ID_FLAGS(func, otf_guard_refuse)
 BTF_KFUNCS_END(otf_guard_kfuncs)
 

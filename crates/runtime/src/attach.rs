@@ -24,6 +24,7 @@ pub fn program_name(program: Program) -> &'static str {
         Program::Site => "otf_site",
         Program::Call => "otf_call",
         Program::Entry => "otf_entry",
+        Program::Return => "otf_return",
     }
 }
 

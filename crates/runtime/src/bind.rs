@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
-    abi::{MAX_TEXTS, Range},
+    abi::{MAX_TEXTS, Range, Target},
     bundle::{GlobalBinding, Plan, Program},
     diagnostic::{Code, Diagnostic},
     ids::ImageId,
@@ -35,6 +35,8 @@ pub struct Binding {
     pub probes: Vec<BoundProbe>,
     /// Rows of `otf_globals`; an empty range for what was freed after initialisation.
     pub globals: Vec<Range>,
+    /// Keys of `otf_targets`.
+    pub targets: Vec<Target>,
     /// Code of the compartment.
     pub texts: Vec<Range>,
     /// Probes that were left out, by reason; only a recording leaves any out.
@@ -75,6 +77,19 @@ pub fn bind(plan: &Plan, host: &Host) -> Result<Binding, Diagnostic> {
         .iter()
         .map(|global| book.global(global))
         .collect::<Result<_, _>>()?;
+    let targets = plan
+        .targets
+        .iter()
+        // Nobody may call what was freed after initialisation.
+        .filter(|target| !is_init(&target.location.section))
+        .map(|target| {
+            Ok(Target {
+                address: book.address(&target.location)?,
+                set: target.set,
+                pad: 0,
+            })
+        })
+        .collect::<Result<_, _>>()?;
     // A recording does not ask whose code a caller is.
     let texts = if plan.recording.is_some() {
         Vec::new()
@@ -85,6 +100,7 @@ pub fn bind(plan: &Plan, host: &Host) -> Result<Binding, Diagnostic> {
         probes,
         left_out,
         globals,
+        targets,
         texts,
         bases: book.bases,
     })
@@ -131,6 +147,7 @@ impl<'a> AddressBook<'a> {
             .collect();
         let needed = !wanted.is_empty()
             || plan.probes.iter().any(|p| vmlinux(p.location.image))
+            || plan.targets.iter().any(|t| vmlinux(t.location.image))
             || plan
                 .images
                 .iter()
@@ -307,6 +324,9 @@ mod tests {
                 end: testing::MODULE_TEXT + 0x2000
             }]
         );
+        let enqueue = testing::KERNEL_BASE + 0x2000;
+        let bound: Vec<_> = binding.targets.iter().map(|t| (t.set, t.address)).collect();
+        assert_eq!(bound, [(0, enqueue)]);
         assert_eq!(binding.bases["sch_qfq .text"], testing::MODULE_TEXT);
     }
 

@@ -179,7 +179,7 @@ impl Context {
         let folder = self.pins.folder(&name);
         let meta = Meta::read(&folder)?;
         let mut out = io::stdout().lock();
-        let drained = events::drain(&folder, &meta, follow, &mut |event| {
+        let drained = events::drain(&folder, &meta, &self.host, follow, &mut |event| {
             if self.format == Format::Text {
                 write!(out, "{}", render::EventText(event))?;
             } else {

@@ -36,8 +36,11 @@ pub struct Event {
     pub task: Task,
     /// Which instruction.
     pub site: Site,
-    /// First byte that was to be written.
+    /// First byte that was to be written or freed; of a call or return, where it was to lead.
     pub address: Hex,
+    /// The function there, of a call or return: `symbol+0xoffset [image]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// Bytes.
     pub length: u64,
     /// Where the address lies.
@@ -119,15 +122,20 @@ impl std::fmt::Display for Hex {
 
 /// Reads an event and looks its rows up. `None` for bytes of another format.
 ///
-/// `boot` is the wall clock at boot, in nanoseconds.
-pub fn decode(raw: &[u8], meta: &Meta, boot: u64) -> Option<Event> {
+/// `boot` is the wall clock at boot, in nanoseconds; `name_of` says what code lies at an address.
+pub fn decode(
+    raw: &[u8],
+    meta: &Meta,
+    boot: u64,
+    name_of: &dyn Fn(u64) -> String,
+) -> Option<Event> {
     let raw: abi::Event = pod::read(raw)?;
     let reason = Reason::from_raw(raw.reason.into())?;
     let done = Done::from_raw(raw.done.into())?;
     let class = Class::from_raw(raw.class.into())?;
     let phase = Phase::from_raw(raw.phase.into())?;
     let plan = &meta.plan;
-    let site = plan.sites.get(raw.site as usize);
+    let site = plan.checked_at(raw.site);
     let place = site.and_then(|s| s.chain.first());
     let cache = pod::text(&raw.cache);
     Some(Event {
@@ -156,6 +164,8 @@ pub fn decode(raw: &[u8], meta: &Meta, boot: u64) -> Option<Event> {
             chain: site.map_or_else(Vec::new, |s| s.chain.clone()),
         },
         address: Hex(raw.address),
+        target: matches!(reason, Reason::BadTarget | Reason::BadReturn)
+            .then(|| name_of(raw.address)),
         length: raw.length,
         class: class.text(),
         object: (raw.object != 0).then(|| Object {
@@ -192,6 +202,9 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::BadProvenance => "bad_provenance",
         Reason::Freed => "freed",
         Reason::BadAddress => "bad_address",
+        Reason::BadTarget => "bad_target",
+        Reason::BadReturn => "bad_return",
+        Reason::BadFree => "bad_free",
     }
 }
 
@@ -213,10 +226,28 @@ mod tests {
     use crate::testing;
     use proptest::prelude::*;
 
+    fn nowhere(_: u64) -> String {
+        "?".into()
+    }
+
+    #[test]
+    fn calls_say_where_they_lead() {
+        let mut raw = testing::event();
+        (raw.reason, raw.site) = (Reason::BadTarget as u8, 1);
+        let event = decode(pod::bytes(&raw), &testing::meta(), 0, &|a| {
+            format!("at {a:#x}")
+        });
+        let event = event.unwrap();
+        assert_eq!(event.reason, "bad_target");
+        assert_eq!(event.target.as_deref(), Some("at 0xffff888004201ff0"));
+        assert_eq!(event.site.instruction, "call __x86_indirect_thunk_rax");
+        assert_eq!(event.legal, "call of vmlinux:pfifo_enqueue");
+    }
+
     #[test]
     fn every_row_is_looked_up() {
         let raw = testing::event();
-        let event = decode(pod::bytes(&raw), &testing::meta(), 1_000_000_000).unwrap();
+        let event = decode(pod::bytes(&raw), &testing::meta(), 1_000_000_000, &nowhere).unwrap();
         assert_eq!(event.time, "1970-01-01T00:00:03.000000005Z");
         assert_eq!((event.reason, event.done), ("bad_layout", "unwound"));
         assert!(event.prevented);
@@ -241,7 +272,7 @@ mod tests {
     fn rows_that_do_not_exist_are_no_panic() {
         let mut raw = testing::event();
         (raw.site, raw.gate, raw.alloc, raw.object) = (99, NONE, 99, 0);
-        let event = decode(pod::bytes(&raw), &testing::meta(), 0).unwrap();
+        let event = decode(pod::bytes(&raw), &testing::meta(), 0, &nowhere).unwrap();
         assert_eq!(event.site.symbol, "?");
         assert_eq!((event.gate, event.object), (None, None));
     }
@@ -249,7 +280,7 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(raw in proptest::collection::vec(any::<u8>(), 0..200), boot: u64) {
-            let _ = decode(&raw, &testing::meta(), boot);
+            let _ = decode(&raw, &testing::meta(), boot, &nowhere);
         }
     }
 }

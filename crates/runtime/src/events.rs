@@ -7,9 +7,11 @@ use libbpf_rs::RingBufferBuilder;
 use otf_artifact::diagnostic::Diagnostic;
 
 use crate::event::{self, Event};
+use crate::host::Host;
 use crate::meta::Meta;
 use crate::object::kernel_refused;
 use crate::pins::Folder;
+use crate::record::names::Names;
 use crate::sys;
 
 /// How often a follower looks whether it is to end, or whether the compartment was unloaded.
@@ -20,6 +22,7 @@ const TICK: Duration = Duration::from_millis(500);
 pub fn drain(
     folder: &Folder,
     meta: &Meta,
+    host: &Host,
     follow: bool,
     sink: &mut dyn FnMut(&Event) -> io::Result<()>,
 ) -> Result<Drained, Diagnostic> {
@@ -28,10 +31,15 @@ pub fn drain(
     let boot = now.saturating_sub(since_boot);
     let mut unreadable = 0;
     let mut failure = None;
+    // Modules come and go: read anew for each, which only violations pay for.
+    let name_of = |address| match Names::read(host) {
+        Ok(names) => names.label(address),
+        Err(_) => "?".into(),
+    };
     {
         let mut builder = RingBufferBuilder::new();
         builder
-            .add(&map, |raw| match event::decode(raw, meta, boot) {
+            .add(&map, |raw| match event::decode(raw, meta, boot, &name_of) {
                 // After a failure nothing is consumed any more: libbpf stops at a negative value.
                 _ if failure.is_some() => -libc::EIO,
                 None => {

@@ -84,7 +84,8 @@ pub fn open(elf: &[u8], plan: &Plan, action: Action) -> Result<OpenObject, Diagn
             *byte = u8::from(action == Action::Deny);
         }
         let rows = match name.as_str() {
-            "otf_site_counts" => plan.sites.len(),
+            "otf_site_counts" => plan.checked().count(),
+            "otf_targets" => plan.targets.len(),
             "otf_globals" => plan.globals.len(),
             "otf_caches" => plan.caches.len(),
             _ => continue,
@@ -128,6 +129,7 @@ pub fn fill(
     }
     if plan.recording.is_none() {
         fill_caches(object, plan, host)?;
+        fill_targets(object, binding)?;
     }
     let states = map(object, "otf_state")?;
     let mut state = state(&states)?;
@@ -152,6 +154,16 @@ fn fill_caches(object: &Object, plan: &Plan, host: &Host) -> Result<(), Diagnost
             .help("load the module that makes the cache; without it legal writes would be denied")
         })?;
         put(&caches, row, &address.to_ne_bytes())?;
+    }
+    Ok(())
+}
+
+fn fill_targets(object: &Object, binding: &Binding) -> Result<(), Diagnostic> {
+    let targets = map(object, "otf_targets")?;
+    for target in &binding.targets {
+        targets
+            .update(pod::bytes(target), &[1], MapFlags::ANY)
+            .map_err(|e| kernel_refused("otf_targets", &e))?;
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ pod! {
     abi::Range = 16;
     abi::Quarantine = 32;
     abi::SiteCount = 24;
+    abi::Target = 16;
     abi::Cache = 8 + 4 + 4 + 56 + 56;
     abi::Event = 7 * 8 + 6 * 4 + 8 + 16 + 32;
     recorder::Chain = recorder::CHAIN * 8 + 8;

@@ -51,6 +51,8 @@ pub struct Status {
     pub sites: u64,
     /// Sites that cannot be probed: they are not checked.
     pub unprobable: u64,
+    /// Indirect calls.
+    pub calls: Calls,
     /// Counters by name.
     pub counters: BTreeMap<Counter, u64>,
     /// Runs of a program that the kernel left out because another one ran on that CPU.
@@ -63,6 +65,17 @@ pub struct Status {
     pub top_sites: Vec<TopSite>,
     /// What is wrong now; empty when all is well.
     pub alarms: Vec<String>,
+}
+
+/// How many indirect calls are checked, and how well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Calls {
+    /// In the code.
+    pub all: u64,
+    /// With a probe.
+    pub probed: u64,
+    /// Of these: not every legal target is known, any function is accepted.
+    pub weak: u64,
 }
 
 /// How many of the planned probes are attached.
@@ -146,6 +159,11 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
         sites_probed: coverage.probed,
         sites: coverage.sites,
         unprobable: coverage.unprobable,
+        calls: Calls {
+            all: coverage.calls,
+            probed: coverage.calls_probed,
+            weak: coverage.calls_weak,
+        },
         missed_hits: links.missed,
         quarantined: quarantined(folder, &meta)?,
         top_sites: top_sites(folder, &meta)?,
@@ -224,8 +242,7 @@ fn quarantined(folder: &Folder, meta: &Meta) -> Result<Vec<Quarantined>, Diagnos
             instance_type: gate.and_then(|g| g.instance_type.clone()),
             gate: gate.map_or_else(|| "?".into(), |g| g.function.clone()),
             site: plan
-                .sites
-                .get(entry.site as usize)
+                .checked_at(entry.site)
                 .map_or_else(|| "?".into(), |s| label(plan, &s.location)),
             since: time::rfc3339(boot.saturating_add(entry.time)),
             refused: entry.refused,
@@ -237,7 +254,7 @@ fn quarantined(folder: &Folder, meta: &Meta) -> Result<Vec<Quarantined>, Diagnos
 fn top_sites(folder: &Folder, meta: &Meta) -> Result<Vec<TopSite>, Diagnostic> {
     let map = folder.map("otf_site_counts")?;
     let mut sites = Vec::new();
-    for (row, site) in meta.plan.sites.iter().enumerate() {
+    for (row, site) in meta.plan.checked().enumerate() {
         let raw = map
             .lookup(&(row as u32).to_ne_bytes(), MapFlags::ANY)
             .map_err(|e| kernel_refused("otf_site_counts", &e))?;

@@ -7,7 +7,10 @@ use std::path::Path;
 use otf_artifact::{
     FORMAT_VERSION,
     abi::{self, Action},
-    bundle::{CoverageSummary, GlobalBinding, Manifest, Plan, PlanGate, PlanSite, Probe, Program},
+    bundle::{
+        CoverageSummary, GlobalBinding, Manifest, Plan, PlanGate, PlanSite, Probe, Program,
+        TargetBinding,
+    },
     ids::ImageId,
     places::Frame,
     sites::{Location, SiteImage, TextSection},
@@ -153,12 +156,24 @@ pub fn plan() -> Plan {
             }],
             legal: "qfq_sched.groups".into(),
         }],
+        calls: vec![PlanSite {
+            location: location(0, ".text", 0x80, "qfq_enqueue", 0x70),
+            text: "call __x86_indirect_thunk_rax".into(),
+            chain: vec![],
+            legal: "call of vmlinux:pfifo_enqueue".into(),
+        }],
+        returns: vec![],
+        targets: vec![TargetBinding {
+            set: 0,
+            location: location(1, ".text", 0x2000, "pfifo_enqueue", 0),
+        }],
         gates: vec![PlanGate {
             function: "qfq_enqueue".into(),
             reached_by: vec!["Qdisc_ops.enqueue".into()],
             instance_type: Some("Qdisc".into()),
             refusal: "NET_XMIT_DROP".into(),
         }],
+        entries: vec![],
         allocations: vec!["qdisc_alloc, net/sched/sch_generic.c:952".into()],
         default_action: Action::Deny,
         recording: None,

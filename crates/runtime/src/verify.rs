@@ -161,7 +161,11 @@ fn check_rows(bundle: &Bundle) -> Result<(), Diagnostic> {
             Program::Gate => plan.gates.len(),
             Program::Site => plan.sites.len(),
             Program::Entry => plan.entries.len(),
-            Program::Call => plan.recording.as_ref().map_or(0, |r| r.calls.len()),
+            Program::Call => plan
+                .recording
+                .as_ref()
+                .map_or(plan.calls.len(), |r| r.calls.len()),
+            Program::Return => plan.returns.len(),
         };
         if probe.cookie >= rows as u64 {
             return bad(format!(
@@ -178,7 +182,8 @@ fn locations(plan: &Plan) -> impl Iterator<Item = &Location> {
     let globals = plan.globals.iter().map(|g| &g.location);
     probes
         .chain(globals)
-        .chain(plan.sites.iter().map(|s| &s.location))
+        .chain(plan.targets.iter().map(|t| &t.location))
+        .chain(plan.checked().map(|s| &s.location))
 }
 
 /// Key id of a minisign public key: bytes 2 to 9, printed as a little-endian number.

@@ -6,16 +6,22 @@
  * /sys/kernel/debug/otf_victim/
  *	address		 (read) where the victim global is
  *	global_changed	 (read) its changed bytes
+ *	function	 (read) where a function is that changes it
  *	spray		 (write N) allocate N marked objects of 4096 bytes
  *	spray_changed	 (read) their changed bytes
- *	frame		 (write good|bad) call otf_broken's codec with a marked array on the
- *			 stack, with an index inside its own array or one that hits ours
+ *	spray_shared	 (read) how many of them the kernel gives out once more
+ *	frame		 (write good|bad|turn) call otf_broken's codec with a marked array on the
+ *			 stack, with an index inside its own array, one that hits ours, or
+ *			 one that hits the address that it returns to
  *	frame_changed	 (read) changed bytes of that array, over all calls
+ *	turned		 (read) how often it has returned to where it should not have
  *	restore		 (write anything) mark the global again, free the spray, forget the frames
  */
 #include <linux/debugfs.h>
 #include <linux/err.h>
 #include <linux/fs.h>
+#include <linux/instruction_pointer.h>
+#include <linux/linkage.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 #include <linux/string.h>
@@ -25,6 +31,7 @@
 #define MAX_SPRAY	64
 #define SPRAY_BYTES	4096
 #define FRAME_WORDS	16
+#define CALLER_BYTES	1024
 
 /* As in otf_broken; found by name, so that neither module needs the other to be built. */
 struct otf_codec {
@@ -60,6 +67,18 @@ static int global_changed_get(void *data, u64 *value)
 }
 DEFINE_DEBUGFS_ATTRIBUTE(global_changed_fops, global_changed_get, NULL, "%llu\n");
 
+static noinline void victim_function(void *unused, u64 value)
+{
+	memset(victim_global, (int)value, sizeof(u64));
+}
+
+static int function_get(void *data, u64 *value)
+{
+	*value = (u64)(uintptr_t)victim_function;
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(function_fops, function_get, NULL, "0x%llx\n");
+
 static int spray_set(void *data, u64 value)
 {
 	for (; value && sprayed < MAX_SPRAY; value--) {
@@ -78,16 +97,57 @@ static int spray_changed_get(void *data, u64 *value)
 
 	*value = 0;
 	for (i = 0; i < sprayed; i++)
-		*value += changed_bytes(spray[i], SPRAY_BYTES);
+		*value += spray[i] ? changed_bytes(spray[i], SPRAY_BYTES) : 0;
 	return 0;
 }
 DEFINE_DEBUGFS_ATTRIBUTE(spray_changed_fops, spray_changed_get, NULL, "%llu\n");
+
+/* An object that comes twice stays ours once. */
+static int spray_shared_get(void *data, u64 *value)
+{
+	unsigned int i, before = sprayed;
+	int error = spray_set(NULL, before);
+
+	*value = 0;
+	for (i = 0; i < before; i++) {
+		unsigned int again;
+
+		for (again = before; again < sprayed && spray[again] != spray[i]; again++)
+			;
+		if (again < sprayed) {
+			spray[i] = NULL;
+			*value += 1;
+		}
+	}
+	return error;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(spray_shared_fops, spray_shared_get, NULL, "%llu\n");
+
+/* Somewhere else to return to: counts, and goes on where the call came from. */
+extern u64 turned, came_from;
+u64 turned, came_from;
+void turned_return(void);
+asm(".text\n"
+    ".type turned_return, @function\n"
+    "turned_return:\n"
+    "	endbr64\n"
+    "	incq turned(%rip)\n"
+    "	pushq came_from(%rip)\n"
+    "	" ASM_RET
+    ".size turned_return, . - turned_return\n");
+
+static int turned_get(void *data, u64 *value)
+{
+	*value = turned;
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(turned_fops, turned_get, NULL, "%llu\n");
 
 /*
  * The frame of this function is the victim: the first call tells how far the
  * codec's array is from ours, which is the same for the second call.
  */
-static noinline long call_codec(const struct otf_codec *codec, struct file *file, bool bad)
+static noinline long call_codec(const struct otf_codec *codec, struct file *file, const char *how)
 {
 	u64 canary[FRAME_WORDS];
 	u64 index;
@@ -96,7 +156,20 @@ static noinline long call_codec(const struct otf_codec *codec, struct file *file
 	memset(canary, MARK, sizeof(canary));
 	barrier_data(canary);
 	result = codec->decode(file, 1, 0x42);
-	if (bad && !IS_ERR_VALUE(result)) {
+	if (sysfs_streq(how, "turn") && !IS_ERR_VALUE(result)) {
+		const u64 *digits = (const u64 *)result;
+
+		/* the call is over, and what it left on the stack still there */
+		for (index = 8; index < 64; index++) {
+			came_from = READ_ONCE(digits[index]);
+			if (came_from - (_THIS_IP_ - CALLER_BYTES) < 2 * CALLER_BYTES)
+				break;
+		}
+		if (index == 64)
+			return -ENOENT;
+		result = codec->decode(file, index, (u64)(uintptr_t)turned_return);
+	}
+	if (sysfs_streq(how, "bad") && !IS_ERR_VALUE(result)) {
 		index = ((u64)(uintptr_t)&canary[FRAME_WORDS / 2] - (u64)result) / sizeof(u64);
 		result = codec->decode(file, index, 0x42);
 	}
@@ -119,7 +192,7 @@ static ssize_t frame_write(struct file *file, const char __user *user, size_t co
 	codec = __symbol_get("otf_broken_codec");
 	if (!codec)
 		return -ENODEV;
-	result = call_codec(codec, file, sysfs_streq(how, "bad"));
+	result = call_codec(codec, file, how);
 	__symbol_put("otf_broken_codec");
 	return IS_ERR_VALUE(result) ? result : count;
 }
@@ -148,6 +221,7 @@ static int restore_set(void *data, u64 value)
 	memset(victim_global, MARK, sizeof(victim_global));
 	free_spray();
 	frame_changed = 0;
+	turned = 0;
 	return 0;
 }
 DEFINE_DEBUGFS_ATTRIBUTE(restore_fops, NULL, restore_set, "%llu\n");
@@ -157,10 +231,13 @@ static int __init victim_init(void)
 	directory = debugfs_create_dir("otf_victim", NULL);
 	debugfs_create_file("address", 0400, directory, NULL, &address_fops);
 	debugfs_create_file("global_changed", 0400, directory, NULL, &global_changed_fops);
+	debugfs_create_file("function", 0400, directory, NULL, &function_fops);
 	debugfs_create_file("spray", 0200, directory, NULL, &spray_fops);
 	debugfs_create_file("spray_changed", 0400, directory, NULL, &spray_changed_fops);
+	debugfs_create_file("spray_shared", 0400, directory, NULL, &spray_shared_fops);
 	debugfs_create_file("frame", 0200, directory, NULL, &frame_fops);
 	debugfs_create_file("frame_changed", 0400, directory, NULL, &frame_changed_fops);
+	debugfs_create_file("turned", 0400, directory, NULL, &turned_fops);
 	debugfs_create_file("restore", 0200, directory, NULL, &restore_fops);
 	return 0;
 }

@@ -6,13 +6,14 @@ use otf_artifact::{
     FORMAT_VERSION,
     analysis::{Analysis, Call, Function, LegalSet, Target, Write, WriteKind},
     diagnostic::{Code, Diagnostic},
+    freers,
     ids::LegalSetId,
 };
 use tracing::info;
 
 use crate::{
     check,
-    facts::{Argument, Facts, Reach, UserAccess, WriteFacts},
+    facts::{Argument, CallFacts, Facts, Reach, UserAccess, WriteFacts},
     program::{
         FileMeta, FunctionRef, Program, RecordId, Request, evidence,
         fields::{Field, field, narrow},
@@ -134,7 +135,10 @@ fn collect(program: &Program<'_>, flow: &Flow<'_, '_>) -> BTreeMap<(String, Stri
                 .as_deref()
                 .and_then(|symbol| program.callee(at.file, symbol))
                 .filter(|callee| callee.file == at.file);
-            let Some(callee) = callee else { continue };
+            let Some(callee) = callee else {
+                copies.calls.extend(freeing(flow, at, call));
+                continue;
+            };
             let arguments = call
                 .arguments
                 .iter()
@@ -192,6 +196,24 @@ fn aim_of_write(
         }
         Lead::Places(places) => Aim::Set(finish(places)),
     }
+}
+
+/// A call that frees an object, of which nothing but the object counts.
+fn freeing(flow: &Flow<'_, '_>, at: FunctionRef, call: &CallFacts) -> Option<CallRow> {
+    let symbol = call.callee.as_deref()?;
+    let freer = freers::find(symbol)?;
+    let pointer = &call.arguments.get(freer.argument)?.pointer;
+    let aim = match flow.lead(at, pointer) {
+        _ if pointer.is_empty() => None,
+        Lead::Parameter(index, view, reach) => {
+            let otherwise = flow.parameter(at, index, view, reach);
+            Some(Aim::Parameter(index, otherwise, reach == Reach::Strayed))
+        }
+        Lead::Places(places) => (!places.is_empty()).then(|| Aim::Set(outside(places))),
+    };
+    let mut arguments = vec![None; freer.argument];
+    arguments.push(aim);
+    Some((call.line, call.column, symbol.to_owned(), arguments))
 }
 
 fn aim_of_argument(

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Runs the checks on made-up objects and stacks by BPF_PROG_TEST_RUN; never part of a bundle. */
-#include "otf_check.h"
+#include "otf_flow.h"
+#include "otf_free.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -30,6 +31,65 @@ int otf_test_object(struct otf_test *t)
 	otf_check_object(&otf_legals[legal], &w, &v, record.size ? &record : NULL);
 	t->reason = v.reason;
 	t->weak = v.weak;
+	return 0;
+}
+
+struct otf_test_target {
+	__u64 kernel_map, target;	/* target 0: a function of the running kernel, 1: the byte behind its start */
+	__u32 endbr, row;
+	__u8 reason, weak;
+};
+
+extern const void noop_llseek __ksym;
+
+SEC("syscall")
+int otf_test_target(struct otf_test_target *t)
+{
+	struct otf_verdict v = {};
+	struct otf_state st = {};
+	__u32 row = t->row;
+	__u64 target = t->target;
+
+	if (row >= otf_ncalls)
+		return -1;
+	if (target < 2)
+		target += (__u64)&noop_llseek;
+	st.kernel_map = t->kernel_map;
+	st.endbr = t->endbr;
+	otf_check_target(&st, &otf_calls[row], target, &v);
+	t->reason = v.reason;
+	t->weak = v.weak;
+	return 0;
+}
+
+struct otf_test_return {
+	__u64 sp, gate, depth;
+	__u64 slot[3][2];	/* stack pointer and gate, outermost first */
+	__u8 found, left;	/* out: address that was noted, 0: none; how many gates are left */
+};
+
+SEC("syscall")
+int otf_test_return(struct otf_test_return *t)
+{
+	struct otf_frames *frames;
+	struct otf_frame frame = {};
+	__u64 key = 1, sp = t->sp;
+	__u32 gate = t->gate;
+	int i;
+
+	bpf_map_update_elem(&otf_frames, &key, &otf_no_frames, 0);
+	frames = bpf_map_lookup_elem(&otf_frames, &key);
+	if (!frames)
+		return -1;
+	for (i = 0; i < 3; i++) {
+		frames->frame[i].sp = t->slot[i][0];
+		frames->frame[i].gate = t->slot[i][1];
+		frames->frame[i].ret = 100 + i;
+	}
+	frames->depth = t->depth;
+	if (otf_end_gate(frames, gate, sp, &frame))
+		t->found = frame.ret;
+	t->left = frames->depth;
 	return 0;
 }
 
@@ -93,7 +153,7 @@ int otf_test_passed(struct otf_test_passed *t)
 struct otf_test_address {
 	struct otf_state state;
 	__u64 sp, stack, top, task_stack;
-	__u64 addr, length;
+	__u64 addr, length;		/* length ~0: it is freed */
 	__u32 legal, site;
 	__u8 class, reason, weak;
 };
@@ -115,7 +175,10 @@ int otf_test_address(struct otf_test_address *t)
 	st.vmalloc_start = t->state.vmalloc_start;
 	st.vmalloc_end = t->state.vmalloc_end;
 	st.kernel_map = t->state.kernel_map;
-	otf_check(&st, &otf_sites[site], &otf_legals[legal], &c, t->addr, t->length, &v);
+	if (t->length == ~0ULL)
+		otf_check_free(&st, &otf_legals[legal], &c, t->addr, &v);
+	else
+		otf_check(&st, &otf_sites[site], &otf_legals[legal], &c, t->addr, t->length, &v);
 	t->class = v.class;
 	t->reason = v.reason;
 	t->weak = v.weak;

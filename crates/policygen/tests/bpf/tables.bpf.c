@@ -29,7 +29,7 @@ static __always_inline struct result *result(void)
 	return bpf_map_lookup_elem(&results, &zero);
 }
 
-enum { SITE, LEGAL, PLACE, GLOBAL, GATE, ALLOC, COUNTS, GATE_SET };
+enum { SITE, LEGAL, PLACE, GLOBAL, GATE, ALLOC, COUNTS, GATE_SET, CALL, RETURN };
 
 SEC("syscall")
 int address(struct request *r)
@@ -65,6 +65,8 @@ int row(struct request *r)
 	case GATE: READ(otf_gates, otf_ngates); break;
 	case ALLOC: READ(otf_allocs, otf_nallocs); break;
 	case GATE_SET: READ(otf_gate_sets, otf_ngate_sets); break;
+	case CALL: READ(otf_calls, otf_ncalls); break;
+	case RETURN: READ(otf_returns, otf_nreturns); break;
 	case GLOBAL:
 		if (row >= otf_nglobal_rows)
 			return -1;

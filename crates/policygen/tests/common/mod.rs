@@ -3,14 +3,18 @@
 use otf_artifact::{
     FORMAT_VERSION,
     analysis::{
-        AllocationSite, Analysis, Dimension, Family, Gate, Global, HeapPlace, LegalSet, ObjectType,
-        Refusal, StackRule,
+        AllocationSite, Analysis, CallTarget, Dimension, Family, Gate, Global, HeapPlace, LegalSet,
+        ObjectType, Refusal, StackRule, TargetSet,
     },
-    ids::{AllocationSiteId, GateId, GlobalId, ImageId, LegalSetId, ObjectTypeId},
+    ids::{
+        AllocationSiteId, GateId, GlobalId, ImageId, LegalSetId, ObjectTypeId, TargetId,
+        TargetSetId,
+    },
     places::Frame,
     sites::{
-        AllocationProbe, Coverage, GateProbe, GlobalSymbol, Length, Location, Operand, Precision,
-        Register, Site, SiteImage, SiteKind, Sites, TextSection, Untracked, Unwind,
+        AllocationProbe, CallSite, CallThrough, Coverage, GateProbe, GlobalSymbol, Length,
+        Location, Operand, Precision, Register, ReturnSite, Site, SiteImage, SiteKind, Sites,
+        TargetSymbol, TextSection, Untracked, Unwind,
     },
 };
 
@@ -163,6 +167,7 @@ pub fn site(symbol: &str, offset: u64, legal: u32) -> Site {
         unwind: Unwind::Safe,
         unwind_gates: vec![],
         on_skip: otf_artifact::sites::OnSkip::Nothing,
+        tail: false,
     }
 }
 
@@ -241,6 +246,88 @@ fn machine_sites() -> Vec<Site> {
     sites
 }
 
+fn target(image: &str, symbol: &str) -> CallTarget {
+    CallTarget {
+        image: image.into(),
+        symbol: symbol.into(),
+        file: FILE.into(),
+    }
+}
+
+fn target_sets() -> Vec<TargetSet> {
+    let set = |targets: &[u32], any: Option<&str>| TargetSet {
+        targets: targets.iter().map(|t| TargetId(*t)).collect(),
+        any: any.map(str::to_owned),
+    };
+    vec![
+        set(&[1, 2], None),
+        set(
+            &[1],
+            Some("struct Qdisc_ops is filled outside the scope too"),
+        ),
+        // Target 0 lies in an image that was not given.
+        set(&[0, 2], None),
+        set(&[], None),
+    ]
+}
+
+fn call(offset: u64, targets: u32) -> CallSite {
+    CallSite {
+        location: location("qfq_dequeue", offset),
+        text: "call __x86_indirect_thunk_rbx".into(),
+        instruction_length: 5,
+        jump: false,
+        thunk: Some("__x86_indirect_thunk_rbx".into()),
+        through: CallThrough::Register(Register::Bx),
+        chain: vec![Frame {
+            function: "qfq_dequeue".into(),
+            file: FILE.into(),
+            line: 1000 + offset as u32,
+            column: 5,
+        }],
+        precision: Precision::Instruction,
+        targets: TargetSetId(targets),
+        coverage: Coverage::Probe,
+        unwind_gates: vec![],
+    }
+}
+
+/// A strict one, a weak one, one with a target that nobody knows, one without any, one that
+/// cannot be checked.
+fn calls() -> Vec<CallSite> {
+    vec![
+        CallSite {
+            unwind_gates: vec![GateId(1), GateId(2)],
+            ..call(0x60, 0)
+        },
+        CallSite {
+            jump: true,
+            text: "jmp __x86_indirect_thunk_rbx".into(),
+            ..call(0x70, 1)
+        },
+        call(0x80, 2),
+        call(0x90, 3),
+        CallSite {
+            coverage: Coverage::Unprobable("a call with a prefix".into()),
+            ..call(0xa0, 0)
+        },
+    ]
+}
+
+/// Of a gate, of a function that is none, and one that cannot be probed.
+fn returns() -> Vec<ReturnSite> {
+    let at = |symbol: &str, coverage| ReturnSite {
+        location: location(symbol, 0xb0),
+        thunk: true,
+        coverage,
+    };
+    vec![
+        at("qfq_dequeue", Coverage::Probe),
+        at("qfq_schedule_agg", Coverage::Probe),
+        at("qfq_enqueue", Coverage::Unprobable("jump label".into())),
+    ]
+}
+
 fn analysis() -> Analysis {
     let object_type = |name: &str, size| ObjectType {
         name: name.into(),
@@ -266,8 +353,12 @@ fn analysis() -> Analysis {
         },
     };
     Analysis {
-        targets: Vec::new(),
-        target_sets: Vec::new(),
+        targets: vec![
+            target("nf_nat", "nat_hook"),
+            target("sch_qfq", "qfq_dequeue"),
+            target("vmlinux", "pfifo_dequeue"),
+        ],
+        target_sets: target_sets(),
         version: FORMAT_VERSION,
         kernel: "debian-6.12".into(),
         compartment: "sch_qfq@cve-2023-31436".into(),
@@ -336,13 +427,26 @@ pub fn sites() -> Sites {
     };
     assert_eq!(VMLINUX.index(), 1);
     Sites {
-        calls: Vec::new(),
-        returns: Vec::new(),
-        target_sets: Vec::new(),
-        target_symbols: Vec::new(),
+        calls: calls(),
+        returns: returns(),
+        target_sets: target_sets(),
+        target_symbols: vec![
+            TargetSymbol {
+                target: TargetId(1),
+                location: location("qfq_dequeue", 0),
+            },
+            TargetSymbol {
+                target: TargetId(2),
+                location: Location {
+                    image: VMLINUX,
+                    ..location("pfifo_dequeue", 0)
+                },
+            },
+        ],
         version: FORMAT_VERSION,
         images: vec![image("sch_qfq", true), image("vmlinux", false)],
         sites: machine_sites(),
+        frees: vec![],
         legal_sets: legal_sets(),
         allocation_probes: vec![
             probe(0, "qfq_change_class", 0x10),
@@ -357,6 +461,7 @@ pub fn sites() -> Sites {
             allocation: AllocationSiteId(4),
             reason: "tail call".into(),
         }],
+        passed_probes: vec![],
         gate_probes: vec![
             gate(0, "qfq_dequeue"),
             gate(1, "qfq_enqueue"),

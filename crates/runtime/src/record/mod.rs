@@ -1,7 +1,7 @@
 //! Recordings: what was attached, what the maps have counted, and both as an artifact.
 
 mod maps;
-mod names;
+pub mod names;
 
 use std::collections::BTreeMap;
 

@@ -83,6 +83,15 @@ impl Names {
         }
     }
 
+    /// `symbol+0xoffset [image]`, `?` where no symbol is near.
+    pub fn label(&self, address: u64) -> String {
+        let place = self.place(address);
+        if place.symbol.is_empty() {
+            return "?".into();
+        }
+        format!("{} [{}]", place.symbol, place.image)
+    }
+
     /// Bytes from the start of the symbol that an address lies in.
     pub fn offset(&self, address: u64) -> u64 {
         self.symbol(address).map_or(0, |s| address - s.address)
@@ -202,6 +211,11 @@ mod tests {
             ("sch_qfq", ".text", 0x1005)
         );
         assert_eq!(names.place(0x1000).image, "", "no symbol");
+        assert_eq!(names.label(0x1000), "?");
+        assert_eq!(
+            names.label(0xffff_ffff_c0a5_1005),
+            "qfq_enqueue+0x5 [sch_qfq]"
+        );
     }
 
     proptest! {

@@ -33,6 +33,15 @@ impl Display for Report<'_> {
             .iter()
             .map(|(rung, n)| format!("{n} by {rung}"))
             .collect();
+        writeln!(
+            f,
+            "  calls        {}: {} probed, {} of these weak; {} frees, {} returns",
+            coverage.calls,
+            coverage.calls_probed,
+            coverage.calls_weak,
+            coverage.frees,
+            coverage.returns_probed
+        )?;
         writeln!(f, "  precision    {}", rungs.join(", "))?;
         writeln!(
             f,
@@ -105,6 +114,12 @@ fn one(status: &Status, f: &mut Formatter<'_>) -> Result {
         f,
         "  sites: {}, {} of them with a probe, {} unprobable",
         status.sites, status.sites_probed, status.unprobable
+    )?;
+    let calls = status.calls;
+    writeln!(
+        f,
+        "  calls: {}, {} of them with a probe, {} of these may lead to any function",
+        calls.all, calls.probed, calls.weak
     )?;
     for (program, count) in &status.probes {
         writeln!(
@@ -209,11 +224,14 @@ impl Display for EventText<'_> {
                 frame.file, frame.line, frame.function
             )?;
         }
-        writeln!(
-            f,
-            "  write: {} bytes to {} ({})",
-            e.length, e.address, e.class
-        )?;
+        match &e.target {
+            Some(target) => writeln!(f, "  leads to: {} ({target})", e.address)?,
+            None => writeln!(
+                f,
+                "  write: {} bytes to {} ({})",
+                e.length, e.address, e.class
+            )?,
+        }
         if let Some(o) = &e.object {
             write!(f, "  object: {} bytes from {}", o.size, o.start)?;
             if let Some(cache) = &o.cache {

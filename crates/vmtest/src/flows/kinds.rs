@@ -1,4 +1,4 @@
-//! Every kind of illegal write × what each action does about it, with the deliberately broken module.
+//! Every kind of illegal write, call and free × what each action does about it, with the deliberately broken module.
 
 use std::fmt::Write;
 
@@ -17,7 +17,7 @@ const NAME: &str = "otf_broken@broken";
 const OVERLAY: &str = "broken";
 const SOURCE: &str = "drivers/misc/otf_broken.c";
 /// Kinds as the overlay's trigger knows them, and what they are.
-const KINDS: [(&str, &str); 8] = [
+const KINDS: [(&str, &str); 10] = [
     ("slot", "neighbour object, plain store"),
     ("lock_or", "neighbour object, lock or"),
     ("lock_bts", "neighbour object, lock bts"),
@@ -26,6 +26,8 @@ const KINDS: [(&str, &str); 8] = [
     ("global", "kernel global"),
     ("stack", "another function's stack frame"),
     ("freed", "freed and reused object"),
+    ("call", "call of another function"),
+    ("double_free", "free of a freed and reused object"),
 ];
 const ACTIONS: [&str; 4] = ["without", "audit", "kill", "deny"];
 
@@ -87,7 +89,7 @@ fn cell(kind: &str, action: &str, report: &Report, checks: &mut Checks) -> &'sta
 fn table(cells: &[[&'static str; KINDS.len()]]) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = write!(text, "{:<34}", "kind of illegal write");
+    let _ = write!(text, "{:<34}", "kind");
     for action in ACTIONS {
         let _ = write!(text, "{action:<16}");
     }

@@ -16,6 +16,11 @@ ordinary() { # ROUND
 	echo "text 1024" >&3
 	echo "poke $1" >&3
 	echo "note $1" >&3
+	echo renew >&3
+	echo "step $1" >&3
+	echo "call $1" >&3
+	echo "step 0" >&3
+	echo "call $1" >&3
 	echo good >/sys/kernel/debug/otf_victim/frame
 }
 

@@ -1,10 +1,11 @@
 #!/bin/sh
-# One illegal write through /dev/otf_broken.
+# One illegal write, call or free through /dev/otf_broken.
 #
 # Needs otf_broken and the oracle modules `neighbour` (fill=165) and `otf_victim`.
 #	trigger.sh KIND [COMMAND...]
 # prints `write=STATUS changed=BYTES command=STATUS`: how the writing process ended (0 written,
-# 1 refused, 137 killed), how many bytes of the victim have changed, and how COMMAND ended, which is
+# 1 refused, 137 killed), how many bytes of the victim have changed (of a double free: how
+# many objects have two owners), and how COMMAND ended, which is
 # run while the attacked file is still open. The writing process is one of its own.
 BROKEN=/dev/otf_broken
 NEIGHBOUR=/sys/kernel/debug/neighbour
@@ -15,7 +16,7 @@ shift
 # The last thing that the illegal write needs; 3 is the attacked file.
 write() {
 	# A box has 8192 bytes in its cache; its arrays start at 24 (slots), 1560 (flags),
-	# 1816 (marks), 1944 (rows), 6040 (text): all of these land in the object behind it.
+	# 1816 (marks), 1944 (rows), 6048 (text): all of these land in the object behind it.
 	case $KIND in
 	slot) echo "slot 343 0x4242424242424242" ;;
 	lock_or) echo "flag 836 0x4242424242424242" ;;
@@ -25,16 +26,19 @@ write() {
 	global) echo "poke 0x4242424242424242" ;;
 	stack) echo "bad" ;;
 	freed) echo "note 0x4242424242424242" ;;
+	call) echo "call 0x42" ;;
+	double_free) echo renew ;;
 	esac >&3
 }
 
 case $KIND in
 slot | lock_or | lock_bts | rep_stos | memcpy) changed=$NEIGHBOUR/changed ;;
-global) changed=$VICTIM/global_changed ;;
+global | call) changed=$VICTIM/global_changed ;;
 stack) changed=$VICTIM/frame_changed ;;
 freed) changed=$VICTIM/spray_changed ;;
+double_free) changed=$VICTIM/spray_shared ;;
 *)
-	echo "trigger.sh slot|lock_or|lock_bts|rep_stos|memcpy|global|stack|freed [COMMAND...]" >&2
+	echo "trigger.sh slot|lock_or|lock_bts|rep_stos|memcpy|global|stack|freed|call|double_free [COMMAND...]" >&2
 	exit 2
 	;;
 esac
@@ -49,9 +53,10 @@ else
 	exec 3>$BROKEN
 fi
 case $KIND in
-# The note is freed, and its place taken by others, before anybody writes to it.
-freed) echo drop >&3 && echo 32 >$VICTIM/spray ;;
+# The note is freed, and its place taken by others, before anybody writes to it or frees it again.
+freed | double_free) echo drop >&3 && echo 32 >$VICTIM/spray ;;
 global) echo "point $(cat $VICTIM/address)" >&3 ;;
+call) echo "hook $(cat $VICTIM/function)" >&3 ;;
 esac || exit 2
 
 (write) 2>/dev/null

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * otf_broken: a small character device with one bug for each kind of illegal
- * write. It exists to test confinement; load it only where nothing is at stake.
+ * write, call and free. It exists to test confinement; load it only where nothing is at stake.
  *
  * Each open file has a box of its own. One write(2) to /dev/otf_broken is one
  * command, numbers in any base that C knows:
@@ -15,6 +15,10 @@
  *	poke VALUE         plain store through that pointer
  *	drop               frees the note, keeps the pointer
  *	note VALUE         plain store to the note           (may be freed)
+ *	renew              frees the note, gets a new one    (may be freed)
+ *	step NUMBER        sets the function that call uses
+ *	hook ADDRESS       sets it by address                (address not checked)
+ *	call VALUE         calls it
  *
  * The stack bug is in otf_broken_codec, which another module calls.
  */
@@ -53,6 +57,14 @@ union broken_target {
 	struct broken_note *pointer;
 };
 
+struct broken_box;
+
+/* What call calls, likewise. */
+union broken_step {
+	u64 number;
+	void (*call)(struct broken_box *box, u64 value);
+};
+
 /* In kmalloc-8k with its text. */
 struct broken_box {
 	union broken_target target;
@@ -62,6 +74,7 @@ struct broken_box {
 	atomic64_t flags[32];
 	unsigned long marks[16];
 	struct broken_row rows[16];
+	union broken_step step;
 	u8 text[];
 };
 
@@ -119,6 +132,40 @@ static noinline void broken_note(struct broken_box *box, u64 value)
 	box->note->lines[2] = value;
 }
 
+static noinline int broken_renew(struct broken_box *box)
+{
+	struct broken_note *note = kzalloc(sizeof(*note), GFP_KERNEL);
+
+	if (!note)
+		return -ENOMEM;
+	kfree(box->note);
+	box->note = note;
+	box->dropped = false;
+	box->target.pointer = note;
+	return 0;
+}
+
+static void broken_add(struct broken_box *box, u64 value)
+{
+	box->slots[0].uses += value;
+}
+
+static void broken_reset(struct broken_box *box, u64 value)
+{
+	box->slots[0].uses = value;
+}
+
+static noinline void broken_step(struct broken_box *box, u64 number)
+{
+	box->step.call = number ? broken_reset : broken_add;
+}
+
+static noinline int broken_call(struct broken_box *box, u64 value)
+{
+	box->step.call(box, value);
+	return 0;
+}
+
 static noinline long broken_decode(struct file *file, u64 index, u64 value)
 {
 	u64 digits[8] = {};
@@ -149,6 +196,14 @@ static int broken_run(struct broken_box *box, const char *verb, u64 first, u64 s
 		broken_drop(box);
 	else if (!strcmp(verb, "note"))
 		broken_note(box, first);
+	else if (!strcmp(verb, "renew"))
+		return broken_renew(box);
+	else if (!strcmp(verb, "step"))
+		broken_step(box, first);
+	else if (!strcmp(verb, "hook"))
+		box->step.number = first;
+	else if (!strcmp(verb, "call"))
+		return broken_call(box, first);
 	else
 		return -EINVAL;
 	return 0;
@@ -185,6 +240,7 @@ static int broken_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 	}
 	box->target.pointer = box->note;
+	box->step.call = broken_add;
 	file->private_data = box;
 	return 0;
 }
