@@ -252,6 +252,7 @@ impl<'a> Ladder<'a> {
                         return Some(Binding {
                             precision: Precision::Line,
                             sets: variables,
+                            strays: false,
                         });
                     }
                     if !narrow || found.writes > 1 || found.sets.len() > 1 {
