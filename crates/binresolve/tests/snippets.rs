@@ -224,6 +224,7 @@ void unknown(int *p) {
     let parameter = Target::Parameter {
         index: 0,
         otherwise: sets[6],
+        strays: false,
     };
     analysis.functions = vec![
         function("both", vec![(10, 4, set(1)), (10, 4, set(2))], vec![]),
