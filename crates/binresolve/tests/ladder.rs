@@ -108,6 +108,7 @@ fn expression(through_parameter: bool) -> (Analysis, LegalSetId, LegalSetId) {
     let parameter = Target::Parameter {
         index: 0,
         otherwise: variable,
+        strays: false,
     };
     let write = |line, target| Write {
         line,
