@@ -26,6 +26,7 @@ impl Join<'_, '_> {
                     columns: origin.clang,
                     size: None,
                     locked: false,
+                    on_stack: false,
                     inlined: &inlined,
                 };
                 self.ladder.bind_free(&access, callee, freer.argument)

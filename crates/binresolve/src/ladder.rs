@@ -255,7 +255,6 @@ impl<'a> Ladder<'a> {
                             strays: false,
                             precision: Precision::Line,
                             sets: variables,
-                            strays: false,
                         });
                     }
                     if !narrow || found.writes > 1 || found.sets.len() > 1 {

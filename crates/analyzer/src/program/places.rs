@@ -289,12 +289,11 @@ impl<'p, 'a> Flow<'p, 'a> {
         let known = self.arguments.get(&(function, index));
         if let Some(known) = known.filter(|known| !known.is_empty()) {
             let here = |place: Place| match (reach, place) {
-                (Reach::Object, _) => place,
                 (Reach::Array, Place::Passed(passed)) => Place::Passed(Passed {
                     within: true,
                     ..passed
                 }),
-                (Reach::Array, _) => place,
+                (Reach::Object | Reach::Array, _) => place,
                 (Reach::Strayed, _) => anywhere_near(place),
             };
             return known.iter().copied().map(here).collect();

@@ -25,6 +25,7 @@ impl<'a> Ladder<'a> {
         let climb = Climb {
             access,
             parameters: RefCell::default(),
+            given: RefCell::default(),
             // Whatever moved it: what is freed has to be the start of an object.
             strays: Cell::default(),
         };
