@@ -127,7 +127,7 @@ fn names_that_do_not_exist() {
         ),
         (
             &["--overlay", "cve"],
-            &["OTF0012", "broken, cve-2023-31436"],
+            &["OTF0012", "broken, cve-2022-1015"],
         ),
         (
             &["--compartment", "otf_broken", "--overlay", "cve-2023-31436"],
