@@ -125,10 +125,7 @@ fn names_that_do_not_exist() {
             &["--compartment", "sch_qfk"],
             &["OTF0011", "did you mean `sch_qfq`?", "otf_broken"],
         ),
-        (
-            &["--overlay", "cve"],
-            &["OTF0012", "broken, cve-2022-1015"],
-        ),
+        (&["--overlay", "cve"], &["OTF0012", "broken, cve-2022-1015"]),
         (
             &["--compartment", "otf_broken", "--overlay", "cve-2023-31436"],
             &["OTF0012", "builds no module of compartment `otf_broken`"],
