@@ -17,7 +17,7 @@ TOOLS   := $(OTF_CACHE)/lint-tools
 KEY     := $(or $(OTF_SIGNING_KEY),$(OTF_CACHE)/keys/otf.key)
 PUBKEY  := $(KEY:.key=.pub)
 
-.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean test-attacks test-benign eval-analysis eval-expected bench-analysis
+.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean test-attacks test-benign fuzz eval-analysis eval-expected bench-analysis
 all: build
 
 setup:
@@ -86,6 +86,11 @@ bench-analysis: build
 	test -f out/lab-6.12/ipv6/kernel.lock.yaml || $(OTF) analyze --kernel lab-6.12 --compartment ipv6
 	test -f out/debian-6.12/ipv6/analysis.json || $(OTF) analyze --kernel debian-6.12 --compartment ipv6
 	$(OTF) bench out/lab-6.12/ipv6 --resolve out/debian-6.12/ipv6 -o out/bench/analysis.json
+
+# Every parser of ours under libFuzzer, SECONDS each. The corpus stays in the cache.
+SECONDS_EACH ?= 20
+fuzz: setup
+	@scripts/fuzz.sh $(SECONDS_EACH)
 
 # Writes docs/schema/ from the types.
 schema: build

@@ -28,7 +28,7 @@ use super::{
 
 const SCRIPT: &str = include_str!("../../guest/attack.sh");
 /// Loading thousands of probes under emulation takes minutes.
-const TIME_LIMIT: Duration = Duration::from_mins(25);
+const TIME_LIMIT: Duration = Duration::from_mins(12);
 
 /// `otf-vmtest attacks`
 #[derive(Args)]
@@ -133,13 +133,15 @@ fn attacked(
         let mut vm = Vm::new(target.kernel(), guest.build());
         vm.time_limit = TIME_LIMIT;
         vm.smp = options.smp;
-        if action != "deny" {
-            // The attack may go on after an oops.
-            vm.stop_on = Trouble::Panic;
-            vm.append.clone_from(&attack.options);
-        }
-        if action == "audit" {
-            vm.append.clear();
+        match action {
+            // An oops is harm enough.
+            "without" => {
+                vm.stop_on = Trouble::Oops;
+                vm.append.clone_from(&attack.options);
+            }
+            // What was reported is told after it.
+            "audit" => vm.stop_on = Trouble::Panic,
+            _ => {}
         }
         vm.run()
     };
