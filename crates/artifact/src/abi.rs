@@ -116,7 +116,8 @@ pub struct Site {
     pub action: u8,
     pub symbol: u16,
     pub gates: u16,
-    pub pad: [u8; 2],
+    pub saved: u8,
+    pub canary: u8,
 }
 
 #[repr(C)]

@@ -249,6 +249,9 @@ pub struct Site {
     /// Bytes from the stack pointer before the instruction to the frame's top (the return
     /// address), from call frame information; `None` when unknown.
     pub frame_size: Option<u32>,
+    /// What of the own frame nobody writes but the function's first instructions.
+    #[serde(default, skip_serializing_if = "Guarded::is_empty")]
+    pub guarded: Guarded,
     /// Whether deny may unwind from here, whatever the gate.
     pub unwind: Unwind,
     /// Gates (sorted) to which it may, when they are the innermost ones: from them a direct path
@@ -357,6 +360,22 @@ pub struct Untracked {
     pub allocation: AllocationSiteId,
     /// Why.
     pub reason: String,
+}
+
+/// Words of a frame that only its function's first instructions write, below the slot of the return
+/// address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guarded {
+    /// Registers of the caller that are saved directly below it.
+    pub saved: u8,
+    /// How many words below it the stack protector's value lies; 0: there is none, or it was not found.
+    pub canary: u8,
+}
+
+impl Guarded {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The machine entry of a gate.

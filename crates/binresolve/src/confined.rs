@@ -6,10 +6,11 @@ use iced_x86::{FlowControl, InstructionInfoFactory};
 use otf_artifact::{
     freers::{self, Freer},
     range_writers::{self, RangeLength},
-    sites::{Length, SiteKind, TextSection},
+    sites::{Guarded, Length, SiteKind, TextSection},
 };
 
 use crate::{
+    canary,
     decode::{Instructions, destination},
     dwarf::{DebugInfo, Sections, cfi::FrameTable, paths::Paths},
     extent::{Confinement, Extent},
@@ -36,6 +37,9 @@ pub struct Confined<'d> {
     pub debug: DebugInfo,
     /// Its frame sizes.
     pub frames: FrameTable,
+    /// Where functions keep the stack protector's value: words below the return address, by the
+    /// address of the function.
+    pub canaries: BTreeMap<u64, u8>,
     /// Writes of memory and calls that write ranges, by instruction row.
     pub writes: BTreeMap<usize, Vec<MemoryWrite>>,
     /// What may be held where.
@@ -74,8 +78,10 @@ impl<'d> Confined<'d> {
             tables: &tables,
             writes: &writes,
         });
+        let frames = sections.frames(|address| extent.holds(address));
         Ok(Self {
-            frames: sections.frames(|address| extent.holds(address)),
+            canaries: canary::find(&image, &code, &frames),
+            frames,
             image,
             extent,
             code,
@@ -84,6 +90,16 @@ impl<'d> Confined<'d> {
             writes,
             held,
         })
+    }
+
+    /// What of its frame the function around an instruction no longer writes.
+    pub fn guarded(&self, address: u64) -> Guarded {
+        let function = self.image.symbol_at(address).map(|s| s.address);
+        let canary = function.and_then(|f| self.canaries.get(&f));
+        Guarded {
+            saved: self.frames.saved(address),
+            canary: canary.copied().unwrap_or(0),
+        }
     }
 
     /// Ranges of the confined code, for the artifact.

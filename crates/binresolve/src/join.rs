@@ -11,7 +11,9 @@ use otf_artifact::{
     diagnostic::{Code, Diagnostic},
     ids::{GateId, GlobalId, LegalSetId},
     places::Frame,
-    sites::{Coverage, GateProbe, Length, Location, OnSkip, Precision, Register, Site, SiteKind},
+    sites::{
+        Coverage, GateProbe, Guarded, Length, Location, OnSkip, Precision, Register, Site, SiteKind,
+    },
 };
 
 use crate::{
@@ -169,6 +171,7 @@ impl Join<'_, '_> {
                 coverage
             },
             frame_size,
+            guarded: frame_size.map_or_else(Guarded::default, |_| confined.guarded(home)),
             unwind: confined.held.unwind(row),
             unwind_gates: Vec::new(),
             on_skip: on_skip(&confined.code.all[row]),

@@ -10,6 +10,7 @@
 pub mod allocation;
 pub mod call_ladder;
 pub mod calls;
+mod canary;
 pub mod check;
 pub mod confined;
 pub mod coverage;

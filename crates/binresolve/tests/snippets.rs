@@ -438,3 +438,49 @@ asm(\".pushsection __mcount_loc, \\\"a\\\"; .quad holds, plain, maybe; .popsecti
         assert_eq!(at(6), (held("holds"), vec![2]), "{compiler}");
     }
 }
+
+#[test]
+fn what_of_a_frame_is_guarded() {
+    let source = "
+void use(char *);
+int keep(int);
+int f(unsigned long i, int v) {
+	char local[40];
+	int kept = keep(v);
+	use(local);
+	local[i] = v;
+	use(local);
+	return kept + keep(kept);
+}
+int plain(int v) { int kept = keep(v); return kept + keep(kept); }
+";
+    let protector = [
+        "-fstack-protector-strong",
+        "-mstack-protector-guard=tls",
+        "-mstack-protector-guard-reg=gs",
+        "-mstack-protector-guard-offset=40",
+    ];
+    for compiler in COMPILERS {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("t.c"), source).unwrap();
+        let object = common::compile(compiler, directory.path(), "t.c", &protector);
+        let sites = common::resolve_file(&common::empty_analysis(), &object);
+        let of = |name: &str| -> Vec<&Site> {
+            let inside = |s: &&Site| s.location.symbol == name && s.frame_size.is_some();
+            sites.sites.iter().filter(inside).collect()
+        };
+        let indexed = *of("f")
+            .iter()
+            .find(|s| s.coverage == Coverage::Probe && s.kind == SiteKind::Store)
+            .unwrap();
+        assert!(indexed.guarded.saved > 0, "{compiler}: {indexed:?}");
+        // The one store that keeps the value stands before the first call.
+        let keeps = of("f").into_iter().find(|s| {
+            let size = i64::from(s.frame_size.unwrap());
+            s.operand.displacement == size - 8 * i64::from(s.guarded.canary)
+                && s.operand.base == Some(Register::Sp)
+        });
+        assert!(indexed.guarded.canary > 0 && keeps.is_some(), "{compiler}");
+        assert!(of("plain").iter().all(|s| s.guarded.canary == 0));
+    }
+}

@@ -62,7 +62,9 @@ struct otf_site {
 	__u8 action;		/* most severe action that the policy allows here */
 	__u16 symbol;		/* 1 + row of otf_globals whose start is added to the operand, 0: none */
 	__u16 gates;		/* 1 + row of otf_gate_sets, 0: none */
-	__u8 pad[2];
+	/* words below the return address that only the function's first instructions write: */
+	__u8 saved;		/* registers of the caller, directly below it */
+	__u8 canary;		/* how far below the stack protector's value lies, 0: nowhere */
 };
 
 struct otf_gate_set {		/* bit per gate; what can be held was acquired before these */

@@ -245,6 +245,19 @@ static __always_inline void otf_check_global(const struct otf_legal *l, __u64 ad
 		v->reason = OTF_BAD_GLOBAL;
 }
 
+/* return address, saved registers and stack protector's value of the own frame */
+static __always_inline bool otf_hits_guarded(const struct otf_site *site, __u64 sp, __u64 addr,
+					     __u64 end)
+{
+	__u64 ret = sp + site->frame_size, canary = ret - 8ULL * site->canary;
+
+	if (!(site->flags & OTF_SITE_FRAME))
+		return false;
+	if (addr < ret + 8 && end > ret - 8ULL * site->saved)
+		return true;
+	return site->canary && addr < canary + 8 && end > canary;
+}
+
 /*
  * The stack that the store runs on. gate_sp: stack pointer noted at the entry
  * gate, 0: none. top: end of the stack.
@@ -277,7 +290,7 @@ static __always_inline void otf_check_stack(const struct otf_site *site, __u8 ru
 		break;
 	}
 	/* below the stack pointer nothing is alive: x86-64 kernels have no red zone */
-	if (addr < sp || end > limit)
+	if (addr < sp || end > limit || otf_hits_guarded(site, sp, addr, end))
 		v->reason = OTF_BAD_STACK;
 }
 

@@ -328,7 +328,8 @@ pub(crate) fn site_row(
         action: action as u8,
         symbol: 0,
         gates: 0,
-        pad: [0; 2],
+        saved: site.guarded.saved,
+        canary: site.guarded.canary,
     })
 }
 

@@ -146,7 +146,8 @@ fn tables() -> Tables {
         action: 2,
         symbol: (n % 7) as u16,
         gates: (n % 3) as u16,
-        pad: [0; 2],
+        saved: n as u8,
+        canary: n as u8,
     };
     let place = |n: u64| abi::Place {
         offset: n,

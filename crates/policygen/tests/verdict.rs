@@ -55,6 +55,8 @@ fn tables() -> Tables {
     Tables {
         sites: vec![abi::Site {
             frame_size: 64,
+            saved: 1,
+            canary: 3,
             flags: abi::SITE_FRAME,
             ..abi::Site::default()
         }],
@@ -451,7 +453,18 @@ fn stacks() {
     };
     let cases = [
         ("own frame", OWN, gate, sp + 16, 8, Reason::Ok),
-        ("own frame, last bytes", OWN, gate, sp + 56, 8, Reason::Ok),
+        ("own frame, last bytes", OWN, gate, sp + 48, 8, Reason::Ok),
+        ("saved register", OWN, gate, sp + 56, 8, Reason::BadStack),
+        ("canary", COMPARTMENT, gate, sp + 39, 2, Reason::BadStack),
+        ("below the canary", CALLERS, gate, sp + 32, 8, Reason::Ok),
+        (
+            "own return address, by a wide rule",
+            CALLERS,
+            gate,
+            sp + 64,
+            1,
+            Reason::BadStack,
+        ),
         ("return address", OWN, gate, sp + 64, 8, Reason::BadStack),
         (
             "partly return address",

@@ -4,7 +4,8 @@
 ACTION=$1
 
 # What an attack leaves behind may keep anybody waiting for ever.
-limited() { timeout -k 5 90 sh /otf/overlay/trigger.sh "$@"; }
+# With its path: by name busybox would run its own shell, whose `ip` is another one.
+limited() { timeout -k 5 90 /bin/sh /otf/overlay/trigger.sh "$@"; }
 
 check modules load_modules || exit
 [ "$ACTION" = without ] || load_bundle "$ACTION" || exit

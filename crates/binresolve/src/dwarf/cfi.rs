@@ -1,15 +1,21 @@
-//! Frame sizes from call frame information.
+//! Frame sizes, and where registers are saved, from call frame information.
+
+use std::collections::BTreeSet;
 
 use gimli::{
-    BaseAddresses, CfaRule, CieOrFde, DebugFrame, EndianSlice, LittleEndian, UnwindContext,
-    UnwindSection, X86_64,
+    BaseAddresses, CfaRule, CieOrFde, DebugFrame, EndianSlice, LittleEndian, RegisterRule,
+    UnwindContext, UnwindSection, X86_64,
 };
+
+/// Registers that a callee keeps, and has to save.
+const MOST_SAVED: u8 = 6;
 
 /// Distance from the stack pointer to the return address' slot, by address range.
 #[derive(Debug, Default)]
 pub struct FrameTable {
-    /// (start, end, bytes), sorted; ranges without a rule on the stack pointer are left out.
-    rows: Vec<(u64, u64, u32)>,
+    /// (start, end, bytes, saved registers), sorted; ranges without a rule on the stack pointer are
+    /// left out.
+    rows: Vec<(u64, u64, u32, u8)>,
     /// Ranges that could not be read.
     pub unreadable: usize,
 }
@@ -67,8 +73,22 @@ impl FrameTable {
             if let (true, Some(distance)) = (register == X86_64::RSP, distance)
                 && row.start_address() < row.end_address()
             {
-                self.rows
-                    .push((row.start_address(), row.end_address(), distance));
+                let slots: BTreeSet<i64> = row
+                    .registers()
+                    .filter_map(|(_, rule)| match rule {
+                        RegisterRule::Offset(offset) => Some(*offset),
+                        _ => None,
+                    })
+                    .collect();
+                // From the one below the return address on, without a gap.
+                let saved =
+                    (1..=MOST_SAVED).take_while(|n| slots.contains(&(-8 - 8 * i64::from(*n))));
+                self.rows.push((
+                    row.start_address(),
+                    row.end_address(),
+                    distance,
+                    saved.count() as u8,
+                ));
             }
         }
         Ok(())
@@ -77,8 +97,18 @@ impl FrameTable {
     /// Bytes from the stack pointer before the instruction at `address` to the return address;
     /// `None` when the frame is not described relative to the stack pointer.
     pub fn size(&self, address: u64) -> Option<u32> {
+        self.row(address).map(|(size, _)| size)
+    }
+
+    /// Registers of the caller that are saved directly below the return address before the
+    /// instruction at `address`.
+    pub fn saved(&self, address: u64) -> u8 {
+        self.row(address).map_or(0, |(_, saved)| saved)
+    }
+
+    fn row(&self, address: u64) -> Option<(u32, u8)> {
         let end = self.rows.partition_point(|(start, ..)| *start <= address);
-        let (_, stop, size) = *self.rows[..end].last()?;
-        (address < stop).then_some(size)
+        let (_, stop, size, saved) = *self.rows[..end].last()?;
+        (address < stop).then_some((size, saved))
     }
 }
