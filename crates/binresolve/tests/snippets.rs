@@ -469,10 +469,11 @@ int plain(int v) { int kept = keep(v); return kept + keep(kept); }
             let inside = |s: &&Site| s.location.symbol == name && s.frame_size.is_some();
             sites.sites.iter().filter(inside).collect()
         };
-        let indexed = *of("f")
+        let inside = of("f");
+        let indexed = inside
             .iter()
-            .find(|s| s.coverage == Coverage::Probe && s.kind == SiteKind::Store)
-            .unwrap();
+            .find(|s| s.operand.index.is_some())
+            .unwrap_or_else(|| panic!("{compiler}: {inside:#?}"));
         assert!(indexed.guarded.saved > 0, "{compiler}: {indexed:?}");
         // The one store that keeps the value stands before the first call.
         let keeps = of("f").into_iter().find(|s| {
