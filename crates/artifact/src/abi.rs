@@ -84,7 +84,7 @@ enumeration! {
         KillImpossible = "not killed: no task of its own",
         Unwound = "prevented, unwound to the gate, instance quarantined",
         Skipped = "prevented, instance quarantined at the next gate",
-        SkippedOnly = "prevented, no gate was noted",
+        SkippedOnly = "prevented, nothing was quarantined",
         DenyFailed = "NOT prevented: the guard could not",
     }
     Counter {

@@ -208,7 +208,7 @@ enum otf_done {			/* what happened to a violation */
 	OTF_DONE_KILL_IMPOSSIBLE,	/* no task of its own: interrupt, kernel thread */
 	OTF_DONE_UNWOUND,	/* not executed, unwound to the gate, instance quarantined */
 	OTF_DONE_SKIPPED,	/* not executed; instance quarantined at the next gate */
-	OTF_DONE_SKIPPED_ONLY,	/* not executed; no gate noted, nothing quarantined */
+	OTF_DONE_SKIPPED_ONLY,	/* not executed; no gate with an instance was noted, nothing quarantined */
 	OTF_DONE_DENY_FAILED,	/* the guard could not: the write happened */
 };
 
