@@ -373,6 +373,7 @@ pub struct Guarded {
 }
 
 impl Guarded {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -12,7 +12,7 @@ use otf_artifact::{
     },
     places::Frame,
     sites::{
-        AllocationProbe, CallSite, CallThrough, Coverage, GateProbe, GlobalSymbol, Length,
+        AllocationProbe, CallSite, CallThrough, Coverage, GateProbe, GlobalSymbol, Guarded, Length,
         Location, Operand, Precision, Register, ReturnSite, Site, SiteImage, SiteKind, Sites,
         TargetSymbol, TextSection, Untracked, Unwind,
     },
@@ -164,7 +164,7 @@ pub fn site(symbol: &str, offset: u64, legal: u32) -> Site {
         legal: LegalSetId(legal),
         coverage: Coverage::Probe,
         frame_size: Some(64),
-        guarded: Default::default(),
+        guarded: Guarded::default(),
         unwind: Unwind::Safe,
         unwind_gates: vec![],
         on_skip: otf_artifact::sites::OnSkip::Nothing,
@@ -223,7 +223,7 @@ fn machine_sites() -> Vec<Site> {
             length: Length::Register(Register::Dx, 1),
             callee: Some("__memcpy".into()),
             frame_size: None,
-            guarded: Default::default(),
+            guarded: Guarded::default(),
             ..site("qfq_dequeue", 0x20, 3)
         },
         Site {
