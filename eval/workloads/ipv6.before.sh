@@ -1,0 +1,2 @@
+# A slab cache of the bridge holds objects that legal sets name.
+modprobe -q bridge
