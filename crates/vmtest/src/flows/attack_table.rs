@@ -14,15 +14,25 @@ pub fn json(rows: &[Row]) -> Result<String, Diagnostic> {
     Ok(text)
 }
 
+/// Rows of an earlier table with this one in place of that of the same bug, by bug. What is no table
+/// has no rows.
+pub fn with(earlier: &str, row: Row) -> Vec<Row> {
+    let mut rows: Vec<Row> = serde_json::from_str(earlier).unwrap_or_default();
+    rows.retain(|other| other.bug != row.bug);
+    rows.push(row);
+    rows.sort_by(|a, b| a.bug.cmp(&b.bug));
+    rows
+}
+
 /// `docs/evaluation/attacks.md`.
-pub fn markdown(kernel: &str, cpus: u32, rows: &[Row]) -> String {
+pub fn markdown(kernel: &str, rows: &[Row]) -> String {
     let mut text = format!(
         "# Attacks\n\n\
-         Fixed bugs that overlays bring back into {kernel} (`kernels/{kernel}/overlays/`), attacked in QEMU with {cpus} CPU \
+         Fixed bugs that overlays bring back into {kernel} (`kernels/{kernel}/overlays/`), attacked in QEMU \
          without a policy, under *audit* and under *deny*. Made by `make test-attacks`.\n\n\
          {} of {} are stopped with the service alive afterwards.\n\n\
-         | bug | kind | confined | without | detected | deny | service afterwards | first violation |\n\
-         |---|---|---|---|---|---|---|---|\n",
+         | bug | kind | confined | CPUs | without | detected | deny | service afterwards | first violation |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
         rows.iter().filter(|r| r.prevented && r.alive).count(),
         rows.len(),
     );
@@ -31,10 +41,11 @@ pub fn markdown(kernel: &str, cpus: u32, rows: &[Row]) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row.bug,
             kind(row),
             row.compartment,
+            row.cpus,
             cell(&row.harm_without),
             word(row.detected, "**no**", "yes"),
             word(row.prevented, "**not prevented**", "prevented"),
@@ -74,13 +85,22 @@ mod tests {
             alive: true,
             note: "x".into(),
             compartment: "c".into(),
+            cpus: 2,
         };
-        let text = markdown("k", 1, std::slice::from_ref(&row));
+        let text = markdown("k", std::slice::from_ref(&row));
         assert!(text.contains("0 of 1 are stopped"));
         assert!(text.contains(
-            "| CVE-1 | stack overflow | c | a \\| b | yes | **not prevented** | alive | x |"
+            "| CVE-1 | stack overflow | c | 2 | a \\| b | yes | **not prevented** | alive | x |"
         ));
-        let json: serde_json::Value = serde_json::from_str(&json(&[row]).unwrap()).unwrap();
+        let text = json(&[row.clone()]).unwrap();
+        let earlier = Row {
+            bug: "CVE-0".into(),
+            ..row.clone()
+        };
+        let bugs = |rows: Vec<Row>| rows.into_iter().map(|r| r.bug).collect::<Vec<_>>();
+        assert_eq!(bugs(with(&text, earlier)), ["CVE-0", "CVE-1"]);
+        assert_eq!(bugs(with(&text, row)), ["CVE-1"]);
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json[0]["kind"], "stack overflow");
         assert_eq!(json[0]["prevented"], false);
     }

@@ -17,7 +17,7 @@ use otf_vmtest::{
     vm::{Outcome, Verdict, Vm},
     watch::Trouble,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     attack_table,
@@ -53,7 +53,7 @@ pub struct Attacks {
 }
 
 /// One bug, and what became of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     /// What the bug is known as.
     pub bug: String,
@@ -71,20 +71,23 @@ pub struct Row {
     pub note: String,
     /// What is confined.
     pub compartment: String,
+    /// CPUs of the machine.
+    pub cpus: u32,
 }
 
-/// Attacks everything; writes the tables; which rows differ from what the overlays say.
+/// Attacks everything, or some; the tables are written after each bug, and keep the rows of others
+/// from before. Gives the table.
 pub fn run(options: &Attacks, checks: &mut Checks) -> Result<String, Diagnostic> {
     let kernel = file_name(&options.setting.out);
-    let mut rows = Vec::new();
+    let mut text = String::new();
     for (name, attack) in corpus(&options.setting.root, &kernel, &options.only)? {
         let row = attacked(options, &name, &attack, checks)?;
-        tracing::info!(?row);
-        rows.push(row);
+        let before = fs::read_to_string(&options.json).unwrap_or_default();
+        let rows = attack_table::with(&before, row);
+        write(&options.json, &attack_table::json(&rows)?)?;
+        text = attack_table::markdown(&kernel, &rows);
+        write(&options.table, &text)?;
     }
-    write(&options.json, &attack_table::json(&rows)?)?;
-    let text = attack_table::markdown(&kernel, options.smp, &rows);
-    write(&options.table, &text)?;
     Ok(text)
 }
 
@@ -206,6 +209,7 @@ fn attacked(
         alive,
         note,
         compartment: attack.compartment.value.clone(),
+        cpus: options.smp,
     })
 }
 
