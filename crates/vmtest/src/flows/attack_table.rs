@@ -92,7 +92,7 @@ mod tests {
         assert!(text.contains(
             "| CVE-1 | stack overflow | c | 2 | a \\| b | yes | **not prevented** | alive | x |"
         ));
-        let text = json(&[row.clone()]).unwrap();
+        let text = json(std::slice::from_ref(&row)).unwrap();
         let earlier = Row {
             bug: "CVE-0".into(),
             ..row.clone()
