@@ -4,7 +4,7 @@
 //! gets an address of its own here, so that an address names one place in the image; `vmlinux`
 //! keeps the addresses that it was linked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use object::{
     Object, ObjectKind, ObjectSection, ObjectSymbol, RelocationKind, RelocationTarget,
@@ -316,6 +316,12 @@ fn load_sections<'d>(file: &object::File<'d>, relocatable: bool) -> Result<Loade
             executable,
             relocations: BTreeMap::new(),
         });
+    }
+    let mut names = BTreeSet::new();
+    let mut code = sections.iter().filter(|s| s.executable && s.size > 0);
+    // Places are named by section and offset.
+    if let Some(twice) = code.find(|s| !names.insert(s.name)) {
+        return Err(format!("two sections of code are called {}", twice.name));
     }
     let mut by_base: Vec<&Section<'_>> = sections.iter().filter(|s| s.size > 0).collect();
     by_base.sort_by_key(|s| s.base);

@@ -263,6 +263,13 @@ fn what_cannot_be_resolved_says_why() {
     let debug = copied(directory.path(), &image, &["--only-keep-debug"]);
     let message = refused(&debug, &["inside.c"]);
     assert!(message.contains("debug information alone"), "{message}");
+    let twice = copied(
+        directory.path(),
+        &image,
+        &["--rename-section", ".init.text=.text"],
+    );
+    let message = refused(&twice, &["inside.c"]);
+    assert!(message.contains("are called .text"), "{message}");
     let high = copied(
         directory.path(),
         &image,
