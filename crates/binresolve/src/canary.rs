@@ -21,7 +21,7 @@ pub fn find(image: &Image<'_>, code: &Instructions, frames: &FrameTable) -> BTre
         };
         let near = code.all[row + 1..].iter().take(NEAR);
         let Some(kept) = near
-            .take_while(|i| i.is_stack_instruction() || !overwrites(i, register))
+            .take_while(|i| i.mnemonic() == Mnemonic::Push || !overwrites(i, register))
             .find(|i| keeps(i, register))
         else {
             continue;

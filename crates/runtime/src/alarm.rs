@@ -10,10 +10,11 @@ use crate::meta::Meta;
 use crate::status::Attached;
 
 /// Counters that stay zero while everything is checked and acted upon.
-const MUST_BE_ZERO: [Counter; 7] = [
+const MUST_BE_ZERO: [Counter; 8] = [
     Counter::EventsLost,
     Counter::RecordsLost,
     Counter::FramesLost,
+    Counter::NotesLost,
     Counter::DenyFailed,
     Counter::KillImpossible,
     Counter::BadCookie,
