@@ -12,6 +12,8 @@ use otf_artifact::{
 };
 
 use crate::bind::BoundProbe;
+use crate::guard;
+use crate::guard_probes::{RefusedRow, SET, Sets};
 use crate::object::{kernel_refused, program};
 use crate::sys::{self, Target};
 
@@ -31,12 +33,16 @@ pub fn program_name(program: Program) -> &'static str {
 /// Attaches everything: first what follows frees, then the probes in order. Each link is pinned
 /// under `links` as `00000_PROGRAM`, so that the names sort in the order of attachment.
 ///
+/// With `guarded`, the name of the sets, the guard owns the probes: they are attached in sets, those
+/// that take notes before those that judge.
+///
 /// `progress` is told how many probes of how many are attached. `refused` decides about a probe
 /// that the kernel refuses: `Ok` goes on without it.
 pub fn attach(
     object: &Object,
     probes: &[BoundProbe],
     pmu: u32,
+    guarded: Option<Guarded<'_>>,
     links: &Path,
     progress: &mut dyn FnMut(usize, usize),
     refused: &mut dyn FnMut(Refused<'_>, Diagnostic) -> Result<(), Diagnostic>,
@@ -64,13 +70,12 @@ pub fn attach(
         count += 1;
     }
     let free_hooks = count;
+    if let Some(guarded) = guarded {
+        let sets = Sets::new(object, probes, guarded.name, guarded.lenient)?;
+        return attach_sets(&sets, probes, count, links, progress, refused);
+    }
     for probe in probes {
-        if sys::interrupted() {
-            return Err(Diagnostic::error(
-                Code::KernelRefused,
-                "interrupted; everything was undone",
-            ));
-        }
+        not_interrupted()?;
         let name = program_name(probe.program);
         let pin = links.join(link_name(count, name));
         if let Err(e) = attach_address(program(object, name)?.as_fd(), probe, pmu, &pin) {
@@ -78,6 +83,61 @@ pub fn attach(
         }
         count += 1;
         progress(count - free_hooks, probes.len());
+    }
+    Ok(())
+}
+
+fn not_interrupted() -> Result<(), Diagnostic> {
+    if sys::interrupted() {
+        let message = "interrupted; everything was undone";
+        return Err(Diagnostic::error(Code::KernelRefused, message));
+    }
+    Ok(())
+}
+
+/// How the guard is to own the probes.
+#[derive(Clone, Copy, Debug)]
+pub struct Guarded<'a> {
+    /// Name of the sets, unique for this load.
+    pub name: &'a str,
+    /// Go on without probes that the kernel refuses.
+    pub lenient: bool,
+}
+
+/// Whether a program judges; the others note what judgements are based on.
+fn judges(program: Program) -> bool {
+    matches!(program, Program::Site | Program::Call | Program::Return)
+}
+
+fn attach_sets(
+    sets: &Sets<'_>,
+    probes: &[BoundProbe],
+    first_link: usize,
+    links: &Path,
+    progress: &mut dyn FnMut(usize, usize),
+    refused: &mut dyn FnMut(Refused<'_>, Diagnostic) -> Result<(), Diagnostic>,
+) -> Result<(), Diagnostic> {
+    let (judging, noting): (Vec<_>, Vec<_>) = probes.iter().partition(|p| judges(p.program));
+    let mut done = 0;
+    let all = noting.chunks(SET).chain(judging.chunks(SET));
+    for (number, set) in all.enumerate() {
+        not_interrupted()?;
+        let pin = links.join(link_name(first_link + number, guard::NAME));
+        let (link, errors) = sets.attach(set).map_err(|e| {
+            match e.get_ref().and_then(|e| e.downcast_ref::<RefusedRow>()) {
+                Some(row) => refused_probe(set[row.index], &row.error),
+                None => kernel_refused("a set of probes", &e),
+            }
+        })?;
+        for (index, error) in errors {
+            refused(
+                Refused::Probe(set[index]),
+                refused_probe(set[index], &error),
+            )?;
+        }
+        sys::pin(link.as_fd(), &pin).map_err(|e| kernel_refused("a set of probes", &e))?;
+        done += set.len();
+        progress(done, probes.len());
     }
     Ok(())
 }

@@ -118,6 +118,22 @@ pub fn label(plan: &Plan, location: &Location) -> String {
     )
 }
 
+/// Where a location of a loaded plan lies, by the bases that the load has noted.
+pub fn address_at(plan: &Plan, bases: &BTreeMap<String, u64>, location: &Location) -> Option<u64> {
+    let image = image_name(plan, location.image);
+    let base = bases.get(&base_key(image, &location.section))?;
+    base.checked_add(location.offset)
+}
+
+/// Offsets of vmlinux count from its first byte, whatever the section.
+fn base_key(image: &str, section: &str) -> String {
+    if image == VMLINUX {
+        format!("{VMLINUX} _text")
+    } else {
+        format!("{image} {section}")
+    }
+}
+
 /// Code and data that a module gives back once it is initialised: its address is somebody else's now.
 fn is_init(section: &str) -> bool {
     section.starts_with(".init")
@@ -169,13 +185,12 @@ impl<'a> AddressBook<'a> {
 
     fn base(&mut self, image: ImageId, section: &str) -> Result<u64, Diagnostic> {
         let name = image_name(self.plan, image);
+        let key = base_key(name, section);
         if name == VMLINUX {
-            // Offsets of vmlinux count from its first byte, whatever the section.
             let base = self.kernel_base.unwrap_or_default();
-            self.bases.insert(format!("{VMLINUX} _text"), base);
+            self.bases.insert(key, base);
             return Ok(base);
         }
-        let key = format!("{name} {section}");
         if let Some(base) = self.bases.get(&key) {
             return Ok(*base);
         }

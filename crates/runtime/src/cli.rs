@@ -80,6 +80,10 @@ pub enum Command {
         /// What to do about violations; the bundle says it otherwise.
         #[arg(long, value_enum)]
         action: Option<Action>,
+        /// Let the guard own the probes, as with *deny*: faster, and no hit is left out while
+        /// another BPF program runs.
+        #[arg(long)]
+        guard: bool,
         /// Check everything, down to the address of each probe, but change nothing.
         #[arg(long)]
         dry_run: bool,

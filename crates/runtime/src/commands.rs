@@ -70,8 +70,9 @@ pub fn run(cli: &Cli) -> Result {
         Command::Load {
             bundle,
             action,
+            guard,
             dry_run,
-        } => context.load(bundle, action.map(Into::into), *dry_run),
+        } => context.load(bundle, action.map(Into::into), *guard, *dry_run),
         Command::Status { compartment, check } => context.status(compartment.as_deref(), *check),
         Command::Events {
             compartment,
@@ -129,9 +130,15 @@ impl Context {
         Ok(End::Fine)
     }
 
-    fn load(&self, args: &BundleArgs, action: Option<Action>, dry_run: bool) -> Result {
+    fn load(
+        &self,
+        args: &BundleArgs,
+        action: Option<Action>,
+        guard: bool,
+        dry_run: bool,
+    ) -> Result {
         let verified = open(args)?;
-        let prepared = load::prepare(&verified, action, &self.host)?;
+        let prepared = load::prepare(&verified, action, guard, &self.host)?;
         if dry_run {
             self.out.write(&prepared.summary(true))?;
             return Ok(End::Fine);

@@ -1,5 +1,6 @@
 //! `otf_guard.ko`: inserted for the first *deny* compartment, removed after the last.
 
+use std::ffi::CStr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,9 @@ use crate::host::{Host, notes};
 use crate::sys;
 
 /// Name of the module.
-const NAME: &str = "otf_guard";
+pub const NAME: &str = "otf_guard";
+/// The same, as system calls want it.
+pub const MODULE: &CStr = c"otf_guard";
 /// How long freed programs may keep the module in use.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -59,7 +62,7 @@ pub fn insert(host: &Host, image: &[u8]) -> Result<(), Diagnostic> {
 pub fn remove(host: &Host) -> Result<(), Diagnostic> {
     let until = Instant::now() + PATIENCE;
     while loaded(host) {
-        match sys::remove_module(c"otf_guard") {
+        match sys::remove_module(MODULE) {
             Ok(()) => break,
             Err(e) if Instant::now() > until => {
                 return Err(Diagnostic::warning(

@@ -13,6 +13,7 @@ use crate::ability;
 use crate::attach::{self, Refused};
 use crate::bind::{self, Binding};
 use crate::guard;
+use crate::guard_probes;
 use crate::host::{
     Host,
     expedite::{self, Expedited},
@@ -52,6 +53,7 @@ pub struct Loaded {
 pub struct Prepared<'a> {
     verified: &'a Verified,
     action: Action,
+    guarded: bool,
     binding: Binding,
     pmu: u32,
 }
@@ -60,6 +62,7 @@ pub struct Prepared<'a> {
 pub fn prepare<'a>(
     verified: &'a Verified,
     action: Option<Action>,
+    guard: bool,
     host: &Host,
 ) -> Result<Prepared<'a>, Diagnostic> {
     let bundle = &verified.bundle;
@@ -71,13 +74,18 @@ pub fn prepare<'a>(
     if let Some(first) = verify::mismatches(bundle, host).into_iter().next() {
         return Err(first);
     }
-    ability::require(action, &ability::facts(host))?;
-    if action == Action::Deny {
+    let facts = ability::facts(host);
+    ability::require(action, &facts)?;
+    let guarded = guard || action == Action::Deny;
+    if guarded {
+        // What deny needs is what the guard needs.
+        ability::require(Action::Deny, &facts)?;
         guard::check(host, &bundle.guard)?;
     }
     Ok(Prepared {
         verified,
         action,
+        guarded,
         binding: bind::bind(&bundle.plan, host)?,
         pmu: host.kprobe_pmu()?,
     })
@@ -146,12 +154,13 @@ impl Prepared<'_> {
         sys::raise_file_limit();
         staging.create()?;
         let changes = self.changes(pins, host)?;
+        let meta = self.meta(changes, expedite::current(host));
         // First of all, so that whoever cleans up after a killed load knows what to restore.
-        self.meta(changes, expedite::current(host)).pin(staging)?;
-        if self.action == Action::Deny {
-            if sysctl::get(host, sysctl::OPTIMIZATION).is_some() {
-                sysctl::set(host, sysctl::OPTIMIZATION, "0")?;
-            }
+        meta.pin(staging)?;
+        if self.action == Action::Deny && sysctl::get(host, sysctl::OPTIMIZATION).is_some() {
+            sysctl::set(host, sysctl::OPTIMIZATION, "0")?;
+        }
+        if self.guarded {
             guard::insert(host, &bundle.guard)?;
         }
         let object = object::load(opened)?;
@@ -165,6 +174,10 @@ impl Prepared<'_> {
             &object,
             &self.binding.probes,
             self.pmu,
+            meta.guarded.as_deref().map(|name| attach::Guarded {
+                name,
+                lenient: bundle.plan.recording.is_some(),
+            }),
             &links,
             progress,
             refused,
@@ -175,29 +188,34 @@ impl Prepared<'_> {
 
     /// What this load changes on the host, or what an earlier one has changed for it.
     fn changes(&self, pins: &Pins, host: &Host) -> Result<Changes, Diagnostic> {
-        if self.action != Action::Deny {
-            return Ok(Changes::default());
-        }
+        let mut changes = Changes {
+            optimization_before: sysctl::get(host, sysctl::OPTIMIZATION)
+                .filter(|_| self.action == Action::Deny),
+            guard_inserted: self.guarded && !guard::loaded(host),
+        };
         for name in pins.loaded()? {
             let other = Meta::read(&pins.folder(&name))?;
-            if other.action == Action::Deny {
-                return Ok(other.changes);
+            if self.action == Action::Deny && other.action == Action::Deny {
+                changes.optimization_before = other.changes.optimization_before;
+            }
+            if self.guarded && other.guarded.is_some() {
+                changes.guard_inserted = other.changes.guard_inserted;
             }
         }
-        Ok(Changes {
-            optimization_before: sysctl::get(host, sysctl::OPTIMIZATION),
-            guard_inserted: !guard::loaded(host),
-        })
+        Ok(changes)
     }
 
     fn meta(&self, changes: Changes, expedited_before: Option<String>) -> Meta {
         let bundle = &self.verified.bundle;
+        let now = sys::clocks().0;
+        let name = &bundle.manifest.compartment;
         Meta {
             version: FORMAT_VERSION,
             bundle: self.verified.sha256.clone(),
             signer: self.verified.signer.clone(),
             action: self.action,
-            loaded: sys::clocks().0 / 1_000_000_000,
+            loaded: now / 1_000_000_000,
+            guarded: self.guarded.then(|| guard_probes::set_name(name, now)),
             changes,
             expedited_before,
             bases: self.binding.bases.clone(),

@@ -11,6 +11,7 @@ mod control;
 mod event;
 mod events;
 mod guard;
+mod guard_probes;
 mod host;
 mod load;
 mod meta;

@@ -28,6 +28,8 @@ pub struct Meta {
     pub action: Action,
     /// Seconds since 1970.
     pub loaded: u64,
+    /// Name of the sets of probes that the guard owns for it; `None`: perf owns them.
+    pub guarded: Option<String>,
     /// What the load has changed outside its own folder.
     pub changes: Changes,
     /// `/sys/kernel/rcu_expedited` before the load, for whoever cleans up after it was killed.
@@ -40,7 +42,7 @@ pub struct Meta {
     pub plan: Plan,
 }
 
-/// What the last *deny* compartment has to undo.
+/// What the last compartment that uses the guard has to undo.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     /// Value of `debug.kprobes-optimization` before the first of them.

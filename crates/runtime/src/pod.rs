@@ -4,6 +4,8 @@ use std::mem::{MaybeUninit, size_of};
 
 use otf_artifact::{abi, recorder};
 
+use crate::guard_probes;
+
 /// A structure that is nothing but its bytes.
 ///
 /// # Safety
@@ -32,6 +34,8 @@ pod! {
     recorder::Seen = 3 * 8 + 2 * 4 + 8;
     recorder::SeenUse = 3 * 8;
     recorder::Called = 8 + 2 * 4;
+    guard_probes::ProbeRow = 2 * 8 + 2 * 4;
+    guard_probes::Value = 64 + 128;
 }
 
 // SAFETY: an integer.

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::alarm::{self, Seen};
 use crate::attach::program_name;
-use crate::bind::label;
+use crate::bind::{self, label};
 use crate::control;
 use crate::event::Hex;
 use crate::host::{Host, kprobes};
@@ -21,7 +21,7 @@ use crate::meta::Meta;
 use crate::object::{self, kernel_refused};
 use crate::pins::Folder;
 use crate::verify::Signer;
-use crate::{guard, pod, sys, time};
+use crate::{guard, guard_probes, pod, sys, time};
 
 /// Sites that are listed: those with most violations, then those with most hits.
 const TOP: usize = 10;
@@ -33,6 +33,8 @@ pub struct Status {
     pub compartment: String,
     /// Kernel profile.
     pub kernel: String,
+    /// Who owns the probes.
+    pub owner: &'static str,
     /// Action at load.
     pub action: Action,
     /// Phase.
@@ -125,7 +127,7 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
     let state = object::state(&folder.map("otf_state")?)?;
     let counters = counters(folder)?;
     let recursion_misses = recursion_misses(folder)?;
-    let links = links(folder)?;
+    let links = links(folder, &meta, host)?;
     let mut probes: BTreeMap<&'static str, Attached> = BTreeMap::new();
     for probe in &meta.plan.probes {
         probes
@@ -151,6 +153,11 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
     Ok(Status {
         compartment: meta.manifest.compartment.clone(),
         kernel: meta.manifest.kernel.clone(),
+        owner: if meta.guarded.is_some() {
+            "guard"
+        } else {
+            "perf"
+        },
         action: meta.action,
         phase: Phase::from_raw(state.phase.into()).unwrap_or(Phase::Transition),
         loaded: time::rfc3339(meta.loaded.saturating_mul(1_000_000_000)),
@@ -203,7 +210,7 @@ pub fn recursion_misses(folder: &Folder) -> Result<BTreeMap<String, u64>, Diagno
     Ok(misses)
 }
 
-/// The pinned links.
+/// The probes that the pinned links hold.
 #[derive(Default)]
 pub struct Links {
     by_program: BTreeMap<String, usize>,
@@ -212,9 +219,21 @@ pub struct Links {
     pub missed: u64,
 }
 
-/// Opens every pinned link and asks the kernel about it.
-pub fn links(folder: &Folder) -> Result<Links, Diagnostic> {
+/// Opens every pinned link and asks the kernel about it, or the guard about its sets.
+pub fn links(folder: &Folder, meta: &Meta, host: &Host) -> Result<Links, Diagnostic> {
     let mut links = Links::default();
+    if let Some(set) = &meta.guarded {
+        let guarded = guard_probes::list(host, set);
+        for probe in &meta.plan.probes {
+            let address = bind::address_at(&meta.plan, &meta.bases, &probe.location);
+            if address.is_some_and(|a| guarded.contains_key(&a)) {
+                let name = program_name(probe.program).to_owned();
+                *links.by_program.entry(name).or_default() += 1;
+            }
+        }
+        links.missed += guarded.values().sum::<u64>();
+        links.addresses.extend(guarded.into_keys());
+    }
     for name in Folder::pins(&folder.links())? {
         let info = sys::open_pin(&folder.links().join(&name))
             .map_err(|e| kernel_refused(&name, &e))

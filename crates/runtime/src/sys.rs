@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use libbpf_rs::libbpf_sys as bpf;
+use libbpf_rs::{AsRawLibbpf, Object, libbpf_sys as bpf};
 
 /// `f_type` of bpffs.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -94,6 +94,92 @@ pub fn link_perf_event(
             &raw const opts,
         )
     };
+    libbpf_fd(fd)
+}
+
+/// Number of a structure in a module's type information; its size must be the expected one.
+pub fn module_struct(module: &CStr, name: &CStr, size: usize) -> io::Result<u32> {
+    const KIND_STRUCT: u32 = 4;
+    // SAFETY: what libbpf allocates is freed below, in the order of dependence; the names end with NUL.
+    let (id, found) = unsafe {
+        let kernel = bpf::btf__load_vmlinux_btf();
+        if kernel.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        let types = bpf::btf__load_module_btf(module.as_ptr(), kernel);
+        if types.is_null() {
+            bpf::btf__free(kernel);
+            return Err(io::Error::last_os_error());
+        }
+        let id = bpf::btf__find_by_name_kind(types, name.as_ptr(), KIND_STRUCT);
+        let found = u32::try_from(id).map_or(-1, |id| bpf::btf__resolve_size(types, id));
+        bpf::btf__free(types);
+        bpf::btf__free(kernel);
+        (id, found)
+    };
+    match u32::try_from(id) {
+        Ok(id) if found == size as i64 => Ok(id),
+        Ok(_) => Err(io::Error::other(format!(
+            "{name:?} has {found} bytes, not {size}"
+        ))),
+        Err(_) => Err(io::Error::from_raw_os_error(id.abs())),
+    }
+}
+
+/// The type information that came with a loaded object.
+pub fn object_btf(object: &Object) -> i32 {
+    // SAFETY: the object lives over the call.
+    unsafe { bpf::bpf_object__btf_fd(object.as_libbpf_object().as_ptr().cast_const()) }
+}
+
+/// Makes a map whose value is the struct_ops `value_type` of a module and fills it. The kernel wants
+/// type information of ours too, as it has come with a program: `own_btf`.
+pub fn struct_ops_map(
+    name: &CStr,
+    own_btf: i32,
+    module_btf: u32,
+    value_type: u32,
+    value: &[u8],
+) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers are involved.
+    let btf = libbpf_fd(unsafe { bpf::bpf_btf_get_fd_by_id(module_btf) })?;
+    let opts = bpf::bpf_map_create_opts {
+        sz: mem::size_of::<bpf::bpf_map_create_opts>() as u64,
+        btf_fd: own_btf as u32,
+        btf_vmlinux_value_type_id: value_type,
+        value_type_btf_obj_fd: btf.as_raw_fd(),
+        map_flags: bpf::BPF_F_LINK | bpf::BPF_F_VTYPE_BTF_OBJ_FD,
+        ..Default::default()
+    };
+    // SAFETY: name and opts live over the call.
+    let map = libbpf_fd(unsafe {
+        bpf::bpf_map_create(
+            bpf::BPF_MAP_TYPE_STRUCT_OPS,
+            name.as_ptr(),
+            4,
+            value.len() as u32,
+            1,
+            &raw const opts,
+        )
+    })?;
+    let key = 0u32;
+    // SAFETY: key and value have the sizes that the map was made with.
+    zero(unsafe {
+        bpf::bpf_map_update_elem(
+            map.as_raw_fd(),
+            (&raw const key).cast(),
+            value.as_ptr().cast(),
+            0,
+        )
+    })?;
+    Ok(map)
+}
+
+/// Registers a struct_ops: from here on it is in force as long as the link is.
+pub fn link_struct_ops(map: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: the map is open; a struct_ops link takes no options.
+    let fd =
+        unsafe { bpf::bpf_link_create(map.as_raw_fd(), 0, bpf::BPF_STRUCT_OPS, std::ptr::null()) };
     libbpf_fd(fd)
 }
 

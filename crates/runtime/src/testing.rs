@@ -213,6 +213,7 @@ pub fn meta() -> Meta {
         },
         action: Action::Deny,
         loaded: 1,
+        guarded: None,
         changes: Changes::default(),
         expedited_before: None,
         bases: BTreeMap::from([("sch_qfq .text".into(), MODULE_TEXT)]),

@@ -8,11 +8,11 @@ use crate::host::{
     expedite::{self, Expedited},
     sysctl,
 };
-use crate::meta::{Changes, Meta};
+use crate::meta::Meta;
 use crate::pins::{Folder, Pins};
 
-/// Detaches in reverse order and removes the pins; after the last *deny* compartment the host is
-/// put back as it was. The caller holds the lock.
+/// Detaches in reverse order and removes the pins; after the last compartment that
+/// needs it the host is put back as it was. The caller holds the lock.
 pub fn unload(
     name: &str,
     pins: &Pins,
@@ -46,8 +46,8 @@ pub fn discard(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(), Diagnostic> {
     // Without metadata nothing was changed: it is pinned before the first change.
-    let changes = if folder.meta().exists() {
-        Some(Meta::read(folder)?).filter(|m| m.action == Action::Deny)
+    let meta = if folder.meta().exists() {
+        Some(Meta::read(folder)?)
     } else {
         None
     };
@@ -55,29 +55,23 @@ pub fn discard(
         let _expedited = Expedited::new(host);
         folder.detach(progress)?;
     }
-    if let Some(meta) = changes
-        && !another_denies(pins)?
-    {
-        restore(&meta.changes, host)?;
+    if let Some(meta) = meta {
+        restore(&meta, pins, host)?;
     }
     folder.remove()
 }
 
-/// Whether a loaded compartment still needs guard and sysctl.
-fn another_denies(pins: &Pins) -> Result<bool, Diagnostic> {
+/// Undoes what no loaded compartment needs any more.
+fn restore(meta: &Meta, pins: &Pins, host: &Host) -> Result<(), Diagnostic> {
+    let mut others = Vec::new();
     for name in pins.loaded()? {
-        if Meta::read(&pins.folder(&name))?.action == Action::Deny {
-            return Ok(true);
-        }
+        others.push(Meta::read(&pins.folder(&name))?);
     }
-    Ok(false)
-}
-
-fn restore(changes: &Changes, host: &Host) -> Result<(), Diagnostic> {
-    if changes.guard_inserted {
+    if meta.changes.guard_inserted && others.iter().all(|m| m.guarded.is_none()) {
         guard::remove(host)?;
     }
-    if let Some(before) = &changes.optimization_before
+    if let Some(before) = &meta.changes.optimization_before
+        && others.iter().all(|m| m.action != Action::Deny)
         && sysctl::get(host, sysctl::OPTIMIZATION).as_ref() != Some(before)
     {
         sysctl::set(host, sysctl::OPTIMIZATION, before)?;

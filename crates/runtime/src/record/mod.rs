@@ -171,7 +171,7 @@ pub fn read(folder: &Folder, host: &Host) -> Result<Recording, Diagnostic> {
         pairs,
         calls,
         allocations,
-        lost: lost(folder)?,
+        lost: lost(folder, &meta, host)?,
     };
     recording.attached.sort_unstable();
     recording.attached_calls.sort_unstable();
@@ -179,7 +179,7 @@ pub fn read(folder: &Folder, host: &Host) -> Result<Recording, Diagnostic> {
 }
 
 /// What the maps, the kernel's own counters of programs and those of probes say was lost.
-fn lost(folder: &Folder) -> Result<BTreeMap<String, u64>, Diagnostic> {
+fn lost(folder: &Folder, meta: &Meta, host: &Host) -> Result<BTreeMap<String, u64>, Diagnostic> {
     let mut lost = BTreeMap::new();
     let map = folder.map("otf_lost")?;
     for (row, name) in recorder::LOST.iter().enumerate() {
@@ -197,7 +197,7 @@ fn lost(folder: &Folder) -> Result<BTreeMap<String, u64>, Diagnostic> {
             lost.insert(format!("{program}: another program ran"), count);
         }
     }
-    let missed = status::links(folder)?.missed;
+    let missed = status::links(folder, meta, host)?.missed;
     if missed > 0 {
         lost.insert(
             "hits of probes that the kernel could not handle".into(),

@@ -2,18 +2,20 @@
 /*
  * Lets a policy's programs refuse a write or a call. Four kfuncs for kprobe
  * programs: leave out the probed instruction, unwind to the gate that was noted,
- * return to its caller, refuse at a gate. They change the registers of the interrupted code and nothing
- * else; what cannot be done safely is refused, and the program counts it.
+ * return to its caller, refuse at a gate. They change the registers of the
+ * interrupted code and nothing else; what cannot be done safely is refused, and
+ * the program counts it.
  */
 #include <linux/bpf.h>
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
 #include <linux/kprobes.h>
 #include <linux/linkage.h>
-#include <linux/module.h>
 #include <linux/ptrace.h>
 #include <linux/rcupdate.h>
 #include <linux/uaccess.h>
+
+#include "guard.h"
 
 /* flags that a left-out instruction would have set and that somebody waits for */
 #define OTF_GUARD_FLAGS (X86_EFLAGS_CF | X86_EFLAGS_ZF)
@@ -140,19 +142,8 @@ static const struct btf_kfunc_id_set otf_guard_set = {
 	.set = &otf_guard_kfuncs,
 };
 
-static int __init otf_guard_init(void)
+int otf_guard_register_kfuncs(void)
 {
 	/* a program that uses a kfunc holds this module until it is unloaded */
 	return register_btf_kfunc_id_set(BPF_PROG_TYPE_KPROBE, &otf_guard_set);
 }
-
-static void __exit otf_guard_exit(void)
-{
-	/* a preempted task may still stand in otf_guard_return */
-	synchronize_rcu_tasks();
-}
-
-module_init(otf_guard_init);
-module_exit(otf_guard_exit);
-MODULE_DESCRIPTION("Refuses writes that an OTF policy calls illegal");
-MODULE_LICENSE("GPL");

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef OTF_GUARD_H
+#define OTF_GUARD_H
+
+#include <linux/types.h>
+
+struct pt_regs;
+
+/* kfuncs.c: how programs refuse a write, a call, a return, an entry */
+int otf_guard_register_kfuncs(void);
+
+/* probes.c: kprobes that run BPF programs without perf */
+int otf_guard_register_probes(void);
+void otf_guard_unregister_probes(void);
+
+#define OTF_NO_REGISTER 0xff
+#define OTF_RIP 0xfe
+
+/* plain_store.c: instructions that need no single step */
+struct otf_plain_store {
+	s32 disp;
+	s32 imm;
+	u8 length;	/* of the instruction */
+	u8 size;	/* of the store, 0: not a plain one */
+	u8 base, index;	/* registers, OTF_NO_REGISTER; base may be OTF_RIP */
+	u8 scale;	/* of the index: to be shifted by */
+	u8 source;	/* register, OTF_NO_REGISTER: imm */
+	u8 shift;	/* 8 for ah, ch, dh, bh */
+};
+
+void otf_plain_store_decode(struct otf_plain_store *store, const u8 *addr);
+bool otf_plain_store_do(const struct otf_plain_store *store, struct pt_regs *regs);
+
+#endif

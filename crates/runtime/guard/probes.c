@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Probes of a policy that run its BPF programs without the perf layer: no hit is
+ * left out because another program runs on the CPU, and thousands are put in and
+ * taken out together. A set of probes is a struct_ops: it lives as long as the
+ * pinned link does.
+ */
+#include <linux/bpf.h>
+#include <linux/btf.h>
+#include <linux/filter.h>
+#include <linux/kprobes.h>
+#include <linux/list.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/proc_fs.h>
+#include <linux/rcupdate.h>
+#include <linux/sched/signal.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "guard.h"
+
+#define OTF_MAX_PROGRAMS 8
+#define OTF_MAX_PROBES (1 << 20)
+#define OTF_BATCH 512		/* probes taken out in one grace period */
+
+/* what the loader hands over: struct ProbeRow of crates/runtime/src/guard_probes.rs */
+struct otf_probe_row {
+	u64 address;
+	u64 cookie;
+	u32 program;	/* index into programs */
+	s32 error;	/* out: why the kernel refused it */
+};
+
+#define OTF_PROBES_LENIENT 1	/* go on without probes that the kernel refuses */
+
+/* a struct_ops without operations: its data say what to probe */
+struct otf_probes {
+	u64 rows;	/* user address of count struct otf_probe_row, sorted by address */
+	u32 count;
+	u32 flags;
+	s32 programs[OTF_MAX_PROGRAMS];	/* file descriptors; 0: none */
+	char name[64];
+};
+
+struct otf_run { struct bpf_prog *prog; u64 cookie; };
+
+struct otf_probe {
+	struct kprobe kp;	/* no address: the kernel refused it */
+	void *address;
+	struct otf_run *runs;
+	u32 count;
+	bool shared;	/* another set has a probe there: the kernel must run both */
+	struct otf_plain_store store;
+};
+
+struct otf_set {
+	struct list_head list;
+	const void *kdata;
+	u32 probes;
+	struct bpf_prog *programs[OTF_MAX_PROGRAMS];
+	struct otf_probe *probe;
+	struct otf_run *run;
+	char name[64];
+};
+
+static LIST_HEAD(otf_sets);
+static DEFINE_MUTEX(otf_sets_mutex);
+
+/* runs with interrupts off: it cannot move to another CPU */
+static int otf_probe_hit(struct kprobe *kp, struct pt_regs *regs)
+{
+	struct otf_probe *probe = container_of(kp, struct otf_probe, kp);
+	unsigned long ip = regs->ip;
+	struct bpf_trace_run_ctx context = {};
+	struct bpf_run_ctx *old;
+	u32 i;
+
+	rcu_read_lock();
+	old = bpf_set_run_ctx(&context.run_ctx);
+	for (i = 0; i < probe->count && regs->ip == ip; i++) {
+		context.bpf_cookie = probe->runs[i].cookie;
+		bpf_prog_run(probe->runs[i].prog, regs);
+	}
+	bpf_reset_run_ctx(old);
+	rcu_read_unlock();
+	return regs->ip != ip ||
+	       (!READ_ONCE(probe->shared) && otf_plain_store_do(&probe->store, regs));
+}
+NOKPROBE_SYMBOL(otf_probe_hit);
+
+static void otf_set_free(struct otf_set *set)
+{
+	u32 i;
+
+	for (i = 0; i < OTF_MAX_PROGRAMS; i++)
+		if (set->programs[i])
+			bpf_prog_put(set->programs[i]);
+	kvfree(set->probe);
+	kvfree(set->run);
+	kfree(set);
+}
+
+/* takes the first probes of a set out again; those that the kernel refused have no address */
+static void otf_set_disarm(struct otf_set *set, u32 probes)
+{
+	struct kprobe **batch;
+	u32 done = 0, n;
+
+	batch = kvmalloc_array(OTF_BATCH, sizeof(*batch), GFP_KERNEL | __GFP_NOFAIL);
+	while (done < probes) {
+		for (n = 0; n < OTF_BATCH && done < probes; done++)
+			if (set->probe[done].kp.addr)
+				batch[n++] = &set->probe[done].kp;
+		unregister_kprobes(batch, n);
+		cond_resched();
+	}
+	kvfree(batch);
+}
+
+static struct otf_probe *otf_set_find(const struct otf_set *set, const void *addr)
+{
+	u32 low = 0, high = set->probes, mid;
+
+	while (low < high) {
+		mid = low + (high - low) / 2;
+		if (set->probe[mid].address == addr)
+			return &set->probe[mid];
+		if (set->probe[mid].address < addr)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return NULL;
+}
+
+/* after it is on the list of sets, before it is armed: nobody else's probe ends a hit of it */
+static void otf_set_share(struct otf_set *set)
+{
+	struct otf_probe *mine, *other;
+	struct otf_set *sets;
+	u32 i;
+
+	list_for_each_entry(sets, &otf_sets, list) {
+		for (i = 0; sets != set && i < set->probes; i++) {
+			mine = &set->probe[i];
+			other = otf_set_find(sets, mine->address);
+			if (!other)
+				continue;
+			WRITE_ONCE(mine->shared, true);
+			WRITE_ONCE(other->shared, true);
+		}
+	}
+}
+
+static int otf_set_arm(struct otf_set *set, const struct otf_probes *asked,
+		       struct otf_probe_row *rows)
+{
+	u32 i, k, row = 0;
+	int err;
+
+	for (i = 0; i < set->probes; i++) {
+		struct otf_probe *probe = &set->probe[i];
+
+		otf_plain_store_decode(&probe->store, probe->kp.addr);
+		err = fatal_signal_pending(current) ? -EINTR : register_kprobe(&probe->kp);
+		for (k = 0; k < probe->count; k++)
+			rows[row++].error = err;
+		cond_resched();
+		if (!err)
+			continue;
+		probe->kp.addr = NULL;
+		if (err == -EINTR || !(asked->flags & OTF_PROBES_LENIENT)) {
+			otf_set_disarm(set, i);
+			return err;
+		}
+	}
+	return 0;
+}
+
+static int otf_set_fill(struct otf_set *set, const struct otf_probes *asked,
+			const struct otf_probe_row *rows)
+{
+	struct otf_probe *probe = NULL;
+	struct bpf_prog *prog;
+	u32 i;
+
+	for (i = 0; i < OTF_MAX_PROGRAMS; i++) {
+		if (!asked->programs[i])
+			continue;
+		prog = bpf_prog_get_type_dev(asked->programs[i], BPF_PROG_TYPE_KPROBE, false);
+		if (IS_ERR(prog))
+			return PTR_ERR(prog);
+		set->programs[i] = prog;
+		if (prog->sleepable)
+			return -EINVAL;
+	}
+	for (i = 0; i < asked->count; i++) {
+		if (rows[i].program >= OTF_MAX_PROGRAMS || !set->programs[rows[i].program] ||
+		    !rows[i].address || (i && rows[i].address < rows[i - 1].address))
+			return -EINVAL;
+		if (!i || rows[i].address != rows[i - 1].address) {
+			probe = &set->probe[set->probes++];
+			probe->address = (void *)rows[i].address;
+			probe->kp.addr = probe->address;
+			probe->kp.pre_handler = otf_probe_hit;
+			probe->runs = &set->run[i];
+		}
+		probe->count++;
+		set->run[i].prog = set->programs[rows[i].program];
+		set->run[i].cookie = rows[i].cookie;
+	}
+	return 0;
+}
+
+static int otf_probes_reg(void *kdata, struct bpf_link *link)
+{
+	const struct otf_probes *asked = kdata;
+	void __user *user = u64_to_user_ptr(asked->rows);
+	size_t bytes = (size_t)asked->count * sizeof(struct otf_probe_row);
+	struct otf_probe_row *rows;
+	struct otf_set *set;
+	int err = -ENOMEM;
+
+	if (!link || !asked->count || asked->count > OTF_MAX_PROBES)
+		return -EINVAL;
+	rows = kvmalloc(bytes, GFP_KERNEL);
+	set = kzalloc(sizeof(*set), GFP_KERNEL);
+	if (!rows || !set)
+		goto free;
+	set->probe = kvcalloc(asked->count, sizeof(*set->probe), GFP_KERNEL);
+	set->run = kvcalloc(asked->count, sizeof(*set->run), GFP_KERNEL);
+	if (!set->probe || !set->run)
+		goto free;
+	err = copy_from_user(rows, user, bytes) ? -EFAULT : otf_set_fill(set, asked, rows);
+	if (err)
+		goto free;
+	set->kdata = kdata;
+	memcpy(set->name, asked->name, sizeof(set->name) - 1);
+	mutex_lock(&otf_sets_mutex);
+	list_add_tail(&set->list, &otf_sets);
+	otf_set_share(set);
+	mutex_unlock(&otf_sets_mutex);
+	err = otf_set_arm(set, asked, rows);
+	if (copy_to_user(user, rows, bytes) && !err) {
+		otf_set_disarm(set, set->probes);
+		err = -EFAULT;
+	}
+	if (!err) {
+		kvfree(rows);
+		return 0;
+	}
+	mutex_lock(&otf_sets_mutex);
+	list_del(&set->list);
+	mutex_unlock(&otf_sets_mutex);
+free:
+	if (set)
+		otf_set_free(set);
+	kvfree(rows);
+	return err;
+}
+
+static void otf_probes_unreg(void *kdata, struct bpf_link *link)
+{
+	struct otf_set *set, *found = NULL;
+
+	mutex_lock(&otf_sets_mutex);
+	list_for_each_entry(set, &otf_sets, list)
+		if (set->kdata == kdata)
+			found = set;
+	if (found)
+		list_del(&found->list);
+	mutex_unlock(&otf_sets_mutex);
+	if (!found)
+		return;
+	otf_set_disarm(found, found->probes);
+	otf_set_free(found);
+}
+
+static int otf_probes_init_member(const struct btf_type *t, const struct btf_member *member,
+				  void *kdata, const void *udata)
+{
+	/* all is data, and all is copied with the first member */
+	memcpy(kdata, udata, sizeof(struct otf_probes));
+	return 1;
+}
+
+static int otf_probes_init(struct btf *btf)
+{
+	return 0;
+}
+
+static const struct bpf_verifier_ops otf_probes_verifier_ops;
+static struct otf_probes otf_probes_stubs;
+
+static struct bpf_struct_ops otf_probes_ops = {
+	.verifier_ops = &otf_probes_verifier_ops,
+	.init = otf_probes_init,
+	.init_member = otf_probes_init_member,
+	.reg = otf_probes_reg,
+	.unreg = otf_probes_unreg,
+	.cfi_stubs = &otf_probes_stubs,
+	.name = "otf_probes",
+	.owner = THIS_MODULE,
+};
+
+/* one line for each probe: set, address, hits that the kernel could not handle */
+static int otf_probes_show(struct seq_file *m, void *v)
+{
+	struct otf_set *set;
+	u32 i;
+
+	mutex_lock(&otf_sets_mutex);
+	list_for_each_entry(set, &otf_sets, list)
+		for (i = 0; i < set->probes; i++)
+			if (set->probe[i].kp.addr)
+				seq_printf(m, "%s %lx %lu\n", set->name,
+					   (unsigned long)set->probe[i].kp.addr,
+					   set->probe[i].kp.nmissed);
+	mutex_unlock(&otf_sets_mutex);
+	return 0;
+}
+
+int otf_guard_register_probes(void)
+{
+	int err;
+
+	if (!proc_create_single("otf_guard", 0400, NULL, otf_probes_show))
+		return -ENOMEM;
+	err = register_bpf_struct_ops(&otf_probes_ops, otf_probes);
+	if (err)
+		remove_proc_entry("otf_guard", NULL);
+	return err;
+}
+
+void otf_guard_unregister_probes(void)
+{
+	/* a map of the struct_ops holds this module: no set is left */
+	remove_proc_entry("otf_guard", NULL);
+}

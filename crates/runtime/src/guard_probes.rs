@@ -1,0 +1,220 @@
+//! Probes that the guard owns: sets of rows, each a struct_ops of `otf_guard.ko` with a pinned link.
+//!
+//! Compared with one perf event for each probe, thousands go in and out together, and no hit is
+//! left out because another BPF program runs on that CPU.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CStr;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use libbpf_rs::Object;
+use libbpf_rs::query::BtfInfoIter;
+use otf_artifact::{
+    bundle::Program,
+    diagnostic::{Code, Diagnostic},
+};
+
+use crate::attach::program_name;
+use crate::bind::BoundProbe;
+use crate::host::{Host, parse_hex};
+use crate::object::program;
+use crate::{guard, pod, sys};
+
+/// `OTF_MAX_PROGRAMS` of the guard.
+const MAX_PROGRAMS: usize = 8;
+/// Bytes of a name of a set, the final zero included.
+const NAME: usize = 64;
+/// `OTF_PROBES_LENIENT` of the guard.
+const LENIENT: u32 = 1;
+/// What the kernel puts in front of the data of a struct_ops: a cache line.
+const COMMON: usize = 64;
+/// Its name in the guard's type information.
+const VALUE: &CStr = c"bpf_struct_ops_otf_probes";
+/// Probes of one set: bounds how long the kernel is busy for one system call.
+pub const SET: usize = 1024;
+/// Up to whole cache lines.
+const VALUE_PAD: usize = 128 - 8 - 2 * 4 - MAX_PROGRAMS * 4 - NAME;
+/// Below procfs: what the guard says about its probes.
+const LIST: &str = "otf_guard";
+
+/// `struct otf_probe_row` of the guard.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProbeRow {
+    address: u64,
+    cookie: u64,
+    program: u32,
+    error: i32,
+}
+
+/// `struct otf_probes` of the guard, with what the kernel puts in front of it.
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+pub struct Value {
+    common: [u8; COMMON],
+    rows: u64,
+    count: u32,
+    flags: u32,
+    programs: [i32; MAX_PROGRAMS],
+    name: [u8; NAME],
+    pad: [u8; VALUE_PAD],
+}
+
+/// Makes sets of one compartment.
+pub struct Sets<'a> {
+    programs: Vec<(Program, OwnedFd)>,
+    name: &'a str,
+    lenient: bool,
+    own_btf: i32,
+    btf: u32,
+    value_type: u32,
+}
+
+impl<'a> Sets<'a> {
+    /// `name` tells the sets of this load from those of others; `lenient` goes on without probes
+    /// that the kernel refuses. The guard is in the kernel.
+    pub fn new(
+        object: &Object,
+        probes: &[BoundProbe],
+        name: &'a str,
+        lenient: bool,
+    ) -> Result<Self, Diagnostic> {
+        let btf = BtfInfoIter::default()
+            .find(|info| info.name == guard::NAME)
+            .ok_or_else(|| refused(&"it has no type information"))?
+            .id;
+        let value_type = sys::module_struct(guard::MODULE, VALUE, size_of::<Value>())
+            .map_err(|e| refused(&e))?;
+        let kinds: BTreeSet<Program> = probes.iter().map(|p| p.program).collect();
+        let mut programs = Vec::new();
+        for kind in kinds {
+            let fd = program(object, program_name(kind))?
+                .as_fd()
+                .try_clone_to_owned();
+            programs.push((kind, fd.map_err(|e| refused(&e))?));
+        }
+        Ok(Self {
+            programs,
+            name,
+            lenient,
+            own_btf: sys::object_btf(object),
+            btf,
+            value_type,
+        })
+    }
+
+    /// Puts probes into the kernel; they stay as long as the link does. Returns the errors of
+    /// those that the kernel refused, by index; without `lenient` the first one undoes all.
+    pub fn attach(&self, probes: &[&BoundProbe]) -> io::Result<(OwnedFd, Vec<(usize, io::Error)>)> {
+        let mut order: Vec<usize> = (0..probes.len()).collect();
+        order.sort_by_key(|i| probes[*i].address);
+        let mut rows = Vec::with_capacity(probes.len());
+        for index in &order {
+            let probe = probes[*index];
+            let program = self.programs.iter().position(|(p, _)| *p == probe.program);
+            rows.push(ProbeRow {
+                address: probe.address,
+                cookie: probe.cookie,
+                program: program.ok_or(io::ErrorKind::NotFound)? as u32,
+                error: 0,
+            });
+        }
+        let mut value = Value {
+            common: [0; COMMON],
+            rows: rows.as_mut_ptr() as u64,
+            count: rows.len() as u32,
+            flags: if self.lenient { LENIENT } else { 0 },
+            programs: [0; MAX_PROGRAMS],
+            name: [0; NAME],
+            pad: [0; VALUE_PAD],
+        };
+        for (slot, (_, fd)) in value.programs.iter_mut().zip(&self.programs) {
+            *slot = fd.as_raw_fd();
+        }
+        for (slot, byte) in value.name.iter_mut().zip(self.name.bytes().take(NAME - 1)) {
+            *slot = byte;
+        }
+        let map = sys::struct_ops_map(
+            c"otf_probes",
+            self.own_btf,
+            self.btf,
+            self.value_type,
+            pod::bytes(&value),
+        )?;
+        let link = sys::link_struct_ops(map.as_fd());
+        // The kernel has written errors into the rows through the address in `value`.
+        let rows = std::hint::black_box(rows);
+        let errors: Vec<(usize, io::Error)> = order
+            .iter()
+            .zip(&rows)
+            .filter(|(_, row)| row.error != 0)
+            .map(|(index, row)| (*index, io::Error::from_raw_os_error(row.error.abs())))
+            .collect();
+        match link {
+            Ok(link) => Ok((link, errors)),
+            Err(e) => match errors.into_iter().next() {
+                // The caller names the probe.
+                Some((index, error)) => {
+                    Err(io::Error::new(error.kind(), RefusedRow { index, error }))
+                }
+                None => Err(e),
+            },
+        }
+    }
+}
+
+/// The probe that made a set fail.
+#[derive(Debug)]
+pub struct RefusedRow {
+    /// Into the probes of the set.
+    pub index: usize,
+    /// What the kernel said.
+    pub error: io::Error,
+}
+
+impl std::fmt::Display for RefusedRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for RefusedRow {}
+
+/// A name for the sets of one load, which others do not have.
+pub fn set_name(compartment: &str, now: u64) -> String {
+    let short: String = compartment.chars().take(NAME / 2).collect();
+    format!("{short}.{now:x}")
+}
+
+/// Probes of a set as the guard has them: hits that the kernel could not handle, by address.
+pub fn list(host: &Host, name: &str) -> BTreeMap<u64, u64> {
+    let text = fs::read_to_string(host.proc.join(LIST)).unwrap_or_default();
+    parse(&text, name)
+}
+
+fn parse(text: &str, name: &str) -> BTreeMap<u64, u64> {
+    let mut probes = BTreeMap::new();
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        if words.next() != Some(name) {
+            continue;
+        }
+        if let (Some(address), Some(missed)) = (
+            words.next().and_then(parse_hex),
+            words.next().and_then(|w| w.parse().ok()),
+        ) {
+            probes.insert(address, missed);
+        }
+    }
+    probes
+}
+
+fn refused(error: &dyn std::fmt::Display) -> Diagnostic {
+    Diagnostic::error(
+        Code::KernelRefused,
+        format!("the guard cannot own probes: {error}"),
+    )
+    .help("nothing stays loaded; load with --action audit or kill, without --guard")
+}
