@@ -1,4 +1,4 @@
-//! Probes that the guard owns: sets of rows, each a struct_ops of `otf_guard.ko` with a pinned link.
+//! Probes that the guard owns: sets of rows, each a `struct_ops` of `otf_guard.ko` with a pinned link.
 //!
 //! Compared with one perf event for each probe, thousands go in and out together, and no hit is
 //! left out because another BPF program runs on that CPU.
@@ -28,7 +28,7 @@ const MAX_PROGRAMS: usize = 8;
 const NAME: usize = 64;
 /// `OTF_PROBES_LENIENT` of the guard.
 const LENIENT: u32 = 1;
-/// What the kernel puts in front of the data of a struct_ops: a cache line.
+/// What the kernel puts in front of the data of a `struct_ops`: a cache line.
 const COMMON: usize = 64;
 /// Its name in the guard's type information.
 const VALUE: &CStr = c"bpf_struct_ops_otf_probes";

@@ -132,7 +132,7 @@ pub fn object_btf(object: &Object) -> i32 {
     unsafe { bpf::bpf_object__btf_fd(object.as_libbpf_object().as_ptr().cast_const()) }
 }
 
-/// Makes a map whose value is the struct_ops `value_type` of a module and fills it. The kernel wants
+/// Makes a map whose value is the `struct_ops` `value_type` of a module and fills it. The kernel wants
 /// type information of ours too, as it has come with a program: `own_btf`.
 pub fn struct_ops_map(
     name: &CStr,
@@ -175,7 +175,7 @@ pub fn struct_ops_map(
     Ok(map)
 }
 
-/// Registers a struct_ops: from here on it is in force as long as the link is.
+/// Registers a `struct_ops`: from here on it is in force as long as the link is.
 pub fn link_struct_ops(map: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: the map is open; a struct_ops link takes no options.
     let fd =
