@@ -254,6 +254,15 @@ impl Default for State {
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Object {
+    pub start: u64,
+    pub size: u64,
+    pub alloc: u32,
+    pub pad: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quarantine {
     pub object: u64,
     pub time: u64,

@@ -52,6 +52,7 @@ fn structs(out: &mut String) {
             phase, action, page_offset, vmemmap, vmalloc_start, vmalloc_end, kernel_map, texts, endbr,
             text
         }
+        Object = "otf_object" { start, size, alloc, pad }
         Quarantine = "otf_quarantine" { object, time, refused, site, gate }
         Event = "otf_event" {
             time, address, length, object, object_size, instance, ip, site, gate, alloc, pid, tid,

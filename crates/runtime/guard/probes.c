@@ -23,6 +23,7 @@
 
 #define OTF_MAX_PROGRAMS 8
 #define OTF_MAX_PROBES (1 << 20)
+#define OTF_MAX_MODULES 256
 #define OTF_BATCH 512		/* probes taken out in one grace period */
 
 /* what the loader hands over: struct ProbeRow of crates/runtime/src/guard_probes.rs */
@@ -58,10 +59,11 @@ struct otf_probe {
 struct otf_set {
 	struct list_head list;
 	const void *kdata;
-	u32 probes;
+	u32 probes, modules;
 	struct bpf_prog *programs[OTF_MAX_PROGRAMS];
 	struct otf_probe *probe;
 	struct otf_run *run;
+	struct module *module[OTF_MAX_MODULES];	/* they stay as long as their code is probed */
 	char name[64];
 };
 
@@ -97,9 +99,46 @@ static void otf_set_free(struct otf_set *set)
 	for (i = 0; i < OTF_MAX_PROGRAMS; i++)
 		if (set->programs[i])
 			bpf_prog_put(set->programs[i]);
+	while (set->modules)
+		module_put(set->module[--set->modules]);
 	kvfree(set->probe);
 	kvfree(set->run);
 	kfree(set);
+}
+
+/*
+ * A module whose code is probed must not go: it would come back elsewhere,
+ * without probes. Where modules are is nowhere exported but in their kset.
+ */
+static int otf_set_hold_modules(struct otf_set *set)
+{
+	struct kset *kset = THIS_MODULE->mkobj.kobj.kset;
+	struct kobject *kobj;
+	int err = 0;
+	u32 i, k;
+
+	spin_lock(&kset->list_lock);
+	list_for_each_entry(kobj, &kset->list, entry) {
+		struct module *mod = container_of(kobj, struct module_kobject, kobj)->mod;
+
+		for (i = 0; mod && i < set->probes; i++)
+			if (within_module((unsigned long)set->probe[i].address, mod))
+				break;
+		if (!mod || i == set->probes)
+			continue;
+		for (k = 0; k < set->modules && set->module[k] != mod; k++)
+			;
+		if (k == OTF_MAX_MODULES)
+			err = -E2BIG;
+		else if (k == set->modules && !try_module_get(mod))
+			err = -ENOENT;
+		else if (k == set->modules)
+			set->module[set->modules++] = mod;
+		if (err)
+			break;
+	}
+	spin_unlock(&kset->list_lock);
+	return err;
 }
 
 /* takes the first probes of a set out again; those that the kernel refused have no address */
@@ -234,6 +273,8 @@ static int otf_probes_reg(void *kdata, struct bpf_link *link)
 	if (!set->probe || !set->run)
 		goto free;
 	err = copy_from_user(rows, user, bytes) ? -EFAULT : otf_set_fill(set, asked, rows);
+	if (!err)
+		err = otf_set_hold_modules(set);
 	if (err)
 		goto free;
 	set->kdata = kdata;

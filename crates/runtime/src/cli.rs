@@ -84,6 +84,10 @@ pub enum Command {
         /// another BPF program runs.
         #[arg(long)]
         guard: bool,
+        /// Take the place of a loaded bundle of the same compartment, with no moment without
+        /// either. Quarantines and records of objects are taken over.
+        #[arg(long)]
+        replace: bool,
         /// Check everything, down to the address of each probe, but change nothing.
         #[arg(long)]
         dry_run: bool,

@@ -13,6 +13,7 @@ use otf_artifact::{
 use crate::cli::{BundleArgs, Cli, Command, Format};
 use crate::control::{self, Which};
 use crate::host::{self, Host};
+use crate::load::Wish;
 use crate::meta::Meta;
 use crate::pins::Pins;
 use crate::record;
@@ -71,8 +72,16 @@ pub fn run(cli: &Cli) -> Result {
             bundle,
             action,
             guard,
+            replace,
             dry_run,
-        } => context.load(bundle, action.map(Into::into), *guard, *dry_run),
+        } => {
+            let wish = Wish {
+                action: action.map(Into::into),
+                guard: *guard,
+                replace: *replace,
+            };
+            context.load(bundle, wish, *dry_run)
+        }
         Command::Status { compartment, check } => context.status(compartment.as_deref(), *check),
         Command::Events {
             compartment,
@@ -130,15 +139,9 @@ impl Context {
         Ok(End::Fine)
     }
 
-    fn load(
-        &self,
-        args: &BundleArgs,
-        action: Option<Action>,
-        guard: bool,
-        dry_run: bool,
-    ) -> Result {
+    fn load(&self, args: &BundleArgs, wish: Wish, dry_run: bool) -> Result {
         let verified = open(args)?;
-        let prepared = load::prepare(&verified, action, guard, &self.host)?;
+        let prepared = load::prepare(&verified, wish, &self.host)?;
         if dry_run {
             self.out.write(&prepared.summary(true))?;
             return Ok(End::Fine);

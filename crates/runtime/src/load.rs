@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::ability;
 use crate::attach::{self, Refused};
 use crate::bind::{self, Binding};
+use crate::carry::{self, Side};
 use crate::guard;
 use crate::guard_probes;
 use crate::host::{
@@ -49,11 +50,23 @@ pub struct Loaded {
     pub dry_run: bool,
 }
 
+/// What the operator wants of a load.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// Action instead of the bundle's own.
+    pub action: Option<Action>,
+    /// The guard owns the probes whatever the action is.
+    pub guard: bool,
+    /// A loaded bundle of the compartment is replaced.
+    pub replace: bool,
+}
+
 /// What is known before anything is changed.
 pub struct Prepared<'a> {
     verified: &'a Verified,
     action: Action,
     guarded: bool,
+    replace: bool,
     binding: Binding,
     pmu: u32,
 }
@@ -61,12 +74,11 @@ pub struct Prepared<'a> {
 /// Checks the bundle against this host: build-ids, modules, the action, every address.
 pub fn prepare<'a>(
     verified: &'a Verified,
-    action: Option<Action>,
-    guard: bool,
+    wish: Wish,
     host: &Host,
 ) -> Result<Prepared<'a>, Diagnostic> {
     let bundle = &verified.bundle;
-    let action = action.unwrap_or(bundle.plan.default_action);
+    let action = wish.action.unwrap_or(bundle.plan.default_action);
     if bundle.plan.recording.is_some() && action != Action::Audit {
         let message = format!("the bundle records: it cannot {}", action.text());
         return Err(Diagnostic::error(Code::Usage, message).help("leave --action out"));
@@ -76,7 +88,7 @@ pub fn prepare<'a>(
     }
     let facts = ability::facts(host);
     ability::require(action, &facts)?;
-    let guarded = guard || action == Action::Deny;
+    let guarded = wish.guard || action == Action::Deny;
     if guarded {
         // What deny needs is what the guard needs.
         ability::require(Action::Deny, &facts)?;
@@ -86,6 +98,7 @@ pub fn prepare<'a>(
         verified,
         action,
         guarded,
+        replace: wish.replace,
         binding: bind::bind(&bundle.plan, host)?,
         pmu: host.kprobe_pmu()?,
     })
@@ -115,17 +128,28 @@ impl Prepared<'_> {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Loaded, Diagnostic> {
         let name = &self.verified.bundle.manifest.compartment;
-        if pins.loaded()?.contains(name) {
+        let current = pins.folder(name);
+        let old = if !pins.loaded()?.contains(name) {
+            None
+        } else if self.replace {
+            Some(Meta::read(&current)?)
+        } else {
             return Err(Diagnostic::error(
                 Code::AlreadyLoaded,
                 format!("{name} is already loaded"),
             )
-            .help(format!("otf-load unload {name}")));
-        }
+            .help(format!("otf-load unload {name}, or load with --replace")));
+        };
+        let old = old.as_ref().map(|meta| Side {
+            folder: &current,
+            meta,
+        });
         let staging = pins.incomplete(name);
-        let built = self
-            .build(pins, host, &staging, progress)
-            .and_then(|()| staging.rename(&pins.folder(name)));
+        let built = self.build(pins, host, &staging, old, progress);
+        let built = built.and_then(|()| match old {
+            None => staging.rename(&current),
+            Some(_) => staging.exchange(&current),
+        });
         if let Err(error) = built {
             // The first error is the one that matters; what cannot be undone now is tried again
             // by the next command.
@@ -139,6 +163,10 @@ impl Prepared<'_> {
                 },
             );
         }
+        if old.is_some() {
+            // It goes on beside the new one until it is gone; the next command tries again.
+            unload::discard(&staging, pins, host, &mut |_, _| ())?;
+        }
         Ok(self.summary(false))
     }
 
@@ -147,6 +175,7 @@ impl Prepared<'_> {
         pins: &Pins,
         host: &Host,
         staging: &Folder,
+        old: Option<Side<'_>>,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(), Diagnostic> {
         let bundle = &self.verified.bundle;
@@ -183,7 +212,17 @@ impl Prepared<'_> {
             refused,
         )?;
         attached.pin(staging)?;
-        object::arm(&object, self.action)
+        let new = Side {
+            folder: staging,
+            meta: &meta,
+        };
+        let old =
+            old.filter(|old| old.meta.plan.recording.is_none() && bundle.plan.recording.is_none());
+        if let Some(old) = old {
+            carry::objects(old, new)?;
+        }
+        object::arm(&object, self.action)?;
+        old.map_or(Ok(()), |old| carry::quarantines(old, new))
     }
 
     /// What this load changes on the host, or what an earlier one has changed for it.

@@ -5,6 +5,7 @@ mod alarm;
 mod attach;
 mod bind;
 mod blob;
+mod carry;
 mod cli;
 mod commands;
 mod control;

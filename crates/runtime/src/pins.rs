@@ -165,6 +165,11 @@ impl Folder {
         fs::rename(&self.0, &to.0).map_err(|e| failed("rename", &self.0, &e))
     }
 
+    /// Swaps two folders in one step: there is no moment without either.
+    pub fn exchange(&self, other: &Folder) -> Result<(), Diagnostic> {
+        sys::exchange(&self.0, &other.0).map_err(|e| failed("exchange", &self.0, &e))
+    }
+
     /// Opens a pinned map.
     pub fn map(&self, name: &str) -> Result<MapHandle, Diagnostic> {
         MapHandle::from_pinned_path(self.maps().join(name)).map_err(|e| {

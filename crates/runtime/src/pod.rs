@@ -24,6 +24,7 @@ macro_rules! pod {
 pod! {
     abi::State = 4 + 4 + 6 * 8 + 4 + 4 + abi::MAX_TEXTS * 16;
     abi::Range = 16;
+    abi::Object = 24;
     abi::Quarantine = 32;
     abi::SiteCount = 24;
     abi::Target = 16;

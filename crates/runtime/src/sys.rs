@@ -270,6 +270,26 @@ pub fn raise_file_limit() {
     }
 }
 
+/// Gives two files or folders each other's names, in one step.
+pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    let (one, other) = (c_path(one)?, c_path(other)?);
+    // SAFETY: both paths end with NUL.
+    let rc = unsafe {
+        libc::renameat2(
+            libc::AT_FDCWD,
+            one.as_ptr(),
+            libc::AT_FDCWD,
+            other.as_ptr(),
+            libc::RENAME_EXCHANGE,
+        )
+    };
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Whether a folder lies in a BPF file system.
 pub fn is_bpffs(folder: &Path) -> io::Result<bool> {
     let path = c_path(folder)?;

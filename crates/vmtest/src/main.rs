@@ -57,6 +57,7 @@ fn main() -> ExitCode {
             flows::refuse::run(&setting, checks)?;
             flows::stock::run(&setting, checks)?;
             flows::recorded::run(&setting, checks)?;
+            flows::life::run(&setting, checks)?;
             let table = flows::kinds::run(&setting, checks)?;
             flows::demo::run(&setting, checks)?;
             Ok(Some(table))

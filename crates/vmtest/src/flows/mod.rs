@@ -5,6 +5,7 @@ pub mod attacks;
 pub mod checks;
 pub mod demo;
 pub mod kinds;
+pub mod life;
 pub mod observed;
 pub mod record;
 pub mod recorded;
