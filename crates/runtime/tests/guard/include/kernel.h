@@ -1,0 +1,59 @@
+/* What plain_store.c wants of the kernel, for a program that runs without one. */
+#ifndef OTF_TEST_KERNEL_H
+#define OTF_TEST_KERNEL_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef uint8_t u8;
+typedef uint16_t u16;
+typedef uint32_t u32;
+typedef uint64_t u64;
+typedef int8_t s8;
+typedef int32_t s32;
+typedef int64_t s64;
+
+struct pt_regs {
+	u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip, cs,
+		flags, sp, ss;
+};
+
+#define NOKPROBE_SYMBOL(f)
+#define INT3_INSN_SIZE 1
+#define MAX_INSN_SIZE 16
+#define min(a, b) ((a) < (b) ? (a) : (b))
+
+static inline u16 get_unaligned_le16(const void *p)
+{
+	u16 value;
+
+	memcpy(&value, p, sizeof(value));
+	return value;
+}
+
+static inline u32 get_unaligned_le32(const void *p)
+{
+	u32 value;
+
+	memcpy(&value, p, sizeof(value));
+	return value;
+}
+
+static inline int copy_from_kernel_nofault(void *to, const void *from, size_t bytes)
+{
+	memcpy(to, from, bytes);
+	return 0;
+}
+
+/* where a store would have gone; an address of 0 faults */
+extern u64 stored_at, stored, stored_size;
+
+#define __put_kernel_nofault(to, from, type, fault) do { \
+	stored_at = (u64)(to); \
+	stored = *(const type *)(from); \
+	stored_size = sizeof(type); \
+	if (!stored_at) \
+		goto fault; \
+} while (0)
+#endif
