@@ -92,11 +92,7 @@ int otf_site(struct pt_regs *ctx)
 	addr = otf_address_of(ctx, site);
 	length = otf_length_of(ctx, site);
 	key = otf_find_stack(c.sp, &c.stack, &c.top, &c.task_stack);
-	live = otf_top(key, c.sp);
 	c.key = key;
-	if (otf_legals[legal].stack == OTF_STACK_OWN || otf_legals[legal].passed ||
-	    otf_legals[legal].stack == OTF_STACK_COMPARTMENT)
-		c.gate_sp = otf_outermost(key, c.sp);
 	if (site->flags & OTF_SITE_FREE) {
 		otf_count(OTF_COUNT_FREES);
 		otf_check_free(st, &otf_legals[legal], &c, addr, &v);
@@ -108,6 +104,7 @@ int otf_site(struct pt_regs *ctx)
 			otf_count(OTF_COUNT_WEAK);
 		return 0;
 	}
+	live = otf_top(key, c.sp);
 	if (v.reason == OTF_UNKNOWN) {
 		otf_count(OTF_COUNT_UNKNOWN);
 		if (st->phase == OTF_TRANSITION) {
@@ -217,9 +214,9 @@ int otf_return(struct pt_regs *ctx)
 	frames = bpf_map_lookup_elem(&otf_frames, &key);
 	if (!frames)
 		return 0;
-	if (!otf_end_gate(frames, otf_returns[row].gate, sp, &frame) ||
-	    bpf_probe_read_kernel(&ret, sizeof(ret), (void *)sp))
+	if (!otf_end_gate(frames, otf_returns[row].gate, sp, &frame))
 		return 0;
+	ret = otf_word(sp);
 	otf_count(OTF_COUNT_RETURNS);
 	checked = otf_nsites + otf_ncalls + row;
 	count = bpf_map_lookup_elem(&otf_site_counts, &checked);
@@ -263,10 +260,7 @@ int otf_gate(struct pt_regs *ctx)
 		return 0;
 	}
 	f.sp = ctx->sp;
-	if (bpf_probe_read_kernel(&f.ret, sizeof(f.ret), (void *)f.sp)) {
-		otf_count(OTF_COUNT_FRAMES_LOST);
-		return 0;
-	}
+	f.ret = otf_word(f.sp);
 	f.gate = row;
 	f.refusal = otf_gates[row].refusal;
 	if (otf_gates[row].instance != OTF_NO_INSTANCE)
@@ -310,10 +304,7 @@ int otf_entry(struct pt_regs *ctx)
 	__u64 stack, top, task_stack;
 	int i;
 
-	if (bpf_probe_read_kernel(&n.ret, sizeof(n.ret), (void *)n.sp)) {
-		otf_count(OTF_COUNT_NOTES_LOST);
-		return 0;
-	}
+	n.ret = otf_word(n.sp);
 	for (i = 0; i < OTF_ARGUMENTS; i++)
 		n.argument[i] = otf_argument(ctx, i);
 	otf_take_note(otf_find_stack(n.sp, &stack, &top, &task_stack), &n);
@@ -399,6 +390,7 @@ int otf_alloc_return(struct pt_regs *ctx)
 			if (!w.record.size)
 				w.record.size = s.size;
 			bpf_map_delete_elem(&otf_freed, &addr);
+			otf_track(addr);
 			w.failed = bpf_map_update_elem(&otf_objects, &addr, &w.record, 0);
 			goto out;
 		}
@@ -410,6 +402,7 @@ int otf_alloc_return(struct pt_regs *ctx)
 		return 0;
 	}
 	bpf_map_delete_elem(&otf_freed, &addr);
+	otf_track(addr);
 	bpf_loop(otf_pages_in(w.record.size), otf_walk_page, &w, 0);
 out:
 	otf_count(w.failed ? OTF_COUNT_RECORDS_LOST : OTF_COUNT_RECORDS);
@@ -418,22 +411,27 @@ out:
 
 static __always_inline void otf_forget(__u64 addr)
 {
-	struct otf_object *o = bpf_map_lookup_elem(&otf_objects, &addr);
 	struct otf_pages_walk w = { .drop = true };
+	struct otf_object *o;
 	__u64 *instance;
 
+	if (!otf_is_tracked(addr))
+		return;
+	o = bpf_map_lookup_elem(&otf_objects, &addr);
 	if (o) {
 		__u32 alloc = o->alloc;
 
 		bpf_map_update_elem(&otf_freed, &addr, &alloc, 0);
-		bpf_map_delete_elem(&otf_objects, &addr);
+		if (!bpf_map_delete_elem(&otf_objects, &addr))
+			otf_untrack(addr);
 	}
 	instance = bpf_map_lookup_elem(&otf_quarantine_objects, &addr);
 	if (instance) {
 		__u64 key = *instance;
 
 		bpf_map_delete_elem(&otf_quarantined, &key);
-		bpf_map_delete_elem(&otf_quarantine_objects, &addr);
+		if (!bpf_map_delete_elem(&otf_quarantine_objects, &addr))
+			otf_untrack(addr);
 	}
 	if (addr & (OTF_PAGE_SIZE - 1))
 		return;
@@ -441,11 +439,20 @@ static __always_inline void otf_forget(__u64 addr)
 	if (o && o->start == addr) {
 		w.record = *o;
 		bpf_loop(otf_pages_in(w.record.size), otf_walk_page, &w, 0);
+		otf_untrack(addr);
 	}
 }
 
+/* run by the loader for each object that it puts into a map itself */
+SEC("syscall")
+int otf_track_object(__u64 *addr)
+{
+	otf_track(*addr);
+	return 0;
+}
+
 /*
- * The kernel runs no program twice on one CPU: frees in an interrupt that hits
+ * Without the guard: the kernel runs no program twice on one CPU: frees in an interrupt that hits
  * while the program runs (whole batches, after a grace period) would be lost.
  * So each tracepoint has a twin, which takes what the first one did not.
  */

@@ -17,6 +17,7 @@
 #define OTF_MAX_NOTES		8	/* entries noted on one stack */
 #define OTF_ARGUMENTS		6	/* registers that hold arguments */
 #define OTF_GATE_WORDS		4	/* gates that a set can name: 64 times this */
+#define OTF_FILTER_SLOTS	65536	/* of remembered objects; the guard knows it too */
 #define OTF_NO_INSTANCE		0xff
 #define OTF_CACHE_GENERAL	0xffff	/* otf_place.cache: any kmalloc cache */
 #define OTF_CACHE_ANY		0xfffe	/* dedicated cache whose name is unknown */

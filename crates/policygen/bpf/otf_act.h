@@ -4,6 +4,7 @@
 #define OTF_ACT_H
 
 #include "otf_check.h"
+#include "otf_filter.h"
 #include "otf_frames.h"
 
 /* otf_guard.ko */
@@ -57,6 +58,8 @@ static __always_inline bool otf_quarantine_instance(const struct otf_state *st,
 		if (record)
 			q.object = record->start;
 	}
+	if (q.object)
+		otf_track(q.object);
 	if (q.object && bpf_map_update_elem(&otf_quarantine_objects, &q.object, &instance, 0)) {
 		otf_count(OTF_COUNT_QUARANTINE_FULL);
 		return false;

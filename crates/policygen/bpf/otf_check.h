@@ -6,6 +6,7 @@
 #ifndef OTF_CHECK_H
 #define OTF_CHECK_H
 
+#include "otf_frames.h"
 #include "otf_maps.h"
 #include "otf_memory.h"
 #include "otf_notes.h"
@@ -19,6 +20,9 @@ struct otf_verdict {
 	bool weak;		/* allowed by a wide rule alone */
 };
 
+/* whether a cache is one of kmalloc; asked only where it matters */
+enum otf_general { OTF_GENERAL_UNKNOWN, OTF_GENERAL_NO, OTF_GENERAL_YES };
+
 /* one walk over the places of a legal set */
 struct otf_walk {
 	__u64 offset, length;	/* of the write in the object */
@@ -26,13 +30,20 @@ struct otf_walk {
 	__u64 cache;		/* its slab cache, 0: pages or vmalloc */
 	__u32 first;
 	__u32 alloc;		/* allocation site of its record, or ~0 */
-	bool general;
+	__u8 general;		/* enum otf_general */
 	bool fits;		/* out: some place has room for the write */
 	bool tracked;		/* out: every place that fits is tracked by provenance */
 	bool allowed;		/* out: a place that fits allows the allocation site */
 };
 
-static __always_inline bool otf_cache_fits(const struct otf_place *p, const struct otf_walk *w)
+static __always_inline bool otf_walks_general(struct otf_walk *w)
+{
+	if (w->general == OTF_GENERAL_UNKNOWN)
+		w->general = w->cache && otf_is_general(w->cache) ? OTF_GENERAL_YES : OTF_GENERAL_NO;
+	return w->general == OTF_GENERAL_YES;
+}
+
+static __always_inline bool otf_cache_fits(const struct otf_place *p, struct otf_walk *w)
 {
 	__u32 row = p->cache;
 	__u64 *cache;
@@ -40,14 +51,14 @@ static __always_inline bool otf_cache_fits(const struct otf_place *p, const stru
 	if (!w->cache)
 		return row == OTF_CACHE_GENERAL || row == OTF_CACHE_NONE;
 	if (row == OTF_CACHE_GENERAL)
-		return w->general;
+		return otf_walks_general(w);
 	if (row == OTF_CACHE_ANY)
 		return true;
 	cache = bpf_map_lookup_elem(&otf_caches, &row);
 	return cache && *cache == w->cache;
 }
 
-static __always_inline bool otf_place_fits(const struct otf_place *p, const struct otf_walk *w)
+static __always_inline bool otf_place_fits(const struct otf_place *p, struct otf_walk *w)
 {
 	__u64 offset = w->offset, n;
 	int d;
@@ -58,11 +69,11 @@ static __always_inline bool otf_place_fits(const struct otf_place *p, const stru
 	 * A slab object is as large as its cache. The largest padding is that of
 	 * kmalloc: less than the next power of two, or the next page for large ones.
 	 */
-	if (p->object_max && w->general && w->size >= 2 * p->object_max && w->size > 64)
-		return false;
-	if (!otf_cache_fits(p, w))
+	if (p->object_max && w->size >= 2 * p->object_max && w->size > 64 && otf_walks_general(w))
 		return false;
 	if (offset < p->offset)
+		return false;
+	if (!otf_cache_fits(p, w))
 		return false;
 	offset -= p->offset;
 	for (d = 0; d < 2; d++) {
@@ -142,7 +153,7 @@ static __noinline void otf_check_object(const struct otf_legal *l, struct otf_wa
 	freed = bpf_map_lookup_elem(&otf_freed, &v->object);
 	if (freed)
 		v->reason = OTF_FREED;
-	else if (w->general || !w->cache)
+	else if (!w->cache || otf_walks_general(w))
 		v->reason = OTF_UNKNOWN;
 }
 
@@ -169,7 +180,6 @@ static __always_inline void otf_check_slab(const struct otf_state *st, const str
 	w.length = length;
 	w.size = s.size;
 	w.cache = s.cache;
-	w.general = s.general;
 	w.alloc = v->alloc;
 	otf_check_object(l, &w, v, record);
 }
@@ -327,7 +337,9 @@ static __always_inline void otf_check(const struct otf_state *st, const struct o
 			}
 		}
 		if (addr >= c->stack && addr < c->top)
-			otf_check_stack(site, rule, c->sp, c->gate_sp, c->top, addr, end, v);
+			otf_check_stack(site, rule, c->sp,
+					rule == OTF_STACK_COMPARTMENT ? otf_outermost(c->key, c->sp) : 0,
+					c->top, addr, end, v);
 		else if (rule == OTF_STACK_ANY)
 			v->weak = true;	/* interrupted task's: only a caller's object */
 		else

@@ -15,7 +15,7 @@ static const struct otf_frames otf_no_frames;
 static __always_inline __u64 otf_find_stack(__u64 sp, __u64 *stack, __u64 *top, __u64 *task_stack)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
-	__u64 base = (__u64)BPF_CORE_READ(task, stack);
+	__u64 base = (__u64)OTF_READ(task, stack);
 
 	*task_stack = base;
 	if (sp - base < OTF_THREAD_SIZE) {
@@ -55,9 +55,7 @@ static __always_inline void otf_pop(struct otf_frames *f, __u64 sp)
 /* a frame is alive while the return address that was noted still stands in its slot */
 static __always_inline bool otf_alive(const struct otf_frame *frame)
 {
-	__u64 ret = 0;
-
-	return !bpf_probe_read_kernel(&ret, sizeof(ret), (void *)frame->sp) && ret == frame->ret;
+	return frame->ret && otf_word(frame->sp) == frame->ret;
 }
 
 static __always_inline void otf_push(__u64 key, const struct otf_frame *frame)

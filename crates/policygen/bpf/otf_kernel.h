@@ -23,6 +23,25 @@ struct pt_regs {
 		     "i"(__builtin_offsetof(struct pt_regs, reg))); \
 	value_; })
 
+/*
+ * A number in a kernel structure at any address; 0 where nothing is mapped. A load
+ * through a cast costs a few instructions; before 6.2 there is only the helper,
+ * which costs fifty. Pointers are read by otf_word: the verifier would not let
+ * them be numbers.
+ */
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+
+#define OTF_READ(ptr, field) ({ \
+	__typeof__(*(ptr)) *at_ = (ptr); \
+	__typeof__(at_->field) value_; \
+	if (bpf_rdonly_cast) { \
+		at_ = bpf_rdonly_cast(at_, bpf_core_type_id_kernel(__typeof__(*(ptr)))); \
+		value_ = at_->field; \
+	} else { \
+		value_ = BPF_CORE_READ(at_, field); \
+	} \
+	value_; })
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct list_head { struct list_head *next, *prev; };
@@ -51,6 +70,18 @@ struct task_struct {
 };
 
 #pragma clang attribute pop
+
+/* a word at any address; 0 where nothing is mapped */
+static __always_inline __u64 otf_word(__u64 addr)
+{
+	__u64 value = 0;
+
+	/* whatever lies there, it is read as a struct page, whose first word is a number */
+	if (bpf_rdonly_cast)
+		return *(__u64 *)bpf_rdonly_cast((void *)addr, bpf_core_type_id_kernel(struct page));
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)addr);
+	return value;
+}
 
 enum pagetype___otf { PGTY_slab___otf = 0xf5 };
 enum pageflags___otf { PG_head___otf = 6 };

@@ -8,7 +8,6 @@
 struct otf_slab {
 	__u64 cache;		/* struct kmem_cache, 0: not a slab page */
 	__u64 object, size;	/* start and usable bytes of the object at the address */
-	bool general;		/* a kmalloc cache */
 };
 
 static __always_inline __u64 otf_page_of(const struct otf_state *st, __u64 addr)
@@ -23,20 +22,18 @@ static __always_inline __u64 otf_page_address(const struct otf_state *st, __u64 
 				  OTF_PAGE_SHIFT);
 }
 
-/* head page of the folio that holds the address; 0 where there is none */
+/* head page of the folio that holds the address; in a hole of the memory map it is neither slab nor folio */
 static __always_inline __u64 otf_head_page(const struct otf_state *st, __u64 addr)
 {
 	__u64 page = otf_page_of(st, addr);
-	unsigned long head;
+	__u64 head = otf_word(page + bpf_core_field_offset(struct page, compound_head));
 
-	if (BPF_CORE_READ_INTO(&head, (struct page *)page, compound_head))
-		return 0;
 	return head & 1 ? head - 1 : page;
 }
 
 static __always_inline bool otf_page_is_slab(__u64 page)
 {
-	__u32 type = BPF_CORE_READ((struct page *)page, page_type);
+	__u32 type = OTF_READ((struct page *)page, page_type);
 
 	return type >> 24 == bpf_core_enum_value(enum pagetype___otf, PGTY_slab___otf);
 }
@@ -44,11 +41,8 @@ static __always_inline bool otf_page_is_slab(__u64 page)
 /* several pages under one head; without it, pages that were allocated together do not know it */
 static __always_inline bool otf_is_folio(__u64 head)
 {
-	unsigned long flags = 0;
-
 	/* the flags are the first word of every struct page, whatever their type */
-	bpf_probe_read_kernel(&flags, sizeof(flags), (void *)head);
-	return flags & (1UL << bpf_core_enum_value(enum pageflags___otf, PG_head___otf));
+	return otf_word(head) & (1UL << bpf_core_enum_value(enum pageflags___otf, PG_head___otf));
 }
 
 /* bytes of the folio that starts at a head page */
@@ -56,7 +50,7 @@ static __always_inline __u64 otf_folio_size(__u64 head)
 {
 	if (!otf_is_folio(head))
 		return OTF_PAGE_SIZE;
-	return (__u64)OTF_PAGE_SIZE << (BPF_CORE_READ((struct folio *)head, _flags_1) & 0xff);
+	return (__u64)OTF_PAGE_SIZE << (OTF_READ((struct folio *)head, _flags_1) & 0xff);
 }
 
 /* caches of memdup_user and msg_msg: kmalloc by size, but each user its own */
@@ -72,21 +66,28 @@ static __always_inline bool otf_is_bucket(struct kmem_cache *cache)
 static __always_inline void otf_find_slab(const struct otf_state *st, __u64 head, __u64 addr,
 					  struct otf_slab *s)
 {
-	struct kmem_cache *cache = BPF_CORE_READ((struct slab *)head, slab_cache);
+	__u64 address = otf_word(head + bpf_core_field_offset(struct slab, slab_cache));
+	struct kmem_cache *cache = (void *)address;
 	__u64 base = otf_page_address(st, head);
-	__u32 size = BPF_CORE_READ(cache, size);
-	__u32 flags = BPF_CORE_READ(cache, flags);
+	__u32 size = OTF_READ(cache, size);
 
-	s->cache = (__u64)cache;
+	s->cache = address;
 	if (!size) {
 		s->cache = 0;
 		return;
 	}
-	s->object = base + (addr - base) / size * size + BPF_CORE_READ(cache, red_left_pad);
-	s->size = BPF_CORE_READ(cache, object_size);
-	s->general = flags & (1U << bpf_core_enum_value(enum _slab_flag_bits___otf,
-							_SLAB_KMALLOC___otf)) ||
-		     otf_is_bucket(cache);
+	s->object = base + (addr - base) / size * size + OTF_READ(cache, red_left_pad);
+	s->size = OTF_READ(cache, object_size);
+}
+
+/* a kmalloc cache */
+static __always_inline bool otf_is_general(__u64 cache)
+{
+	struct kmem_cache *s = (void *)cache;
+
+	return OTF_READ(s, flags) & (1U << bpf_core_enum_value(enum _slab_flag_bits___otf,
+							       _SLAB_KMALLOC___otf)) ||
+	       otf_is_bucket(s);
 }
 
 static __always_inline bool otf_in_linear_map(const struct otf_state *st, __u64 addr)
@@ -99,7 +100,6 @@ struct otf_context {
 	__u64 sp;
 	__u64 stack, top;	/* bounds of the stack it runs on */
 	__u64 task_stack;	/* of current; another one in an interrupt */
-	__u64 gate_sp;
 	__u64 key;		/* of the stack in otf_frames and otf_notes */
 };
 

@@ -14,9 +14,7 @@ static const struct otf_notes otf_no_notes;
 
 static __always_inline bool otf_note_alive(const struct otf_note *n)
 {
-	__u64 ret = 0;
-
-	return !bpf_probe_read_kernel(&ret, sizeof(ret), (void *)n->sp) && ret == n->ret;
+	return n->ret && otf_word(n->sp) == n->ret;
 }
 
 static __always_inline void otf_take_note(__u64 key, const struct otf_note *note)

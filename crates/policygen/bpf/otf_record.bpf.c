@@ -39,7 +39,7 @@ static __always_inline bool otf_is_per_cpu(__u64 addr)
 }
 
 static __always_inline __u8 otf_seen_stack(const struct otf_site *site, const struct otf_context *c,
-					   __u64 addr, __u64 end)
+					   __u64 gate_sp, __u64 addr, __u64 end)
 {
 	__u8 flags = 0;
 
@@ -51,9 +51,9 @@ static __always_inline __u8 otf_seen_stack(const struct otf_site *site, const st
 		flags |= OTF_SEEN_NO_FRAME;
 	else if (end <= c->sp + site->frame_size)
 		flags |= OTF_SEEN_IN_FRAME;
-	if (!c->gate_sp)
+	if (!gate_sp)
 		flags |= OTF_SEEN_NO_GATE;
-	else if (end <= c->gate_sp)
+	else if (end <= gate_sp)
 		flags |= OTF_SEEN_IN_GATE;
 	return flags;
 }
@@ -83,7 +83,7 @@ static __always_inline void otf_seen_slab(const struct otf_state *st, __u64 head
 	seen->object = s.cache;
 	seen->size = s.size;
 	seen->offset = addr - s.object;
-	if (s.general)
+	if (s.cache && otf_is_general(s.cache))
 		seen->flags |= OTF_SEEN_GENERAL;
 	born = bpf_map_lookup_elem(&otf_born, &s.object);
 	if (born) {
@@ -146,8 +146,7 @@ int otf_site(struct pt_regs *ctx)
 	seen.class = otf_classify(st, &c, site->flags & OTF_SITE_PERCPU, addr, addr + length, &head);
 	switch (seen.class) {
 	case OTF_CLASS_STACK:
-		c.gate_sp = otf_outermost(key, c.sp);
-		seen.flags = otf_seen_stack(site, &c, addr, addr + length);
+		seen.flags = otf_seen_stack(site, &c, otf_outermost(key, c.sp), addr, addr + length);
 		break;
 	case OTF_CLASS_GLOBAL:
 		seen.object = addr;

@@ -13,6 +13,9 @@ int otf_guard_register_kfuncs(void);
 int otf_guard_register_probes(void);
 void otf_guard_unregister_probes(void);
 
+/* frees.c: what a policy forgets */
+int otf_guard_register_frees(void);
+
 #define OTF_NO_REGISTER 0xff
 #define OTF_RIP 0xfe
 

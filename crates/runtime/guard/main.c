@@ -9,6 +9,8 @@ static int __init otf_guard_init(void)
 {
 	int err = otf_guard_register_kfuncs();
 
+	if (!err)
+		err = otf_guard_register_frees();
 	return err ? err : otf_guard_register_probes();
 }
 

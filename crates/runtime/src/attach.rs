@@ -13,6 +13,7 @@ use otf_artifact::{
 
 use crate::bind::BoundProbe;
 use crate::guard;
+use crate::guard_frees;
 use crate::guard_probes::{RefusedRow, SET, Sets};
 use crate::object::{kernel_refused, program};
 use crate::sys::{self, Target};
@@ -54,6 +55,9 @@ pub fn attach(
             continue;
         };
         let name = program.name().to_string_lossy().into_owned();
+        if guarded.is_some_and(|g| !g.lenient) && guard_frees::follows(&name) {
+            continue;
+        }
         let pin = links.join(link_name(count, &name));
         let attached = match section.split('/').next() {
             Some("kprobe") => attach_function(&program, target, false, pmu, &pin),
@@ -67,6 +71,12 @@ pub fn attach(
             let error = kernel_refused(&format!("{name} at {section}"), &e);
             refused(Refused::Hook(&name), error)?;
         }
+        count += 1;
+    }
+    if guarded.is_some_and(|g| !g.lenient) {
+        let link = guard_frees::attach(object)?;
+        let pin = links.join(link_name(count, "otf_frees"));
+        sys::pin(link.as_fd(), &pin).map_err(|e| kernel_refused("otf_frees", &e))?;
         count += 1;
     }
     let free_hooks = count;
@@ -100,7 +110,7 @@ fn not_interrupted() -> Result<(), Diagnostic> {
 pub struct Guarded<'a> {
     /// Name of the sets, unique for this load.
     pub name: &'a str,
-    /// Go on without probes that the kernel refuses.
+    /// The bundle records: it goes on without probes that the kernel refuses, and forgets nothing.
     pub lenient: bool,
 }
 

@@ -35,7 +35,7 @@ pub struct Side<'a> {
 
 /// Copies records of objects that hold under the new bundle too. When the old one has recorded
 /// everything that the new one wants to know, its phase holds too.
-pub fn objects(old: Side<'_>, new: Side<'_>) -> Result<(), Diagnostic> {
+pub fn objects(object: &libbpf_rs::Object, old: Side<'_>, new: Side<'_>) -> Result<(), Diagnostic> {
     let before = recorded_at(old.meta);
     let now = recorded_at(new.meta);
     let rows = before
@@ -43,7 +43,7 @@ pub fn objects(old: Side<'_>, new: Side<'_>) -> Result<(), Diagnostic> {
         .filter_map(|(address, row)| Some((*row, *now.get(address)?)))
         .collect();
     for name in RECORDS {
-        records(name, old, new, &rows)?;
+        records(object, name, old, new, &rows)?;
     }
     if now.keys().all(|address| before.contains_key(address)) {
         let state = object::state(&old.folder.map("otf_state")?)?;
@@ -55,7 +55,11 @@ pub fn objects(old: Side<'_>, new: Side<'_>) -> Result<(), Diagnostic> {
 }
 
 /// Copies quarantines. The new bundle acts upon violations already, so that no more come in the old one.
-pub fn quarantines(old: Side<'_>, new: Side<'_>) -> Result<(), Diagnostic> {
+pub fn quarantines(
+    object: &libbpf_rs::Object,
+    old: Side<'_>,
+    new: Side<'_>,
+) -> Result<(), Diagnostic> {
     let instances = new.folder.map("otf_quarantined")?;
     let objects = new.folder.map("otf_quarantine_objects")?;
     let sites = by_label(new.meta);
@@ -77,6 +81,7 @@ pub fn quarantines(old: Side<'_>, new: Side<'_>) -> Result<(), Diagnostic> {
         };
         put(&instances, &instance.to_ne_bytes(), pod::bytes(&entry))?;
         if entry.object != 0 {
+            object::track(object, entry.object)?;
             put(
                 &objects,
                 &entry.object.to_ne_bytes(),
@@ -108,6 +113,7 @@ fn recorded_at(meta: &Meta) -> BTreeMap<u64, u32> {
 }
 
 fn records(
+    object: &libbpf_rs::Object,
     name: &str,
     old: Side<'_>,
     new: Side<'_>,
@@ -131,6 +137,7 @@ fn records(
             alloc: *row,
             ..record
         };
+        object::track(object, record.start)?;
         // An object that was recorded anew since is known better.
         match to.update(&key, pod::bytes(&carried), MapFlags::NO_EXIST) {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,

@@ -1,9 +1,13 @@
 //! `otf_guard.ko`: inserted for the first *deny* compartment, removed after the last.
 
 use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use libbpf_rs::Object;
+use libbpf_rs::query::{BtfInfo, BtfInfoIter};
 use object::Object as _;
 use otf_artifact::diagnostic::{Code, Diagnostic};
 
@@ -16,6 +20,46 @@ pub const NAME: &str = "otf_guard";
 pub const MODULE: &CStr = c"otf_guard";
 /// How long freed programs may keep the module in use.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A kind of `struct_ops` that the guard offers: in force as long as its link.
+pub struct StructOps {
+    name: &'static CStr,
+    own_btf: i32,
+    btf: u32,
+    value_type: u32,
+}
+
+impl StructOps {
+    /// `value` is the type in the guard's type information, which must have `size` bytes. The guard
+    /// is in the kernel.
+    pub fn new(
+        object: &Object,
+        name: &'static CStr,
+        value: &CStr,
+        size: usize,
+    ) -> Result<Self, Diagnostic> {
+        let of_guard = |info: &BtfInfo| info.name == NAME;
+        let btf = BtfInfoIter::default()
+            .find(of_guard)
+            .ok_or_else(|| no_types(&"it has none"))?;
+        Ok(Self {
+            name,
+            own_btf: sys::object_btf(object),
+            btf: btf.id,
+            value_type: sys::module_struct(MODULE, value, size).map_err(|e| no_types(&e))?,
+        })
+    }
+
+    /// Puts it into force.
+    pub fn register(&self, value: &[u8]) -> io::Result<OwnedFd> {
+        let map = sys::struct_ops_map(self.name, self.own_btf, self.btf, self.value_type, value)?;
+        sys::link_struct_ops(map.as_fd())
+    }
+}
+
+fn no_types(why: &dyn std::fmt::Display) -> Diagnostic {
+    refused(format!("type information of otf_guard: {why}"))
+}
 
 /// Whether the guard is in the kernel.
 pub fn loaded(host: &Host) -> bool {

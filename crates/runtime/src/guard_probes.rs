@@ -10,7 +10,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use libbpf_rs::Object;
-use libbpf_rs::query::BtfInfoIter;
 use otf_artifact::{
     bundle::Program,
     diagnostic::{Code, Diagnostic},
@@ -18,9 +17,10 @@ use otf_artifact::{
 
 use crate::attach::program_name;
 use crate::bind::BoundProbe;
+use crate::guard::StructOps;
 use crate::host::{Host, parse_hex};
 use crate::object::program;
-use crate::{guard, pod, sys};
+use crate::pod;
 
 /// `OTF_MAX_PROGRAMS` of the guard.
 const MAX_PROGRAMS: usize = 8;
@@ -67,9 +67,7 @@ pub struct Sets<'a> {
     programs: Vec<(Program, OwnedFd)>,
     name: &'a str,
     lenient: bool,
-    own_btf: i32,
-    btf: u32,
-    value_type: u32,
+    kind: StructOps,
 }
 
 impl<'a> Sets<'a> {
@@ -81,12 +79,6 @@ impl<'a> Sets<'a> {
         name: &'a str,
         lenient: bool,
     ) -> Result<Self, Diagnostic> {
-        let btf = BtfInfoIter::default()
-            .find(|info| info.name == guard::NAME)
-            .ok_or_else(|| refused(&"it has no type information"))?
-            .id;
-        let value_type = sys::module_struct(guard::MODULE, VALUE, size_of::<Value>())
-            .map_err(|e| refused(&e))?;
         let kinds: BTreeSet<Program> = probes.iter().map(|p| p.program).collect();
         let mut programs = Vec::new();
         for kind in kinds {
@@ -99,9 +91,7 @@ impl<'a> Sets<'a> {
             programs,
             name,
             lenient,
-            own_btf: sys::object_btf(object),
-            btf,
-            value_type,
+            kind: StructOps::new(object, c"otf_probes", VALUE, size_of::<Value>())?,
         })
     }
 
@@ -136,14 +126,7 @@ impl<'a> Sets<'a> {
         for (slot, byte) in value.name.iter_mut().zip(self.name.bytes().take(NAME - 1)) {
             *slot = byte;
         }
-        let map = sys::struct_ops_map(
-            c"otf_probes",
-            self.own_btf,
-            self.btf,
-            self.value_type,
-            pod::bytes(&value),
-        )?;
-        let link = sys::link_struct_ops(map.as_fd());
+        let link = self.kind.register(pod::bytes(&value));
         // The kernel has written errors into the rows through the address in `value`.
         let rows = std::hint::black_box(rows);
         let errors: Vec<(usize, io::Error)> = order

@@ -219,10 +219,10 @@ impl Prepared<'_> {
         let old =
             old.filter(|old| old.meta.plan.recording.is_none() && bundle.plan.recording.is_none());
         if let Some(old) = old {
-            carry::objects(old, new)?;
+            carry::objects(&object, old, new)?;
         }
         object::arm(&object, self.action)?;
-        old.map_or(Ok(()), |old| carry::quarantines(old, new))
+        old.map_or(Ok(()), |old| carry::quarantines(&object, old, new))
     }
 
     /// What this load changes on the host, or what an earlier one has changed for it.

@@ -12,6 +12,7 @@ mod control;
 mod event;
 mod events;
 mod guard;
+mod guard_frees;
 mod guard_probes;
 mod host;
 mod load;

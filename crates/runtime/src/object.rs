@@ -168,6 +168,20 @@ fn fill_targets(object: &Object, binding: &Binding) -> Result<(), Diagnostic> {
     Ok(())
 }
 
+/// Makes frees of this object known to the programs; before it gets into one of their maps.
+pub fn track(object: &Object, address: u64) -> Result<(), Diagnostic> {
+    const NAME: &str = "otf_track_object";
+    let mut context = address.to_ne_bytes();
+    let input = ProgramInput {
+        context_in: Some(&mut context),
+        ..ProgramInput::default()
+    };
+    program(object, NAME)?
+        .test_run(input)
+        .map_err(|e| kernel_refused(NAME, &e))?;
+    Ok(())
+}
+
 /// From here on violations are acted upon.
 pub fn arm(object: &Object, action: Action) -> Result<(), Diagnostic> {
     let states = map(object, "otf_state")?;

@@ -4,7 +4,7 @@ use std::mem::{MaybeUninit, size_of};
 
 use otf_artifact::{abi, recorder};
 
-use crate::guard_probes;
+use crate::{guard_frees, guard_probes};
 
 /// A structure that is nothing but its bytes.
 ///
@@ -37,6 +37,7 @@ pod! {
     recorder::Called = 8 + 2 * 4;
     guard_probes::ProbeRow = 2 * 8 + 2 * 4;
     guard_probes::Value = 64 + 128;
+    guard_frees::Value = 64 + 64;
 }
 
 // SAFETY: an integer.

@@ -22,7 +22,8 @@ int otf_test_object(struct otf_test *t)
 	struct otf_verdict v = { .object = t->object, .alloc = ~0U };
 	struct otf_walk w = {
 		.offset = t->offset, .length = t->length, .size = t->size, .cache = t->cache,
-		.alloc = t->record_size ? t->alloc : ~0U, .general = t->general,
+		.alloc = t->record_size ? t->alloc : ~0U,
+		.general = t->general ? OTF_GENERAL_YES : OTF_GENERAL_NO,
 	};
 	__u32 legal = t->legal;
 
