@@ -4,6 +4,7 @@
 //! `policygen` tests that sizes and constants agree with what clang makes of the header.
 #![expect(missing_docs, reason = "documented at the same names in otf_abi.h")]
 
+pub const FILTER_SLOTS: usize = 65536;
 pub const MAX_PLACES: usize = 64;
 pub const MAX_GLOBALS: usize = 32;
 pub const MAX_FRAMES: usize = 8;
@@ -29,6 +30,9 @@ pub const SITE_TAIL: u8 = 128;
 
 pub const CALL_WEAK: u8 = 1;
 pub const CALL_TAIL: u8 = 2;
+
+pub const RULE_LAYOUT: u8 = 1;
+pub const RULE_PROVENANCE: u8 = 2;
 
 pub const LEGAL_ANY_HEAP: u8 = 1;
 pub const LEGAL_ANY_GLOBAL: u8 = 2;
@@ -292,7 +296,8 @@ pub struct Event {
     pub done: u8,
     pub phase: u8,
     pub in_interrupt: u8,
-    pub pad: [u8; 3],
+    pub rules: u8,
+    pub pad: [u8; 2],
     pub comm: [u8; 16],
     pub cache: [u8; 32],
 }

@@ -203,6 +203,11 @@ enum otf_reason {
 	OTF_BAD_FREE,		/* not the start of an object */
 };
 
+enum otf_rule {			/* of heap objects: which one alone refuses a write */
+	OTF_RULE_LAYOUT = 1,	/* class of size, offset, stride */
+	OTF_RULE_PROVENANCE = 2,	/* allocation site, size asked for, whether it was freed */
+};
+
 enum otf_done {			/* what happened to a violation */
 	OTF_DONE_REPORTED,
 	OTF_DONE_KILLED,
@@ -224,7 +229,9 @@ struct otf_event {
 	__u32 alloc;		/* allocation site of the object, or ~0 */
 	__u32 pid, tid, cpu;
 	__u8 class, reason, done, phase;
-	__u8 in_interrupt, pad[3];
+	__u8 in_interrupt;
+	__u8 rules;		/* enum otf_rule */
+	__u8 pad[2];
 	char comm[16];
 	char cache[32];
 };

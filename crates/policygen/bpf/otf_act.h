@@ -169,6 +169,7 @@ static __always_inline void otf_report(const struct otf_verdict *v, __u32 row, _
 	e->done = done;
 	e->phase = phase;
 	e->in_interrupt = in_interrupt;
+	e->rules = v->rules;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 	if (cache)
 		bpf_probe_read_kernel_str(e->cache, sizeof(e->cache), BPF_CORE_READ(cache, name));

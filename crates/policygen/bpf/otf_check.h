@@ -17,6 +17,7 @@ struct otf_verdict {
 	__u64 cache;
 	__u32 alloc;		/* of its record, or ~0 */
 	__u8 class, reason;
+	__u8 rules;		/* enum otf_rule */
 	bool weak;		/* allowed by a wide rule alone */
 };
 
@@ -114,6 +115,39 @@ static long otf_walk_place(__u32 i, struct otf_walk *w)
 	return 0;
 }
 
+/* whether some place, wherever it lies, allows the allocation site */
+static long otf_walk_allocation(__u32 i, struct otf_walk *w)
+{
+	__u32 row = w->first + i;
+	__u64 all = 0;
+	int k;
+
+	if (row >= otf_nplaces)
+		return 1;
+	for (k = 0; k < OTF_ALLOC_WORDS; k++)
+		all |= otf_places[row].allocations[k];
+	w->allowed = !all || (w->alloc < 64 * OTF_ALLOC_WORDS &&
+			      otf_places[row].allocations[w->alloc / 64] & (1ULL << (w->alloc % 64)));
+	return w->allowed;
+}
+
+/* what provenance says where the layout rule has refused already */
+static __always_inline __u8 otf_provenance_alone(const struct otf_legal *l, struct otf_walk *w,
+						 const struct otf_verdict *v,
+						 const struct otf_object *record)
+{
+	if (!l->places || l->flags & OTF_LEGAL_ANY_HEAP)
+		return 0;
+	if (!record)
+		return bpf_map_lookup_elem(&otf_freed, &v->object) ? OTF_RULE_PROVENANCE : 0;
+	if (w->offset + w->length > record->size)
+		return OTF_RULE_PROVENANCE;
+	w->first = l->first_place;
+	w->allowed = false;
+	bpf_loop(l->places, otf_walk_allocation, w, 0);
+	return w->allowed ? 0 : OTF_RULE_PROVENANCE;
+}
+
 /* the layout rule and provenance on an object whose bounds are known */
 static __noinline void otf_check_object(const struct otf_legal *l, struct otf_walk *w,
 					struct otf_verdict *v, const struct otf_object *record)
@@ -122,6 +156,7 @@ static __noinline void otf_check_object(const struct otf_legal *l, struct otf_wa
 
 	if (w->offset >= w->size || w->length > w->size - w->offset) {
 		v->reason = OTF_BAD_BOUNDS;
+		v->rules = OTF_RULE_LAYOUT | otf_provenance_alone(l, w, v, record);
 		return;
 	}
 	if (l->flags & OTF_LEGAL_ANY_HEAP) {
@@ -138,10 +173,12 @@ static __noinline void otf_check_object(const struct otf_legal *l, struct otf_wa
 	bpf_loop(l->places, otf_walk_place, w, 0);
 	if (!w->fits) {
 		v->reason = OTF_BAD_LAYOUT;
+		v->rules = OTF_RULE_LAYOUT | otf_provenance_alone(l, w, v, record);
 		return;
 	}
 	if (!w->tracked)
 		return;
+	v->rules = OTF_RULE_PROVENANCE;	/* if anything is wrong below */
 	/* a dedicated cache says itself what its objects are; general ones need the record */
 	if (record) {
 		if (!w->allowed)

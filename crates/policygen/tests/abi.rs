@@ -56,7 +56,7 @@ fn structs(out: &mut String) {
         Quarantine = "otf_quarantine" { object, time, refused, site, gate }
         Event = "otf_event" {
             time, address, length, object, object_size, instance, ip, site, gate, alloc, pid, tid,
-            cpu, class, reason, done, phase, in_interrupt, pad, comm, cache
+            cpu, class, reason, done, phase, in_interrupt, rules, pad, comm, cache
         }
         SiteCount = "otf_site_count" { hits, violations, unknown }
         Cache = "otf_cache" { address, size, object_size, name, unique }
@@ -99,6 +99,9 @@ fn constants(out: &mut String) {
         ("MAX_TEXTS", abi::MAX_TEXTS as u64),
         ("ALLOC_WORDS", abi::ALLOC_WORDS as u64),
         ("GATE_WORDS", abi::GATE_WORDS as u64),
+        ("FILTER_SLOTS", abi::FILTER_SLOTS as u64),
+        ("RULE_LAYOUT", abi::RULE_LAYOUT.into()),
+        ("RULE_PROVENANCE", abi::RULE_PROVENANCE.into()),
         ("NO_INSTANCE", abi::NO_INSTANCE.into()),
         ("CACHE_GENERAL", abi::CACHE_GENERAL.into()),
         ("CACHE_ANY", abi::CACHE_ANY.into()),

@@ -13,6 +13,12 @@ use crate::{pod, time};
 /// The row that means "none".
 const NONE: u32 = u32::MAX;
 
+/// Names of the rules of `enum otf_rule`.
+const RULES: [(u8, &str); 2] = [
+    (abi::RULE_LAYOUT, "layout"),
+    (abi::RULE_PROVENANCE, "provenance"),
+];
+
 /// An event with everything looked up; one NDJSON line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Event {
@@ -47,6 +53,9 @@ pub struct Event {
     pub class: &'static str,
     /// The heap object there, if one is known.
     pub object: Option<Object>,
+    /// Which rules for heap objects refuse it, each taken alone: `layout`, `provenance`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<&'static str>,
     /// What the instruction may write.
     pub legal: String,
     /// The gate through which the compartment was entered.
@@ -177,6 +186,11 @@ pub fn decode(
                 .then(|| plan.allocations.get(raw.alloc as usize).cloned())
                 .flatten(),
         }),
+        rules: RULES
+            .iter()
+            .filter(|(bit, _)| raw.rules & bit != 0)
+            .map(|(_, name)| *name)
+            .collect(),
         legal: site.map_or_else(String::new, |s| s.legal.clone()),
         gate: (raw.gate != NONE)
             .then(|| {
@@ -250,6 +264,7 @@ mod tests {
         let event = decode(pod::bytes(&raw), &testing::meta(), 1_000_000_000, &nowhere).unwrap();
         assert_eq!(event.time, "1970-01-01T00:00:03.000000005Z");
         assert_eq!((event.reason, event.done), ("bad_layout", "unwound"));
+        assert_eq!(event.rules, ["layout"]);
         assert!(event.prevented);
         assert_eq!(event.site.symbol, "qfq_schedule_agg+0x55 [sch_qfq]");
         assert_eq!(

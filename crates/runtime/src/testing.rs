@@ -244,7 +244,8 @@ pub fn event() -> abi::Event {
         done: abi::Done::Unwound as u8,
         phase: abi::Phase::Transition as u8,
         in_interrupt: 1,
-        pad: [0; 3],
+        rules: abi::RULE_LAYOUT,
+        pad: [0; 2],
         comm: *b"ping\0\0\0\0\0\0\0\0\0\0\0\0",
         cache,
     }

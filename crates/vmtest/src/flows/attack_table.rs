@@ -1,5 +1,6 @@
 //! The table of the attack corpus, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use otf_artifact::diagnostic::{Code, Diagnostic};
@@ -31,8 +32,8 @@ pub fn markdown(kernel: &str, rows: &[Row]) -> String {
          Fixed bugs that overlays bring back into {kernel} (`kernels/{kernel}/overlays/`), attacked in QEMU \
          without a policy, under *audit* and under *deny*. Made by `make test-attacks`.\n\n\
          {} of {} are stopped with the service alive afterwards.\n\n\
-         | bug | kind | confined | CPUs | without | detected | deny | service afterwards | first violation |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+         | bug | kind | confined | CPUs | without | detected | deny | service afterwards | rules | first violation |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
         rows.iter().filter(|r| r.prevented && r.alive).count(),
         rows.len(),
     );
@@ -41,7 +42,7 @@ pub fn markdown(kernel: &str, rows: &[Row]) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row.bug,
             kind(row),
             row.compartment,
@@ -50,10 +51,27 @@ pub fn markdown(kernel: &str, rows: &[Row]) -> String {
             word(row.detected, "**no**", "yes"),
             word(row.prevented, "**not prevented**", "prevented"),
             word(row.alive, "**not alive**", "alive"),
+            row.rules.join(", "),
             cell(&row.note),
         );
     }
+    alone(&mut text, rows);
     text
+}
+
+/// How many attacks each rule sees when it is taken alone.
+fn alone(text: &mut String, rows: &[Row]) {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for rule in rows.iter().flat_map(|row| &row.rules) {
+        *counts.entry(rule).or_default() += 1;
+    }
+    text.push_str(
+        "\n| rule, taken alone | attacks of which it refuses a write, call or free |\n|---|---|\n",
+    );
+    for (rule, count) in counts {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "| {rule} | {count} |");
+    }
 }
 
 fn kind(row: &Row) -> String {
@@ -84,13 +102,14 @@ mod tests {
             prevented: false,
             alive: true,
             note: "x".into(),
+            rules: vec!["stack".into()],
             compartment: "c".into(),
             cpus: 2,
         };
         let text = markdown("k", std::slice::from_ref(&row));
         assert!(text.contains("0 of 1 are stopped"));
         assert!(text.contains(
-            "| CVE-1 | stack overflow | c | 2 | a \\| b | yes | **not prevented** | alive | x |"
+            "| CVE-1 | stack overflow | c | 2 | a \\| b | yes | **not prevented** | alive | stack | x |"
         ));
         let text = json(std::slice::from_ref(&row)).unwrap();
         let earlier = Row {

@@ -1,6 +1,7 @@
 //! The attack corpus: fixed bugs that overlays bring back, each attacked without a policy, under *audit* and under *deny*.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -69,6 +70,9 @@ pub struct Row {
     pub alive: bool,
     /// The first violation; or why there is none.
     pub note: String,
+    /// Rules that refuse some write of the attack, each taken alone.
+    #[serde(default)]
+    pub rules: Vec<String>,
     /// What is confined.
     pub compartment: String,
     /// CPUs of the machine.
@@ -208,6 +212,13 @@ fn attacked(
         prevented,
         alive,
         note,
+        rules: reported
+            .iter()
+            .chain(&denied)
+            .flat_map(|event| event.rules.iter().cloned())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
         compartment: attack.compartment.value.clone(),
         cpus: options.smp,
     })

@@ -16,6 +16,8 @@ pub struct Event {
     pub prevented: bool,
     /// File and line of every frame of the inlining chain, innermost first.
     pub places: Vec<(String, u64)>,
+    /// Rules that refuse it, each taken alone: those for heap objects, or what else it is.
+    pub rules: Vec<String>,
     /// For people: place, instruction, what was found, what was done.
     pub text: String,
 }
@@ -33,7 +35,27 @@ impl Event {
         });
         let reason = text("/reason")?;
         let phase = text("/phase")?;
+        let mut rules: Vec<String> = value
+            .get("rules")
+            .and_then(Value::as_array)
+            .map(|rules| {
+                rules
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+                    .collect()
+            })
+            .unwrap_or_default();
+        if rules.is_empty() {
+            rules.push(match reason {
+                "bad_target" => "calls".to_owned(),
+                "bad_return" => "returns".to_owned(),
+                "bad_free" => "frees".to_owned(),
+                _ => text("/class")?.to_owned(),
+            });
+        }
         Some(Self {
+            rules,
             unknown: reason == "unknown" && phase == "transition",
             done: text("/done")?.to_owned(),
             prevented: value.pointer("/prevented")?.as_bool()?,
