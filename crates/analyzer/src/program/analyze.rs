@@ -18,10 +18,10 @@ use crate::{
         FileMeta, FunctionRef, Program, RecordId, Request, evidence,
         fields::{Field, field, narrow},
         gates::gates,
-        legal::{Legal, LegalDraft},
+        legal::Legal,
         origins::Origins,
         places::{Flow, Lead, Passed, Place, Places, outside},
-        tables::{number, set},
+        tables::{Shared, number, set},
         targets::call_targets,
     },
 };
@@ -261,15 +261,16 @@ fn assemble(
         whole.insert(Place::Own);
     }
     sets.insert(&whole);
-    let drafts: Vec<(&Places, LegalDraft)> =
-        sets.into_iter().map(|p| (p, legal.draft(p))).collect();
+    let drafts = legal.drafts(sets);
 
     let (tables, allocation_sites) = number(program, origins, &drafts);
     let mut rows: BTreeMap<LegalSet, Vec<&Places>> = BTreeMap::new();
+    let mut shared = Shared::default();
     for (places, draft) in &drafts {
-        let set = set(program, origins, &tables, draft);
+        let set = set(program, &tables, draft, &mut shared);
         rows.entry(set).or_default().push(places);
     }
+    drop((drafts, shared));
     let mut narrowed: Vec<(FieldKey<'_>, LegalSet)> = Vec::new();
     for copies in functions.values() {
         for (.., aim, field, _) in &copies.writes {

@@ -1,8 +1,13 @@
 //! Abstract places to legal sets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, OnceLock},
+};
 
 use otf_artifact::analysis::{Dimension, Family, HeapPlace, StackRule};
+use rayon::prelude::*;
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
     facts::{Root, Shape},
@@ -10,13 +15,14 @@ use crate::{
         FunctionRef, Program, RecordId,
         casts::Disguise,
         layout::{Layout, Placement, reduce, run},
-        origins::{Allocation, CallRef, Origins},
+        origins::{CallRef, Origins},
         places::{Place, Places},
+        stock::{Sites, Stock},
     },
 };
 
 /// An object type before it has a row: a structure, or a buffer named after its allocation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum TypeRef {
     Record(RecordId),
     Buffer(CallRef),
@@ -52,7 +58,7 @@ pub(crate) struct LegalDraft {
     pub(crate) passed: BTreeMap<Parameter, PassedBytes>,
     pub(crate) globals: BTreeSet<(usize, usize)>,
     /// Places with the allocations that give out their objects.
-    pub(crate) heap: BTreeMap<Draft, BTreeSet<CallRef>>,
+    pub(crate) heap: BTreeMap<Arc<Draft>, Sites>,
     pub(crate) any_heap: BTreeSet<String>,
     pub(crate) any_global: BTreeSet<String>,
     pub(crate) per_cpu: bool,
@@ -69,14 +75,39 @@ impl LegalDraft {
         }
         self.globals.extend(&other.globals);
         for (place, sites) in &other.heap {
-            self.heap.entry(place.clone()).or_default().extend(sites);
+            self.add(place, sites);
         }
         self.any_heap.extend(other.any_heap.iter().cloned());
         self.any_global.extend(other.any_global.iter().cloned());
         self.per_cpu |= other.per_cpu;
         self.user |= other.user;
     }
+
+    fn add(&mut self, place: &Arc<Draft>, sites: &Sites) {
+        let Some(known) = self.heap.get_mut(place) else {
+            self.heap.insert(Arc::clone(place), Arc::clone(sites));
+            return;
+        };
+        if Arc::ptr_eq(known, sites) || sites.is_subset(known) {
+            return;
+        }
+        if known.is_subset(sites) {
+            *known = Arc::clone(sites);
+        } else {
+            Arc::make_mut(known).extend(sites.iter());
+        }
+    }
 }
+
+/// What a type means, wherever it lies.
+struct Typed {
+    draft: LegalDraft,
+    /// Open containers that it lies in.
+    trusted: BTreeSet<RecordId>,
+}
+
+/// A type, and whether a run of its elements may be written.
+type Kind = (RecordId, bool);
 
 /// Places of a type beyond which they are not listed: a table of them would check nothing.
 const PLACES: usize = 1024;
@@ -86,38 +117,34 @@ pub(crate) struct Legal<'p, 'a> {
     program: &'p Program<'a>,
     origins: &'p Origins,
     layout: Layout,
-    sites: BTreeMap<RecordId, BTreeSet<CallRef>>,
+    stock: Stock,
     globals: BTreeMap<RecordId, BTreeSet<(usize, usize)>>,
     locals: BTreeMap<RecordId, StackRule>,
     /// Types that others begin with, whose objects may have room for more.
     bases: BTreeSet<RecordId>,
     /// Types that other memory is cast to, which may have room for more.
     disguised: BTreeSet<RecordId>,
-    memo: BTreeMap<Place, LegalDraft>,
+    /// Whether allocations were seen of a type, or of one that holds it.
+    allocated: Vec<OnceLock<bool>>,
     /// Open containers that closed types lie in, with the types.
     pub(crate) trusted: BTreeMap<RecordId, BTreeSet<RecordId>>,
 }
 
 impl<'p, 'a> Legal<'p, 'a> {
     pub(crate) fn new(program: &'p Program<'a>, origins: &'p Origins) -> Self {
+        let layout = Layout::new(program, &origins.areas, &origins.loose);
         let mut legal = Self {
             program,
             origins,
-            layout: Layout::new(program, &origins.areas, &origins.loose),
-            sites: BTreeMap::new(),
+            stock: Stock::new(program, origins, &layout),
+            layout,
             globals: BTreeMap::new(),
             locals: BTreeMap::new(),
             bases: origins.downcasts.iter().map(|(_, base)| *base).collect(),
             disguised: disguised(program),
-            memo: BTreeMap::new(),
+            allocated: program.records.iter().map(|_| OnceLock::new()).collect(),
             trusted: BTreeMap::new(),
         };
-        for (call, allocation) in &origins.allocations {
-            for record in &allocation.types {
-                legal.sites.entry(*record).or_default().insert(*call);
-            }
-        }
-        legal.inherit();
         for (file, (_, facts)) in program.files.iter().enumerate() {
             for (row, global) in facts.globals.iter().enumerate() {
                 let record = global.ty.and_then(|ty| program.record(file, ty));
@@ -150,37 +177,6 @@ impl<'p, 'a> Legal<'p, 'a> {
         legal
     }
 
-    /// An object that is allocated as what it begins with (`struct sock`, `struct tc_action`) and
-    /// with room for more may be anything that such pointers are cast to.
-    fn inherit(&mut self) {
-        let records = &self.program.records;
-        let mut changed = true;
-        while changed {
-            changed = false;
-            for (outer, base) in &self.origins.downcasts {
-                let room = records[outer.0].size;
-                let fits = |site: &&CallRef| {
-                    let size = self.origins.allocations[*site].size;
-                    size.is_none_or(|s| s >= room)
-                };
-                let inherited: Vec<CallRef> = self
-                    .sites
-                    .get(base)
-                    .into_iter()
-                    .flatten()
-                    .filter(fits)
-                    .copied()
-                    .collect();
-                if !inherited.is_empty() {
-                    let known = self.sites.entry(*outer).or_default();
-                    let before = known.len();
-                    known.extend(inherited);
-                    changed |= known.len() != before;
-                }
-            }
-        }
-    }
-
     /// Notes that objects of a type lie in a function's frame.
     fn local(&mut self, record: RecordId, function: FunctionRef) {
         let rule = if self.program.is_confined(function) {
@@ -197,20 +193,50 @@ impl<'p, 'a> Legal<'p, 'a> {
         self.layout.is_open_ended(self.program, record)
     }
 
-    /// The union of places as a legal set.
-    pub(crate) fn draft(&mut self, places: &Places) -> LegalDraft {
-        let mut draft = LegalDraft::default();
-        for place in places {
-            if !self.memo.contains_key(place) {
-                let one = self.place(*place);
-                self.memo.insert(*place, one);
+    /// The union of each set of places as a legal set, in the order of the sets.
+    pub(crate) fn drafts<'s>(
+        &mut self,
+        sets: BTreeSet<&'s Places>,
+    ) -> Vec<(&'s Places, Arc<LegalDraft>)> {
+        let places: BTreeSet<Place> = sets.iter().copied().flatten().copied().collect();
+        let kinds: BTreeSet<Kind> = places.iter().filter_map(|p| kind(*p)).collect();
+        let kinds: Vec<Kind> = kinds.into_iter().collect();
+        let typed: Vec<(Kind, Typed)> = kinds
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|(record, runs)| ((record, runs), self.typed(record, runs)))
+            .collect();
+        let typed: BTreeMap<Kind, Typed> = typed.into_iter().collect();
+        let places: Vec<Place> = places.into_iter().collect();
+        let known: HashMap<Place, Arc<LegalDraft>> = places
+            .into_par_iter()
+            .map(|place| (place, Arc::new(self.place(place, &typed))))
+            .collect();
+        let sets: Vec<&Places> = sets.into_iter().collect();
+        let drafts = sets.into_par_iter().map(|set| {
+            let mut places = set.iter().map(|place| &known[place]);
+            let draft = match (places.next(), places.next()) {
+                (Some(only), None) => Arc::clone(only),
+                _ => {
+                    let mut draft = LegalDraft::default();
+                    for place in set {
+                        draft.merge(&known[place]);
+                    }
+                    Arc::new(draft)
+                }
+            };
+            (set, draft)
+        });
+        let drafts = drafts.collect();
+        for ((record, _), typed) in typed {
+            for container in typed.trusted {
+                self.trusted.entry(container).or_default().insert(record);
             }
-            draft.merge(&self.memo[place]);
         }
-        draft
+        drafts
     }
 
-    fn place(&mut self, place: Place) -> LegalDraft {
+    fn place(&self, place: Place, typed: &BTreeMap<Kind, Typed>) -> LegalDraft {
         let mut draft = LegalDraft::default();
         match place {
             Place::Own => draft.stack = StackRule::Own,
@@ -228,11 +254,11 @@ impl<'p, 'a> Legal<'p, 'a> {
                 );
             }
             Place::Object(call) => self.object(call, &mut draft),
-            Place::Typed(record) => self.typed(record, false, &mut draft),
-            Place::Run(record) => self.typed(record, true, &mut draft),
+            Place::Typed(record) => draft = typed[&(record, false)].draft.clone(),
+            Place::Run(record) => draft = typed[&(record, true)].draft.clone(),
             Place::Passed(passed) => {
                 let record = passed.record;
-                self.typed(record, passed.runs, &mut draft);
+                draft = typed[&(record, passed.runs)].draft.clone();
                 let size = self.program.records[record.0].size;
                 // Where a whole structure is copied there may be an array of them.
                 let bounded = !passed.runs || passed.within;
@@ -252,8 +278,10 @@ impl<'p, 'a> Legal<'p, 'a> {
         draft
     }
 
-    fn typed(&mut self, record: RecordId, runs: bool, draft: &mut LegalDraft) {
+    fn typed(&self, record: RecordId, runs: bool) -> Typed {
         let program = self.program;
+        let mut draft = LegalDraft::default();
+        let mut trusted = BTreeSet::new();
         draft.types.insert(TypeRef::Record(record));
         let facts = &program.records[record.0];
         if !program.is_closed(record) {
@@ -266,38 +294,36 @@ impl<'p, 'a> Legal<'p, 'a> {
                 "{} is defined in {place}: containers outside the scope are not known",
                 facts.name
             );
-            anywhere(draft, &reason);
-            return;
+            anywhere(&mut draft, &reason);
+            return Typed { draft, trusted };
         }
-        let mut known = LegalDraft::default();
         for placement in self.layout.placements(program, record) {
             let container = placement.container;
-            self.locate(record, &placement, runs, &mut known);
+            self.locate(record, &placement, runs, &mut draft);
             // Where nobody knows of an object, nobody knows of what lies in it.
             for reason in self.origins.strangers.get(&container).into_iter().flatten() {
                 let name = &program.records[container.0].name;
-                anywhere(draft, &format!("{name} {reason}"));
+                anywhere(&mut draft, &format!("{name} {reason}"));
             }
             if program.is_closed(container) {
                 continue;
             }
             if self.is_allocated(container) {
-                self.trusted.entry(container).or_default().insert(record);
+                trusted.insert(container);
             } else {
                 let reason = format!(
                     "{} lies in {}, whose allocations are outside the scope",
                     facts.name, program.records[container.0].name
                 );
-                anywhere(draft, &reason);
+                anywhere(&mut draft, &reason);
             }
         }
-        if known.heap.len() > PLACES {
-            let count = known.heap.len();
+        if draft.heap.len() > PLACES {
+            let count = draft.heap.len();
             let reason = format!("{} lies in {count} places: too many to list", facts.name);
-            anywhere(&mut known, &reason);
-            known.heap.clear();
+            anywhere(&mut draft, &reason);
+            draft.heap.clear();
         }
-        draft.merge(&known);
         let nowhere = draft.heap.is_empty()
             && draft.globals.is_empty()
             && draft.stack == StackRule::None
@@ -309,14 +335,17 @@ impl<'p, 'a> Legal<'p, 'a> {
                 facts.name
             ));
         }
+        Typed { draft, trusted }
     }
 
     /// Whether allocations were seen of this type, or of one that holds it.
     fn is_allocated(&self, record: RecordId) -> bool {
-        self.layout
-            .placements(self.program, record)
-            .iter()
-            .any(|p| self.sites.contains_key(&p.container))
+        *self.allocated[record.0].get_or_init(|| {
+            let placements = self.layout.placements(self.program, record);
+            placements
+                .iter()
+                .any(|p| self.stock.of(p.container).is_some())
+        })
     }
 
     /// Adds the objects of a placement's container.
@@ -332,29 +361,16 @@ impl<'p, 'a> Legal<'p, 'a> {
                 draft.stack = draft.stack.max(*rule);
             }
         }
-        let open_ended = self.layout.is_open_ended(self.program, container);
-        let mut groups: BTreeMap<(Option<Dimension>, bool), BTreeSet<CallRef>> = BTreeMap::new();
-        for site in self.sites.get(&container).into_iter().flatten() {
-            let allocation = &self.origins.allocations[site];
-            if allocation.allocator.family == Family::PerCpu {
-                draft.per_cpu = true;
+        let Some(kinds) = self.stock.of(container) else {
+            return;
+        };
+        draft.per_cpu |= kinds.per_cpu;
+        for group in &kinds.groups {
+            let Some(chosen) = group.at_least(placement.minimum, self.origins) else {
                 continue;
-            }
-            // An object that is too small for this place does not hold it.
-            if allocation.size.is_some_and(|s| s < placement.minimum) {
-                continue;
-            }
-            groups
-                .entry((
-                    elements(allocation, bytes, open_ended),
-                    allocation.allocator.family == Family::Slab,
-                ))
-                .or_default()
-                .insert(*site);
-        }
-        for ((array, dedicated), sites) in groups {
+            };
             let mut place = placement.clone();
-            if let Some(array) = array {
+            if let Some(array) = group.array {
                 place.dimensions.insert(0, array);
             }
             place = reduce(place);
@@ -364,13 +380,8 @@ impl<'p, 'a> Legal<'p, 'a> {
                     place.size = HeapPlace::TO_END;
                 }
             }
-            let sizes: BTreeSet<Option<u64>> = sites
-                .iter()
-                .map(|s| self.origins.allocations[s].size)
-                .collect();
-            let least = sizes.first().copied().flatten();
             // A cache's objects may end before their type does: of `task_struct` the tail is left out.
-            let needed = match dedicated {
+            let needed = match group.dedicated {
                 true if container == record && place.dimensions.is_empty() => {
                     place.size = HeapPlace::TO_END;
                     1
@@ -386,10 +397,10 @@ impl<'p, 'a> Legal<'p, 'a> {
                 offset: place.offset,
                 dimensions: place.dimensions,
                 size: place.size,
-                minimum: least.unwrap_or(0).max(needed),
-                exact: least.filter(|_| sizes.len() == 1),
+                minimum: chosen.least.unwrap_or(0).max(needed),
+                exact: chosen.least.filter(|_| chosen.uniform),
             };
-            draft.heap.entry(place).or_default().extend(sites);
+            draft.add(&Arc::new(place), &chosen.sites);
         }
     }
 
@@ -428,7 +439,8 @@ impl<'p, 'a> Legal<'p, 'a> {
                 minimum: allocation.size.unwrap_or(bytes),
                 exact: allocation.size,
             };
-            draft.heap.entry(place).or_default().insert(call);
+            let sites = Arc::new(BTreeSet::from([call]));
+            draft.add(&Arc::new(place), &sites);
         }
     }
 }
@@ -469,23 +481,14 @@ fn reach(place: &Placement) -> u64 {
     place.offset + last + place.size
 }
 
-/// How elements of `bytes` bytes repeat in an object: an allocation whose size is not that of one
-/// element is an array, unless the type itself has no end.
-fn elements(allocation: &Allocation, bytes: u64, open_ended: bool) -> Option<Dimension> {
-    if open_ended || bytes == 0 {
-        return None;
+/// The type that a place asks for.
+fn kind(place: Place) -> Option<Kind> {
+    match place {
+        Place::Typed(record) => Some((record, false)),
+        Place::Run(record) => Some((record, true)),
+        Place::Passed(passed) => Some((passed.record, passed.runs)),
+        _ => None,
     }
-    let count = match allocation.size {
-        Some(size) if size < bytes * 2 => return None,
-        Some(size) => size / bytes,
-        // Dedicated caches hold one object each.
-        None if allocation.allocator.family == Family::Slab => return None,
-        None => 0,
-    };
-    Some(Dimension {
-        stride: bytes,
-        count,
-    })
 }
 
 /// Every writable object, for one reason.

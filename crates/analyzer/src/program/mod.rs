@@ -12,6 +12,7 @@ mod legal;
 mod origins;
 mod places;
 mod receivers;
+mod stock;
 mod tables;
 pub(crate) mod targets;
 mod voids;

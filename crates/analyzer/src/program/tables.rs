@@ -1,17 +1,22 @@
 //! Rows for everything that a legal set names, and legal sets in terms of those rows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use otf_artifact::{
     analysis::{AllocationSite, Global, HeapPlace, LegalSet, ObjectType, PassedObject},
     ids::{AllocationSiteId, GlobalId, ObjectTypeId},
 };
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use crate::program::{
     Program, RecordId,
     legal::{LegalDraft, TypeRef},
     origins::{CallRef, Origins},
     places::Places,
+    stock::Sites,
 };
 
 /// Rows of the tables.
@@ -19,7 +24,8 @@ use crate::program::{
 pub(super) struct Tables {
     pub(super) types: BTreeMap<ObjectType, usize>,
     pub(super) globals: BTreeMap<Global, usize>,
-    sites: BTreeMap<CallRef, usize>,
+    rows: HashMap<TypeRef, ObjectTypeId>,
+    sites: HashMap<CallRef, usize>,
 }
 
 impl Tables {
@@ -30,6 +36,7 @@ impl Tables {
         origins: &Origins,
         record: RecordId,
     ) -> Option<ObjectTypeId> {
+        // Another row of the program may be the same to the eye.
         let ty = object_type(program, origins, TypeRef::Record(record));
         self.types.get(&ty).map(|row| ObjectTypeId::from(*row))
     }
@@ -39,7 +46,7 @@ impl Tables {
 pub(super) fn number(
     program: &Program<'_>,
     origins: &Origins,
-    drafts: &[(&Places, LegalDraft)],
+    drafts: &[(&Places, Arc<LegalDraft>)],
 ) -> (Tables, Vec<AllocationSite>) {
     let mut calls: BTreeSet<CallRef> = origins
         .allocations
@@ -49,12 +56,16 @@ pub(super) fn number(
         .collect();
     let mut types: BTreeSet<TypeRef> = BTreeSet::new();
     let mut globals: BTreeSet<(usize, usize)> = BTreeSet::new();
+    // Many places share them.
+    let mut seen: HashSet<*const BTreeSet<CallRef>> = HashSet::default();
     for (_, draft) in drafts {
         types.extend(&draft.types);
         globals.extend(&draft.globals);
         for (place, sites) in &draft.heap {
             types.extend([place.target, place.container]);
-            calls.extend(sites);
+            if seen.insert(Arc::as_ptr(sites)) {
+                calls.extend(sites.iter());
+            }
         }
     }
     for call in &calls {
@@ -62,20 +73,25 @@ pub(super) fn number(
     }
     let mut tables = Tables {
         types: types
-            .into_iter()
-            .map(|t| (object_type(program, origins, t), 0))
+            .iter()
+            .map(|t| (object_type(program, origins, *t), 0))
             .collect(),
         globals: globals
             .into_iter()
             .map(|g| (global(program, g), 0))
             .collect(),
-        sites: BTreeMap::new(),
+        rows: HashMap::default(),
+        sites: HashMap::default(),
     };
     for (row, index) in tables.types.values_mut().enumerate() {
         *index = row;
     }
     for (row, index) in tables.globals.values_mut().enumerate() {
         *index = row;
+    }
+    for ty in types {
+        let row = tables.types[&object_type(program, origins, ty)];
+        tables.rows.insert(ty, ObjectTypeId::from(row));
     }
     let mut sites: Vec<(AllocationSite, CallRef)> = calls
         .into_iter()
@@ -135,7 +151,6 @@ fn site(program: &Program<'_>, origins: &Origins, tables: &Tables, at: CallRef) 
     let call = &function.calls[at.call as usize];
     let allocation = &origins.allocations[&at];
     let meta = &program.files[at.function.file].0;
-    let row = |ty| ObjectTypeId::from(tables.types[&object_type(program, origins, ty)]);
     AllocationSite {
         file: function.file.clone(),
         line: call.line,
@@ -148,39 +163,48 @@ fn site(program: &Program<'_>, origins: &Origins, tables: &Tables, at: CallRef) 
         size: allocation.size,
         size_argument: allocation.allocator.size,
         count_argument: allocation.allocator.count,
-        types: sorted(allocation.object_types(at).into_iter().map(row)),
+        types: sorted(
+            allocation
+                .object_types(at)
+                .iter()
+                .map(|ty| tables.rows[ty]),
+        ),
         confined: meta.confined,
     }
 }
 
+/// Rows of allocations that many places share, by where they are kept.
+pub(super) type Shared = HashMap<*const BTreeSet<CallRef>, Vec<AllocationSiteId>>;
+
 pub(super) fn set(
     program: &Program<'_>,
-    origins: &Origins,
     tables: &Tables,
     draft: &LegalDraft,
+    shared: &mut Shared,
 ) -> LegalSet {
-    let row = |ty| ObjectTypeId::from(tables.types[&object_type(program, origins, ty)]);
-    let heap: BTreeSet<HeapPlace> = draft
-        .heap
-        .iter()
-        .map(|(place, sites)| HeapPlace {
-            target: row(place.target),
-            container: row(place.container),
-            offset: place.offset,
-            dimensions: place.dimensions.clone(),
-            size: place.size,
-            allocation_sites: sorted(
-                sites
-                    .iter()
-                    .map(|s| AllocationSiteId::from(tables.sites[s])),
-            ),
-            object_min: place.minimum,
-            object_size: place.exact,
-        })
-        .collect();
+    let mut rows = |sites: &Sites| {
+        let row = |site: &CallRef| AllocationSiteId::from(tables.sites[site]);
+        let known = shared.entry(Arc::as_ptr(sites));
+        known
+            .or_insert_with(|| sorted(sites.iter().map(row)))
+            .clone()
+    };
+    let heap = draft.heap.iter().map(|(place, sites)| HeapPlace {
+        target: tables.rows[&place.target],
+        container: tables.rows[&place.container],
+        offset: place.offset,
+        dimensions: place.dimensions.clone(),
+        size: place.size,
+        allocation_sites: rows(sites),
+        object_min: place.minimum,
+        object_size: place.exact,
+    });
+    let mut heap: Vec<HeapPlace> = heap.collect();
+    heap.sort();
+    heap.dedup();
     let globals = draft.globals.iter().map(|g| global(program, *g));
     LegalSet {
-        types: sorted(draft.types.iter().map(|t| row(*t))),
+        types: sorted(draft.types.iter().map(|t| tables.rows[t])),
         stack: draft.stack,
         passed: sorted(draft.passed.iter().map(|((function, parameter), bytes)| {
             let function = program.function(*function);
@@ -193,7 +217,7 @@ pub(super) fn set(
             }
         })),
         globals: sorted(globals.map(|g| GlobalId::from(tables.globals[&g]))),
-        heap: heap.into_iter().collect(),
+        heap,
         any_heap: reason(&draft.any_heap),
         any_global: reason(&draft.any_global),
         per_cpu: draft.per_cpu,
