@@ -3,11 +3,10 @@
 //! Types are rows of [`Facts::types`]; qualifiers and typedefs are stripped. A pointer is
 //! described by the union of [`Path`]s that it may have.
 
-use std::collections::BTreeSet;
-
 use otf_artifact::analysis::WriteKind;
 use serde::{Deserialize, Serialize};
 
+pub use crate::pointer::Pointer;
 pub use crate::slots::Slots;
 pub use crate::types::{Member, Shape, Type, TypeId, Types};
 
@@ -116,9 +115,6 @@ pub struct Path {
     /// How the memory is seen; `None` for `void *`.
     pub view: Option<View>,
 }
-
-/// Union of paths, sorted.
-pub type Pointer = BTreeSet<Path>;
 
 /// A pointer that is used as a pointer to a structure which its path does not contain there: an
 /// untyped allocation, a private area, a `container_of`. For a `void *` from a call, a parameter or a

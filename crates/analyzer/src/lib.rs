@@ -14,6 +14,7 @@ pub mod facts;
 pub mod format;
 mod ir;
 mod mentions;
+mod pointer;
 mod program;
 mod prune;
 mod signature;

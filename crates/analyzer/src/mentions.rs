@@ -2,11 +2,9 @@
 //!
 //! Each structure is taken apart completely, so that a new field cannot be forgotten here.
 
-use std::collections::BTreeSet;
-
 use crate::facts::{
-    Argument, CallFacts, Facts, Flow, FunctionFacts, GlobalFacts, Holder, Path, Reference, Root,
-    Source, TypeId, Use, Variable, View, WriteFacts,
+    Argument, CallFacts, Facts, Flow, FunctionFacts, GlobalFacts, Holder, Path, Pointer, Reference,
+    Root, Source, TypeId, Use, Variable, View, WriteFacts,
 };
 
 /// Something that mentions types.
@@ -31,15 +29,9 @@ impl<T: Mentions> Mentions for Vec<T> {
     }
 }
 
-impl<T: Mentions + Ord> Mentions for BTreeSet<T> {
+impl Mentions for Pointer {
     fn mentions(&mut self, visit: &mut impl FnMut(&mut TypeId)) {
-        *self = std::mem::take(self)
-            .into_iter()
-            .map(|mut inner| {
-                inner.mentions(visit);
-                inner
-            })
-            .collect();
+        self.for_each_mut(|path| path.mentions(visit));
     }
 }
 

@@ -502,7 +502,7 @@ pub(crate) fn variable(path: Path) -> Option<Variable> {
 }
 
 fn one(path: Path) -> Pointer {
-    Pointer::from([path])
+    Pointer::from(path)
 }
 
 pub(super) fn start(ty: Option<TypeId>) -> Option<View> {

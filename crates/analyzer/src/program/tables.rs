@@ -163,12 +163,7 @@ fn site(program: &Program<'_>, origins: &Origins, tables: &Tables, at: CallRef) 
         size: allocation.size,
         size_argument: allocation.allocator.size,
         count_argument: allocation.allocator.count,
-        types: sorted(
-            allocation
-                .object_types(at)
-                .iter()
-                .map(|ty| tables.rows[ty]),
-        ),
+        types: sorted(allocation.object_types(at).iter().map(|ty| tables.rows[ty])),
         confined: meta.confined,
     }
 }

@@ -254,7 +254,7 @@ impl<'m> SlotReader<'_, 'm> {
         for path in self.address(question.frame.resolver, address) {
             let held = self.held(path);
             if held.is_empty() {
-                let why = self.untyped(&Pointer::from([path]), false);
+                let why = self.untyped(&Pointer::from(path), false);
                 question.found.insert(Place::Unknown(why, signature));
             }
             question.found.extend(held);
