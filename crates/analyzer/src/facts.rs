@@ -226,6 +226,17 @@ pub struct FunctionFacts {
     pub kept: Vec<(Holder, Path)>,
 }
 
+impl FunctionFacts {
+    /// Casts of what a call returned.
+    pub fn casts_of(&self, call: u32) -> &[Flow] {
+        // Sorted by the path, which begins with its root.
+        let root = Root::Call(call);
+        let start = self.flows.partition_point(|flow| flow.from.root < root);
+        let rest = &self.flows[start..];
+        &rest[..rest.partition_point(|flow| flow.from.root == root)]
+    }
+}
+
 /// A global variable.
 #[expect(
     clippy::struct_excessive_bools,

@@ -1,7 +1,10 @@
 //! What is known about functions outside the bitcode that was read: base allocators, functions
 //! that write a range, functions that make a slab cache. Data, not rules.
 
+use std::sync::LazyLock;
+
 use otf_artifact::analysis::Family;
+use rustc_hash::FxHashMap as HashMap;
 
 /// What an allocator returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +150,9 @@ pub const ALLOCATORS: &[Allocator] = &[
 
 /// The allocator with this symbol.
 pub fn allocator(symbol: &str) -> Option<&'static Allocator> {
-    ALLOCATORS.iter().find(|a| a.symbol == symbol)
+    static ROWS: LazyLock<HashMap<&str, &Allocator>> =
+        LazyLock::new(|| ALLOCATORS.iter().map(|a| (a.symbol, a)).collect());
+    ROWS.get(symbol).copied()
 }
 
 /// Whether a function that nothing else is known about makes objects, by its name.
@@ -233,7 +238,9 @@ pub const RANGE_WRITERS: &[RangeWriter] = &[
 
 /// The range writer with this symbol.
 pub fn range_writer(symbol: &str) -> Option<&'static RangeWriter> {
-    RANGE_WRITERS.iter().find(|w| w.symbol == symbol)
+    static ROWS: LazyLock<HashMap<&str, &RangeWriter>> =
+        LazyLock::new(|| RANGE_WRITERS.iter().map(|w| (w.symbol, w)).collect());
+    ROWS.get(symbol).copied()
 }
 
 /// Functions that return a new slab cache: symbol, argument with the name.

@@ -7,9 +7,10 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    rc::Rc,
 };
 
-use rustc_hash::FxHashMap as HashMap;
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use crate::{
     facts::{Argument, FunctionFacts, Integer, Path, Pointer, Root, Types, View},
@@ -124,6 +125,7 @@ impl Origins {
             caches: HashMap::default(),
             memo: RefCell::default(),
             active: RefCell::default(),
+            nothing: Rc::default(),
             claimed: RefCell::default(),
         };
         search.caches = search.name_caches();
@@ -185,22 +187,28 @@ pub(super) struct Search<'p, 'a> {
     pub(super) program: &'p Program<'a>,
     /// Names of slab caches by what holds them; `None` for several names.
     caches: HashMap<Keeper<'a>, Option<String>>,
-    memo: RefCell<HashMap<CallRef, BTreeSet<Origin>>>,
-    active: RefCell<BTreeSet<CallRef>>,
+    memo: RefCell<HashMap<CallRef, Rc<BTreeSet<Origin>>>>,
+    active: RefCell<HashSet<CallRef>>,
+    nothing: Rc<BTreeSet<Origin>>,
     claimed: RefCell<BTreeMap<CallRef, Allocation>>,
 }
 
 impl Search<'_, '_> {
-    fn of_call(&self, at: CallRef) -> BTreeSet<Origin> {
+    fn of_call(&self, at: CallRef) -> Rc<BTreeSet<Origin>> {
         if let Some(known) = self.memo.borrow().get(&at) {
-            return known.clone();
+            return Rc::clone(known);
         }
         if !self.active.borrow_mut().insert(at) {
-            return BTreeSet::new();
+            return Rc::clone(&self.nothing);
         }
         let found = self.origins(at);
+        let found = if found.is_empty() {
+            Rc::clone(&self.nothing)
+        } else {
+            Rc::new(found)
+        };
         self.active.borrow_mut().remove(&at);
-        self.memo.borrow_mut().insert(at, found.clone());
+        self.memo.borrow_mut().insert(at, Rc::clone(&found));
         found
     }
 
@@ -316,7 +324,7 @@ impl Search<'_, '_> {
                         _ if origins.is_empty() => {
                             found.insert(inside.unwrap_or(Origin::Unknown));
                         }
-                        _ => found.extend(origins),
+                        _ => found.extend(origins.iter().cloned()),
                     }
                 }
                 (Root::Parameter(index), None) => {
@@ -387,11 +395,9 @@ impl Search<'_, '_> {
 
     /// Structures as which a call's result is used right after the call.
     pub(super) fn uses(&self, at: CallRef) -> BTreeSet<RecordId> {
-        let caller = self.program.function(at.function);
-        caller
-            .flows
+        let casts = self.program.function(at.function).casts_of(at.call);
+        casts
             .iter()
-            .filter(|flow| flow.from.root == Root::Call(at.call))
             .filter(|flow| flow.from.view.is_none_or(|v| v.offset == Some(0)))
             .filter_map(|flow| self.program.record(at.function.file, flow.to))
             .collect()

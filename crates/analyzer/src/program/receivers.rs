@@ -7,7 +7,6 @@ use rayon::prelude::*;
 use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
-    facts::Root,
     program::{
         Program, RecordId,
         legal::TypeRef,
@@ -85,9 +84,10 @@ pub(super) fn complete(
 
 /// Whether what a call returned is used as something that is no structure.
 fn is_plain(program: &Program<'_>, at: CallRef) -> bool {
-    program.function(at.function).flows.iter().any(|flow| {
-        flow.from.root == Root::Call(at.call) && program.record(at.function.file, flow.to).is_none()
-    })
+    let casts = program.function(at.function).casts_of(at.call);
+    casts
+        .iter()
+        .any(|flow| program.record(at.function.file, flow.to).is_none())
 }
 
 /// Structures that the first argument of a call leads to, or is used as in the same function.

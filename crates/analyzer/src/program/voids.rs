@@ -35,10 +35,96 @@ pub(super) enum Node {
 
 /// Where nodes lead, by rows of nodes.
 pub(super) struct Voids {
-    rows: HashMap<Node, u32>,
-    edges: Vec<Vec<u32>>,
-    casts: Vec<Vec<RecordId>>,
+    rows: Rows,
+    edges: Lists<u32>,
+    casts: Lists<RecordId>,
     plain: Vec<bool>,
+}
+
+/// Rows of nodes: those of a function beside each other, found without a search.
+struct Rows {
+    /// By file and function: the row of its result, before those of parameters and of calls.
+    first: Vec<Vec<(u32, u32)>>,
+    count: u32,
+    others: HashMap<Node, u32>,
+}
+
+impl Rows {
+    fn new(program: &Program<'_>) -> Self {
+        let mut count = 0;
+        let first = program.files.iter().map(|(_, facts)| {
+            let functions = facts.functions.iter().map(|function| {
+                let parameters = function.parameters.len() as u32;
+                let first = count;
+                count += 1 + parameters + function.calls.len() as u32;
+                (first, parameters)
+            });
+            functions.collect()
+        });
+        Self {
+            first: first.collect(),
+            count,
+            others: HashMap::default(),
+        }
+    }
+
+    /// The row of a node that belongs to a function.
+    fn own(&self, node: Node) -> Option<u32> {
+        let of = |at: FunctionRef| self.first[at.file][at.row];
+        match node {
+            Node::Result(at) => Some(of(at).0),
+            Node::Parameter(at, index) => {
+                let (first, parameters) = of(at);
+                (u32::from(index) < parameters).then(|| first + 1 + u32::from(index))
+            }
+            Node::Call(call) => {
+                let (first, parameters) = of(call.function);
+                Some(first + 1 + parameters + call.call)
+            }
+            Node::Member(..) | Node::AnyResult | Node::AnyParameter(_) => None,
+        }
+    }
+
+    fn row(&mut self, node: Node) -> u32 {
+        if let Some(row) = self.own(node) {
+            return row;
+        }
+        let next = self.count;
+        let row = *self.others.entry(node).or_insert(next);
+        self.count += u32::from(row == next);
+        row
+    }
+}
+
+/// A list for each row.
+struct Lists<T> {
+    ends: Vec<u32>,
+    items: Vec<T>,
+}
+
+impl<T: Copy> Lists<T> {
+    /// Sorts the pairs by row.
+    fn new(mut pairs: Vec<(u32, T)>, rows: u32) -> Self {
+        pairs.sort_by_key(|(row, _)| *row);
+        let mut ends = vec![0; rows as usize];
+        for (row, _) in &pairs {
+            ends[*row as usize] += 1;
+        }
+        let mut end = 0;
+        for count in &mut ends {
+            end += *count;
+            *count = end;
+        }
+        Self {
+            ends,
+            items: pairs.into_iter().map(|(_, item)| item).collect(),
+        }
+    }
+
+    fn of(&self, row: u32) -> &[T] {
+        let start = row.checked_sub(1).map_or(0, |row| self.ends[row as usize]);
+        &self.items[start as usize..self.ends[row as usize] as usize]
+    }
 }
 
 /// What objects of a call are seen as.
@@ -65,54 +151,43 @@ impl Voids {
         let functions: Vec<FunctionRef> = program.functions().collect();
         let mut locals: Vec<Local> = functions.par_iter().map(|f| local(program, *f)).collect();
         locals.push(indirect(program));
-        let mut voids = Self {
-            rows: HashMap::default(),
-            edges: Vec::new(),
-            casts: Vec::new(),
-            plain: Vec::new(),
-        };
+        let mut rows = Rows::new(program);
+        let (mut edges, mut casts, mut plain) = (Vec::new(), Vec::new(), Vec::new());
         for local in locals {
-            for (node, record) in local.casts {
-                let row = voids.row(node);
-                voids.casts[row as usize].push(record);
-            }
-            for (from, to) in local.edges {
-                let (from, to) = (voids.row(from), voids.row(to));
-                voids.edges[from as usize].push(to);
-            }
-            for node in local.plain {
-                let row = voids.row(node);
-                voids.plain[row as usize] = true;
-            }
+            let of_local = local.casts.into_iter();
+            casts.extend(of_local.map(|(node, record)| (rows.row(node), record)));
+            let of_local = local.edges.into_iter();
+            edges.extend(of_local.map(|(from, to)| (rows.row(from), rows.row(to))));
+            plain.extend(local.plain.into_iter().map(|node| rows.row(node)));
         }
-        voids
-    }
-
-    fn row(&mut self, node: Node) -> u32 {
-        let next = self.edges.len() as u32;
-        *self.rows.entry(node).or_insert_with(|| {
-            self.edges.push(Vec::new());
-            self.casts.push(Vec::new());
-            self.plain.push(false);
-            next
-        })
+        let count = rows.count;
+        let mut is_plain = vec![false; count as usize];
+        for row in plain {
+            is_plain[row as usize] = true;
+        }
+        Self {
+            rows,
+            edges: Lists::new(edges, count),
+            casts: Lists::new(casts, count),
+            plain: is_plain,
+        }
     }
 
     /// What these calls returned is cast to, anywhere.
     pub(super) fn of_calls(&self, calls: impl Iterator<Item = CallRef>) -> Seen {
         let mut found = Seen::default();
-        let mut seen = vec![false; self.edges.len()];
+        let mut seen = vec![false; self.plain.len()];
         let mut work: Vec<u32> = Vec::new();
         for call in calls {
-            work.extend(self.rows.get(&Node::Call(call)));
+            work.extend(self.rows.own(Node::Call(call)));
         }
         while let Some(row) = work.pop() {
             if std::mem::replace(&mut seen[row as usize], true) {
                 continue;
             }
-            found.records.extend(&self.casts[row as usize]);
+            found.records.extend(self.casts.of(row));
             found.plain |= self.plain[row as usize];
-            work.extend(&self.edges[row as usize]);
+            work.extend(self.edges.of(row));
         }
         found
     }
