@@ -19,6 +19,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::{
     facts::{Facts, Type, TypeId},
     prune::sort_types,
+    validate::validate,
 };
 
 /// Fingerprint of the extractor's sources, 16 hexadecimal digits: facts of another extractor are
@@ -107,14 +108,15 @@ pub fn encode(
     Ok((bytes, facts))
 }
 
-/// Reads a file of facts; `name` is for messages. Errors: another version, or not what [`encode`]
-/// wrote.
+/// Reads a file of facts; `name` is for messages. Errors: another version, not what [`encode`]
+/// wrote, or a row that does not exist.
 pub fn decode(bytes: &[u8], depth: Depth, name: &str) -> Result<Facts, Diagnostic> {
     let sections = header(bytes, name)?.sections;
     let mut facts: Facts = section(bytes, &sections[0], name)?;
     if depth == Depth::Full {
         section::<Unmentioned>(bytes, &sections[1], name)?.complete(&mut facts);
     }
+    validate(&facts).map_err(|message| bad(name, message))?;
     Ok(facts)
 }
 

@@ -21,6 +21,7 @@ mod signature;
 pub mod slots;
 pub mod tables;
 pub mod types;
+mod validate;
 
 pub use extract::{facts, walk};
 pub use program::{

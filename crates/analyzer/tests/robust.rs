@@ -7,8 +7,9 @@ use otf_analyzer::{
     FileMeta, Request, analyze,
     check::check,
     facts,
-    facts::Facts,
+    facts::{Facts, Path, Reach, Root, Shape, Type, TypeId, View},
     format::{self, Depth, EXTRACTOR, decode, encode},
+    slots::{NameId, Place},
 };
 use otf_artifact::{diagnostic::Code, ids::LegalSetId};
 use proptest::prelude::*;
@@ -118,6 +119,97 @@ fn damaged_facts_are_refused() {
     let mut longer = bytes;
     longer.push(0);
     assert_eq!(code(&longer), Code::BadArtifact);
+}
+
+/// A file of these facts with right checksums, whatever they say.
+fn forged(facts: &Facts) -> Vec<u8> {
+    let (_, good) = unit("lists.c", true);
+    let mut bytes = encode(good, HASH, Depth::Full).unwrap().0;
+    bytes.truncate(88);
+    let first = postcard::to_extend(facts, Vec::new()).unwrap();
+    // No types that are not mentioned: two empty lists.
+    let sections = [first, vec![0, 0]];
+    for section in &sections {
+        bytes.extend((section.len() as u64).to_le_bytes());
+        bytes.extend(xxhash_rust::xxh3::xxh3_64(section).to_le_bytes());
+    }
+    bytes.extend(sections.concat());
+    bytes
+}
+
+#[test]
+fn facts_that_name_a_row_which_does_not_exist_are_refused() {
+    const FAR: u32 = 1 << 20;
+    let (_, facts) = unit("lists.c", true);
+    let facts = encode(facts, HASH, Depth::Full).unwrap().1;
+    let decode = |facts: &Facts| decode(&forged(facts), Depth::Full, "x");
+    assert_eq!(decode(&facts).unwrap(), facts);
+    let path = |root| Path {
+        root,
+        reach: Reach::Object,
+        view: None,
+    };
+    let view = View {
+        ty: TypeId(FAR),
+        offset: None,
+    };
+    type Break<'a> = &'a dyn Fn(&mut Facts);
+    let broken: &[(&str, Break<'_>)] = &[
+        ("type of a global", &|f| f.globals[0].ty = Some(TypeId(FAR))),
+        ("type of a parameter", &|f| {
+            f.functions[0].parameters.push(Some(TypeId(FAR)));
+        }),
+        ("call", &|f| {
+            f.functions[0].returns.insert(path(Root::Call(FAR)));
+        }),
+        ("global", &|f| {
+            f.functions[0].returns.insert(path(Root::Global(FAR)));
+        }),
+        ("view", &|f| {
+            f.functions[0].returns.insert(Path {
+                view: Some(view),
+                ..path(Root::Local)
+            });
+        }),
+        ("member's type", &|f| {
+            let member = |ty: &mut Type| match &mut ty.shape {
+                Shape::Record { members, .. } if !members.is_empty() => {
+                    members[0].ty = TypeId(FAR);
+                    true
+                }
+                _ => false,
+            };
+            assert!(f.types.0.iter_mut().any(member));
+        }),
+        ("name of a place", &|f| {
+            f.slots
+                .flows
+                .push((Place::Result(NameId(FAR)), Place::Variable(0)));
+        }),
+        ("member of a place", &|f| {
+            f.slots.flows.push((Place::Member(FAR), Place::Variable(0)));
+        }),
+        ("no type at all", &|f| f.types.0.clear()),
+        ("array of itself", &|f| {
+            let row = TypeId(f.types.0.len() as u32);
+            f.types.0.push(Type {
+                name: String::new(),
+                size: 8,
+                shape: Shape::Array {
+                    element: row,
+                    stride: 8,
+                    count: 1,
+                },
+                identity: 0,
+            });
+        }),
+    ];
+    for (what, change) in broken {
+        let mut wrong = facts.clone();
+        change(&mut wrong);
+        let refused = decode(&wrong).map_err(|e| e.code);
+        assert_eq!(refused, Err(Code::BadArtifact), "{what}");
+    }
 }
 
 #[test]

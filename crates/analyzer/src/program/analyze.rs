@@ -81,7 +81,7 @@ pub fn analyze(
     }
     let program = Program::link(files, request);
     info!(files = files.len(), types = program.records.len(), "linked");
-    let origins = Origins::find(&program);
+    let (origins, targets) = rayon::join(|| Origins::find(&program), || call_targets(&program));
     info!(
         files = files.len(),
         types = program.records.len(),
@@ -94,7 +94,7 @@ pub fn analyze(
     let functions = collect(&program, &flow);
     let mut legal = Legal::new(&program, &origins);
     let mut analysis = assemble(&program, &origins, &mut legal, &functions, request);
-    call_targets(&program).fill(&mut analysis);
+    targets.fill(&mut analysis);
     info!(
         functions = analysis.functions.len(),
         legal_sets = analysis.legal_sets.len(),

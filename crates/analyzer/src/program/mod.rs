@@ -2,6 +2,7 @@
 
 pub(crate) mod analyze;
 mod caches;
+mod calls;
 mod casts;
 mod evidence;
 mod fields;
@@ -26,7 +27,10 @@ use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use crate::{
     facts::{Facts, FunctionFacts, GlobalFacts, Shape, TypeId},
-    program::intern::{Interned, intern},
+    program::{
+        calls::Calls,
+        intern::{Interned, intern},
+    },
 };
 
 /// What the profile says about a file.
@@ -103,6 +107,7 @@ pub(crate) struct Program<'a> {
     own: HashSet<&'a str>,
     /// Functions of each file whose address is taken there.
     escaping: Vec<HashSet<&'a str>>,
+    calls: Calls,
 }
 
 impl<'a> Program<'a> {
@@ -142,6 +147,7 @@ impl<'a> Program<'a> {
                 .par_iter()
                 .map(|f| f.references.iter().map(|r| r.function.as_str()).collect())
                 .collect(),
+            calls: Calls::default(),
             records,
             files,
         };
@@ -150,6 +156,7 @@ impl<'a> Program<'a> {
             program.link_parts(file, facts, &fresh);
         }
         program.spread_open_ends();
+        program.calls = Calls::find(&program);
         program
     }
 

@@ -5,7 +5,7 @@
 //! is not written in a header, because that is where DWARF puts the inlined code.
 
 use std::{
-    cell::RefCell,
+    cell::{OnceCell, RefCell},
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
 };
@@ -20,6 +20,7 @@ use crate::{
         casts::{Casts, Disguise},
         layout::Area,
         receivers,
+        voids::Voids,
     },
     tables::{ALLOCATORS, Allocator, Product, allocator, sounds_like_allocator},
 };
@@ -103,9 +104,15 @@ pub(crate) enum Returned {
     Unknown,
 }
 
+/// Allocations by the calls that make them.
+type Allocations = BTreeMap<CallRef, Allocation>;
+
+/// What calls return.
+type Results = BTreeMap<CallRef, BTreeSet<Returned>>;
+
 /// Allocation calls and private areas of the whole program.
 pub(crate) struct Origins {
-    pub(crate) allocations: BTreeMap<CallRef, Allocation>,
+    pub(crate) allocations: Allocations,
     pub(crate) areas: BTreeSet<Area>,
     /// Types whose objects also lie where no place can be named, with the reason.
     pub(crate) strangers: BTreeMap<RecordId, BTreeSet<String>>,
@@ -115,15 +122,31 @@ pub(crate) struct Origins {
     pub(crate) loose: BTreeSet<(RecordId, RecordId)>,
     /// Types in variables that are declared as something else.
     pub(crate) variables: BTreeMap<RecordId, BTreeSet<Disguise>>,
-    returned: BTreeMap<CallRef, BTreeSet<Returned>>,
+    returned: Results,
 }
 
 impl Origins {
     pub(crate) fn find(program: &Program<'_>) -> Self {
+        let (found, voids) = rayon::join(|| Self::search(program), || Voids::gather(program));
+        let (mut allocations, casts, returned) = found;
+        receivers::complete(program, &voids, &returned, &mut allocations);
+        Self {
+            allocations,
+            areas: casts.areas,
+            strangers: casts.strangers,
+            variables: casts.variables,
+            downcasts: casts.downcasts,
+            loose: casts.loose,
+            returned,
+        }
+    }
+
+    /// Allocations, casts and what calls return, before anybody asks who gets the objects later.
+    fn search(program: &Program<'_>) -> (Allocations, Casts, Results) {
         let mut search = Search {
             program,
             caches: HashMap::default(),
-            memo: RefCell::default(),
+            memo: vec![OnceCell::new(); program.calls.len()],
             active: RefCell::default(),
             nothing: Rc::default(),
             claimed: RefCell::default(),
@@ -146,17 +169,7 @@ impl Origins {
             }
             search.note_casts(function, &mut casts);
         }
-        let mut allocations = search.claimed.into_inner();
-        receivers::complete(program, &returned, &mut allocations);
-        Self {
-            allocations,
-            areas: casts.areas,
-            strangers: casts.strangers,
-            variables: casts.variables,
-            downcasts: casts.downcasts,
-            loose: casts.loose,
-            returned,
-        }
+        (search.claimed.into_inner(), casts, returned)
     }
 
     /// Number of allocations of which nothing says what they are for.
@@ -187,15 +200,18 @@ pub(super) struct Search<'p, 'a> {
     pub(super) program: &'p Program<'a>,
     /// Names of slab caches by what holds them; `None` for several names.
     caches: HashMap<Keeper<'a>, Option<String>>,
-    memo: RefCell<HashMap<CallRef, Rc<BTreeSet<Origin>>>>,
+    /// What calls return, by their rows.
+    memo: Vec<OnceCell<Rc<BTreeSet<Origin>>>>,
+    /// Calls that are being followed.
     active: RefCell<HashSet<CallRef>>,
     nothing: Rc<BTreeSet<Origin>>,
-    claimed: RefCell<BTreeMap<CallRef, Allocation>>,
+    claimed: RefCell<Allocations>,
 }
 
 impl Search<'_, '_> {
     fn of_call(&self, at: CallRef) -> Rc<BTreeSet<Origin>> {
-        if let Some(known) = self.memo.borrow().get(&at) {
+        let memo = &self.memo[self.program.calls.row(at)];
+        if let Some(known) = memo.get() {
             return Rc::clone(known);
         }
         if !self.active.borrow_mut().insert(at) {
@@ -208,8 +224,8 @@ impl Search<'_, '_> {
             Rc::new(found)
         };
         self.active.borrow_mut().remove(&at);
-        self.memo.borrow_mut().insert(at, Rc::clone(&found));
-        found
+        // A call that is being followed is not followed again: this is the first answer.
+        Rc::clone(memo.get_or_init(|| found))
     }
 
     fn origins(&self, at: CallRef) -> BTreeSet<Origin> {
@@ -240,7 +256,7 @@ impl Search<'_, '_> {
             if let Some(argument) = call.arguments.first() {
                 found.extend(self.of_pointer(at.function, &argument.pointer));
             }
-        } else if let Some(callee) = program.callee(at.function.file, symbol) {
+        } else if let Some(callee) = program.calls.target(at) {
             let declared = program.function(callee).result.and_then(|t| {
                 let to = program.files[callee.file].1.types.pointee(t)?;
                 program.record(callee.file, to)
@@ -299,7 +315,7 @@ impl Search<'_, '_> {
         let symbol = call.callee.as_deref()?;
         let unknown = allocator(symbol).is_none()
             && !COPIES.contains(&symbol)
-            && self.program.callee(at.function.file, symbol).is_none()
+            && self.program.calls.target(at).is_none()
             && (self.program.whole || sounds_like_allocator(symbol));
         unknown.then_some(symbol)
     }

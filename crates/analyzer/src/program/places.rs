@@ -102,10 +102,8 @@ impl<'p, 'a> Flow<'p, 'a> {
     fn track(&mut self, confined: &[FunctionRef]) {
         let mut called: HashSet<FunctionRef> = HashSet::default();
         for caller in confined {
-            for call in &self.program.function(*caller).calls {
-                let symbol = call.callee.as_deref();
-                called.extend(symbol.and_then(|s| self.program.callee(caller.file, s)));
-            }
+            let calls = 0..self.program.function(*caller).calls.len();
+            called.extend(calls.filter_map(|call| self.callee(*caller, call)));
         }
         for function in confined {
             let facts = self.program.function(*function);
@@ -118,11 +116,17 @@ impl<'p, 'a> Flow<'p, 'a> {
         }
     }
 
+    fn callee(&self, caller: FunctionRef, row: usize) -> Option<FunctionRef> {
+        self.program.calls.target(CallRef {
+            function: caller,
+            call: row as u32,
+        })
+    }
+
     fn pass(&mut self, caller: FunctionRef) -> bool {
         let mut changed = false;
-        for call in &self.program.function(caller).calls {
-            let symbol = call.callee.as_deref();
-            let Some(target) = symbol.and_then(|s| self.program.callee(caller.file, s)) else {
+        for (row, call) in self.program.function(caller).calls.iter().enumerate() {
+            let Some(target) = self.callee(caller, row) else {
                 continue;
             };
             let count = self.program.function(target).parameters.len();

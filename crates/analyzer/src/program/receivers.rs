@@ -50,6 +50,7 @@ impl Allocation {
 /// Adds types to allocations that have none.
 pub(super) fn complete(
     program: &Program<'_>,
+    voids: &Voids,
     returned: &BTreeMap<CallRef, BTreeSet<Returned>>,
     allocations: &mut BTreeMap<CallRef, Allocation>,
 ) {
@@ -61,7 +62,6 @@ pub(super) fn complete(
             }
         }
     }
-    let voids = Voids::gather(program);
     allocations.par_iter_mut().for_each(|(site, allocation)| {
         if allocation.allocator.product == Product::Page || !allocation.types.is_empty() {
             return;

@@ -220,21 +220,21 @@ fn local(program: &Program<'_>, at: FunctionRef) -> Local {
         }
     }
     for (row, call) in function.calls.iter().enumerate() {
-        let result = Node::Call(CallRef {
+        let called = CallRef {
             function: at,
             call: row as u32,
-        });
+        };
         let callee = match call.callee.as_deref() {
             // What takes an object back sees it as its own bookkeeping, not as what it was.
             Some(symbol) if symbol.contains("free") => continue,
-            Some(symbol) => match program.callee(at.file, symbol) {
+            Some(_) => match program.calls.target(called) {
                 Some(callee) => Some(callee),
                 None => continue,
             },
             None => None,
         };
         let returned = callee.map_or(Node::AnyResult, Node::Result);
-        local.edges.push((returned, result));
+        local.edges.push((returned, Node::Call(called)));
         for (index, argument) in (0u16..).zip(&call.arguments) {
             let to = match callee {
                 Some(callee) => Node::Parameter(callee, index),
