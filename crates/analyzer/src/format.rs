@@ -28,6 +28,8 @@ pub const EXTRACTOR: &str = env!("OTF_EXTRACTOR");
 
 const MAGIC: &[u8; 8] = b"OTFFACTS";
 const SECTIONS: usize = 2;
+/// Bytes that most sections fit in.
+const ROOM: usize = 1 << 17;
 const HEADER: usize = 8 + 16 + 64 + 16 * SECTIONS;
 
 /// How much of a file of facts is read.
@@ -76,13 +78,13 @@ pub fn encode(
         let left = row.opaque();
         whole.push((id, std::mem::replace(row, left)));
     }
-    let mut bytes = vec![0; HEADER];
     facts.types.0.shrink_to_fit();
     let unmentioned = Unmentioned { whole, more };
     let sections = [
-        postcard::to_extend(&facts, Vec::new()),
-        postcard::to_extend(&unmentioned, Vec::new()),
+        postcard::to_extend(&facts, Vec::with_capacity(ROOM)),
+        postcard::to_extend(&unmentioned, Vec::with_capacity(ROOM)),
     ];
+    let mut bytes = vec![0; HEADER];
     let mut header = Vec::with_capacity(HEADER);
     header.extend(MAGIC);
     header.extend(EXTRACTOR.as_bytes());

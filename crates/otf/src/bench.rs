@@ -270,8 +270,7 @@ pub fn phase(args: &BenchPhase) -> Result<(), Failure> {
                 }
             }
             (start, cpu_before) = (Instant::now(), cpu_seconds()?);
-            let read = facts::of_lock(&lock, &args.facts)?;
-            pipeline::program(&args.root, &lock, &read)?;
+            pipeline::whole_program(&args.root, &lock, &args.facts)?;
         }
     }
     let cost = Cost {

@@ -61,14 +61,8 @@ pub fn of_lock(lock: &KernelLock, kept: &Path) -> Result<Vec<(FileMeta, Facts)>,
 /// Facts of one file, and whether they had to be made.
 fn of_unit(kept: &Path, unit: &Bitcode, depth: Depth) -> Result<(bool, Facts), Failure> {
     let path = place(kept, &unit.file);
-    if let Ok(bytes) = std::fs::read(&path) {
-        let name = path.display().to_string();
-        match format::decode(&bytes, depth, &name) {
-            Ok(facts) if facts.source == unit.source => return Ok((false, facts)),
-            Ok(_) => debug!(source = unit.source, "the same bitcode under another name"),
-            // What cannot be read is made again.
-            Err(e) => debug!(message = e.message, "facts"),
-        }
+    if let Some(facts) = known(&path, unit, depth) {
+        return Ok((false, facts));
     }
     let facts = otf_analyzer::facts(&pipeline::cached(&unit.file)?, &unit.source)?;
     let (bytes, facts) = format::encode(facts, &unit.file.sha256, depth)?;
@@ -76,8 +70,83 @@ fn of_unit(kept: &Path, unit: &Bitcode, depth: Depth) -> Result<(bool, Facts), F
     Ok((true, facts))
 }
 
+/// Facts that were kept, if they are those of this bitcode: otherwise they are made again.
+fn known(path: &Path, unit: &Bitcode, depth: Depth) -> Option<Facts> {
+    let bytes = std::fs::read(path).ok()?;
+    let name = path.display().to_string();
+    let read = format::header(&bytes, &name)
+        .and_then(|header| Ok((header, format::decode(&bytes, depth, &name)?)));
+    match read {
+        Ok((header, _)) if header.bitcode != unit.file.sha256 => {
+            debug!(path = name, "facts of other bitcode");
+            None
+        }
+        Ok((_, facts)) if facts.source != unit.source => {
+            debug!(source = unit.source, "the same bitcode under another name");
+            None
+        }
+        Ok((_, facts)) => Some(facts),
+        Err(e) => {
+            debug!(message = e.message, "facts");
+            None
+        }
+    }
+}
+
 /// Where the facts of a bitcode file are kept: a folder for each version of the extractor.
 pub fn place(kept: &Path, bitcode: &CachedFile) -> PathBuf {
     kept.join(EXTRACTOR)
         .join(format!("{}.facts", bitcode.sha256))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use otf_analyzer::facts::{Shape, Type, Types};
+
+    use super::*;
+
+    #[test]
+    fn only_facts_of_the_same_bitcode_are_taken() {
+        let unit = |sha256: &str, source: &str| Bitcode {
+            source: source.into(),
+            image: "vmlinux".into(),
+            confined: true,
+            file: CachedFile {
+                path: "a.bc".into(),
+                sha256: sha256.repeat(64),
+            },
+        };
+        let void = Type {
+            name: "void".into(),
+            size: 1,
+            shape: Shape::Scalar,
+            identity: 0,
+        };
+        let facts = Facts {
+            source: "a.c".into(),
+            types: Types(vec![void]),
+            ..Facts::default()
+        };
+        let own = unit("a", "a.c");
+        let (bytes, facts) = format::encode(facts, &own.file.sha256, Depth::Full).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.facts");
+        assert_eq!(known(&path, &own, Depth::Full), None, "no file");
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(known(&path, &own, Depth::Full), Some(facts));
+        assert_eq!(
+            known(&path, &unit("b", "a.c"), Depth::Full),
+            None,
+            "other bitcode"
+        );
+        assert_eq!(
+            known(&path, &unit("a", "b.c"), Depth::Full),
+            None,
+            "other source"
+        );
+        fs::write(&path, &bytes[1..]).unwrap();
+        assert_eq!(known(&path, &own, Depth::Full), None, "damaged");
+    }
 }

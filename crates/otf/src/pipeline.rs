@@ -41,7 +41,7 @@ pub fn analyze(args: &cli::Analyze) -> Result<(), Failure> {
         lock.overlay.as_deref(),
     );
     files::write_lock(&dir.join("kernel.lock.yaml"), &lock)?;
-    let analysis = whole_program(&args.root, &lock)?;
+    let analysis = whole_program(&args.root, &lock, &files::cache()?.join("facts"))?;
     render::warn(&analysis.diagnostics);
     files::write_artifact(&dir.join("analysis.json"), &analysis)?;
     let sites = bind(&analysis, &lock)?;
@@ -123,11 +123,14 @@ fn unchanged(file: &CachedFile, path: &Path, bytes: &[u8]) -> Result<(), Failure
     .into())
 }
 
-/// Facts of every file, then the whole-program step on facts alone.
-fn whole_program(root: &Path, lock: &KernelLock) -> Result<Analysis, Failure> {
-    let facts = facts::of_lock(lock, &files::cache()?.join("facts"))?;
+/// Facts of every file, then the whole-program step on facts alone. `kept` is where facts are kept.
+pub fn whole_program(root: &Path, lock: &KernelLock, kept: &Path) -> Result<Analysis, Failure> {
+    let facts = facts::of_lock(lock, kept)?;
     info!("legal sets");
-    program(root, lock, &facts)
+    let analysis = program(root, lock, &facts);
+    // Millions of small pieces: nobody has to wait for the last of them.
+    rayon::spawn(move || drop(facts));
+    analysis
 }
 
 /// The whole-program step.

@@ -204,10 +204,9 @@ impl<'m> Body<'_, 'm> {
         match callee.kind() {
             Kind::Assembly => self.assembly(call, callee),
             Kind::Function => {
-                let name = callee.name();
                 if ["llvm.memcpy.", "llvm.memmove.", "llvm.memset."]
                     .iter()
-                    .any(|p| name.starts_with(p))
+                    .any(|p| callee.begins(p))
                 {
                     let size = call.operand(2).and_then(Value::integer).unwrap_or(0);
                     if let Some(to) = call.operand(0) {
@@ -220,7 +219,7 @@ impl<'m> Body<'_, 'm> {
                         );
                     }
                 } else if callee.is_declaration()
-                    && let Some(writer) = range_writer(&name)
+                    && let Some(writer) = range_writer(&callee.name())
                     && let Some(to) = call.operand(u32::from(writer.destination))
                 {
                     let size = writer

@@ -17,9 +17,9 @@ use crate::{
 /// A call that is neither an intrinsic nor inline assembly.
 pub(super) fn is_call(instruction: Value<'_>) -> bool {
     instruction.kind() == Kind::Instruction(Opcode::LLVMCall)
-        && instruction.callee().is_some_and(|callee| {
-            callee.kind() != Kind::Assembly && !callee.name().starts_with("llvm.")
-        })
+        && instruction
+            .callee()
+            .is_some_and(|callee| callee.kind() != Kind::Assembly && !callee.begins("llvm."))
 }
 
 /// Variables that hold a parameter's value and nothing else, for integers passed on.

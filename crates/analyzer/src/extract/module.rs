@@ -136,8 +136,7 @@ fn realign(signature: &mut Signature, function: Value<'_>) {
 
 /// Whether a call declares where a variable lives.
 pub(crate) fn is_declare(call: Value<'_>) -> bool {
-    call.callee()
-        .is_some_and(|c| c.name() == "llvm.dbg.declare")
+    call.callee().is_some_and(|c| c.begins("llvm.dbg.declare"))
 }
 
 /// The type of a local variable node.

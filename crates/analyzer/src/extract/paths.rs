@@ -360,9 +360,8 @@ impl<'u, 'm> Resolver<'u, 'm> {
             }
             return one(UNKNOWN);
         }
-        if callee.kind() == Kind::Function && callee.name().starts_with("llvm.") {
-            let name = callee.name();
-            return if name.starts_with("llvm.expect") || name.starts_with("llvm.ptr") {
+        if callee.kind() == Kind::Function && callee.begins("llvm.") {
+            return if callee.begins("llvm.expect") || callee.begins("llvm.ptr") {
                 self.operand(value, 0)
             } else {
                 one(UNKNOWN)
@@ -577,7 +576,7 @@ fn simple_variables(instructions: &[Value<'_>]) -> HashSet<usize> {
                 Opcode::LLVMStore => index == 1,
                 Opcode::LLVMCall => instruction
                     .callee()
-                    .is_some_and(|c| c.name().starts_with("llvm.lifetime.")),
+                    .is_some_and(|c| c.begins("llvm.lifetime.")),
                 _ => false,
             };
             if !plain {

@@ -92,7 +92,8 @@ pub(crate) struct TypeReader<'m> {
     /// Structures by their name in the IR, `struct.qfq_group`.
     pub(crate) by_ir_name: HashMap<String, TypeId>,
     pub(crate) types: Types,
-    pending: Vec<(TypeId, Meta<'m>, String)>,
+    /// Rows to fill, with the last typedef on the way to each.
+    pending: Vec<(TypeId, Meta<'m>, Option<Meta<'m>>)>,
 }
 
 impl<'m> TypeReader<'m> {
@@ -110,8 +111,8 @@ impl<'m> TypeReader<'m> {
     /// The row of a type node with everything it reaches; `None` for `void`.
     pub(crate) fn read(&mut self, node: Option<Meta<'m>>) -> Option<TypeId> {
         let id = self.reserve(node?);
-        while let Some((id, node, name)) = self.pending.pop() {
-            let ty = self.build(node, &name);
+        while let Some((id, node, alias)) = self.pending.pop() {
+            let ty = self.build(node, alias);
             self.types.0[id.0 as usize] = ty;
         }
         id
@@ -123,11 +124,11 @@ impl<'m> TypeReader<'m> {
             return *id;
         }
         let mut at = node;
-        let mut alias = String::new();
+        let mut alias = None;
         // Typedefs and qualifiers: the last typedef names an anonymous structure.
         while at.class() == Class::Derived && at.tag() != TAG_POINTER && at.tag() != TAG_MEMBER {
             if at.tag() == TAG_TYPEDEF {
-                alias = at.type_facts().0;
+                alias = Some(at);
             }
             if let Some(base) = self.module.node(at, BASE) {
                 at = base;
@@ -159,7 +160,7 @@ impl<'m> TypeReader<'m> {
         self.reserve(base)
     }
 
-    fn build(&mut self, node: Meta<'m>, alias: &str) -> Type {
+    fn build(&mut self, node: Meta<'m>, alias: Option<Meta<'m>>) -> Type {
         let (name, bits, _, line) = node.type_facts();
         let size = bits / 8;
         let scalar = |name| Type {
@@ -182,7 +183,9 @@ impl<'m> TypeReader<'m> {
             (Class::Composite, TAG_ARRAY) => self.array(node, size),
             (Class::Composite, tag @ (TAG_STRUCTURE | TAG_UNION)) => {
                 let keyword = if tag == TAG_UNION { "union" } else { "struct" };
-                self.record(node, keyword, &name, alias, size, line)
+                let alias = alias.filter(|_| name.is_empty());
+                let alias = alias.map_or_else(String::new, |a| a.type_facts().0);
+                self.record(node, keyword, &name, &alias, size, line)
             }
             (Class::Subroutine, _) => self.function(node),
             _ => scalar(name),
@@ -228,7 +231,7 @@ impl<'m> TypeReader<'m> {
     fn size_of(&self, node: Option<Meta<'m>>) -> u64 {
         let mut at = node;
         while let Some(node) = at {
-            let bits = node.type_facts().1;
+            let bits = node.bits();
             if bits > 0 {
                 return bits / 8;
             }

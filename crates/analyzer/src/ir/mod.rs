@@ -199,7 +199,7 @@ impl Module {
 
     /// Operands of a metadata node; `None` for absent ones.
     pub(crate) fn operands<'m>(&'m self, node: Meta<'m>) -> Vec<Option<Value<'m>>> {
-        let value = llvm!(LLVMMetadataAsValue(self.context, node.raw));
+        let value = node.value(self.context);
         let count = llvm!(LLVMGetMDNodeNumOperands(value));
         let mut operands = vec![ptr::null_mut(); count as usize];
         if count > 0 {
@@ -211,7 +211,7 @@ impl Module {
     /// The operand of a node as a node; without making values of the others.
     pub(crate) fn node<'m>(&'m self, node: Meta<'m>, index: usize) -> Option<Meta<'m>> {
         let operand = llvm!({
-            let value = LLVMMetadataAsValue(self.context, node.raw);
+            let value = node.value(self.context);
             if index < LLVMGetMDNodeNumOperands(value) as usize {
                 LLVMGetOperand(value, index as u32)
             } else {

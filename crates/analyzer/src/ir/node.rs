@@ -1,6 +1,6 @@
 //! IR types and metadata nodes.
 
-use std::{ffi::CStr, marker::PhantomData};
+use std::{ffi::CStr, marker::PhantomData, ptr};
 
 #[cfg_attr(
     not(test),
@@ -91,15 +91,32 @@ impl Type<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Meta<'m> {
     pub(super) raw: LLVMMetadataRef,
+    /// The value that stands for the node, where it is known: LLVM has to look for it otherwise.
+    value: LLVMValueRef,
     module: PhantomData<&'m Module>,
 }
 
 impl Meta<'_> {
     pub(super) fn some(raw: LLVMMetadataRef) -> Option<Self> {
+        Self::of_value(raw, ptr::null_mut())
+    }
+
+    /// The node that a value stands for.
+    pub(super) fn of_value(raw: LLVMMetadataRef, value: LLVMValueRef) -> Option<Self> {
         (!raw.is_null()).then_some(Self {
             raw,
+            value,
             module: PhantomData,
         })
+    }
+
+    /// The value that stands for the node.
+    pub(super) fn value(self, context: LLVMContextRef) -> LLVMValueRef {
+        if self.value.is_null() {
+            llvm!(LLVMMetadataAsValue(context, self.raw))
+        } else {
+            self.value
+        }
     }
 
     /// Identity inside one module, for maps.
@@ -142,6 +159,11 @@ impl Meta<'_> {
                 LLVMDITypeGetLine(self.raw),
             )
         })
+    }
+
+    /// Size of a type node in bits.
+    pub(crate) fn bits(self) -> u64 {
+        llvm!(LLVMDITypeGetSizeInBits(self.raw))
     }
 
     /// Line of a subprogram.

@@ -61,6 +61,18 @@ impl<'m> Value<'m> {
         text(pointer, length)
     }
 
+    /// Whether the symbol is one of those that begin so; without making a text of it.
+    pub(crate) fn begins(self, prefix: &str) -> bool {
+        let mut length = 0;
+        let pointer = llvm!(LLVMGetValueName2(self.raw, &raw mut length));
+        if pointer.is_null() || length < prefix.len() {
+            return false;
+        }
+        // SAFETY: LLVM gave out `length` readable bytes, which live as long as the value.
+        let name = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), length) };
+        name.starts_with(prefix.as_bytes())
+    }
+
     pub(crate) fn kind(self) -> Kind {
         match llvm!(LLVMGetValueKind(self.raw)) {
             LLVMValueKind::LLVMInstructionValueKind => {
@@ -123,7 +135,14 @@ impl<'m> Value<'m> {
 
     /// Metadata behind a metadata operand.
     pub(crate) fn as_meta(self) -> Option<Meta<'m>> {
-        Meta::some(llvm!(LLVMValueAsMetadata(self.raw)))
+        let kind = llvm!(LLVMGetValueKind(self.raw));
+        // A constant is an operand itself, not a value that stands for it.
+        let value = if kind == LLVMValueKind::LLVMMetadataAsValueValueKind {
+            self.raw
+        } else {
+            ptr::null_mut()
+        };
+        Meta::of_value(llvm!(LLVMValueAsMetadata(self.raw)), value)
     }
 
     /// The value that a metadata operand wraps, as in the first operand of `llvm.dbg.declare`.

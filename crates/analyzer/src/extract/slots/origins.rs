@@ -288,7 +288,7 @@ impl<'m> SlotReader<'_, 'm> {
                 }
             }
             Kind::Function => {
-                if callee.name().starts_with("llvm.") {
+                if callee.begins("llvm.") {
                     self.operand(question, call, 0, signature);
                     return;
                 }
