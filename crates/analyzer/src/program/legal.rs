@@ -215,15 +215,14 @@ impl<'p, 'a> Legal<'p, 'a> {
         let sets: Vec<&Places> = sets.into_iter().collect();
         let drafts = sets.into_par_iter().map(|set| {
             let mut places = set.iter().map(|place| &known[place]);
-            let draft = match (places.next(), places.next()) {
-                (Some(only), None) => Arc::clone(only),
-                _ => {
-                    let mut draft = LegalDraft::default();
-                    for place in set {
-                        draft.merge(&known[place]);
-                    }
-                    Arc::new(draft)
+            let draft = if let (Some(only), None) = (places.next(), places.next()) {
+                Arc::clone(only)
+            } else {
+                let mut draft = LegalDraft::default();
+                for place in set {
+                    draft.merge(&known[place]);
                 }
+                Arc::new(draft)
             };
             (set, draft)
         });

@@ -115,12 +115,12 @@ fn group(
         groups.entry(key).or_default().insert(site);
     }
     let groups = groups.into_iter().map(|((array, dedicated), sites)| {
-        let sizes = || sites.iter().map(|site| origins.allocations[site].size);
-        let known: BTreeSet<u64> = sizes().flatten().collect();
+        let lengths = || sites.iter().map(|site| origins.allocations[site].size);
+        let known: BTreeSet<u64> = lengths().flatten().collect();
         Group {
             array,
             dedicated,
-            unsized_objects: sizes().any(|size| size.is_none()),
+            unsized_objects: lengths().any(|size| size.is_none()),
             chosen: (0..=known.len()).map(|_| OnceLock::new()).collect(),
             sizes: known.into_iter().collect(),
             sites,

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use rayon::prelude::*;
-use rustc_hash::FxHashMap as HashMap;
+use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use crate::{
     facts::{Path, Root, Source, Types},
@@ -176,13 +176,13 @@ impl Voids {
     /// What these calls returned is cast to, anywhere.
     pub(super) fn of_calls(&self, calls: impl Iterator<Item = CallRef>) -> Seen {
         let mut found = Seen::default();
-        let mut seen = vec![false; self.plain.len()];
+        let mut seen: HashSet<u32> = HashSet::default();
         let mut work: Vec<u32> = Vec::new();
         for call in calls {
             work.extend(self.rows.own(Node::Call(call)));
         }
         while let Some(row) = work.pop() {
-            if std::mem::replace(&mut seen[row as usize], true) {
+            if !seen.insert(row) {
                 continue;
             }
             found.records.extend(self.casts.of(row));
@@ -220,21 +220,21 @@ fn local(program: &Program<'_>, at: FunctionRef) -> Local {
         }
     }
     for (row, call) in function.calls.iter().enumerate() {
-        let called = CallRef {
+        let at_call = CallRef {
             function: at,
             call: row as u32,
         };
         let callee = match call.callee.as_deref() {
             // What takes an object back sees it as its own bookkeeping, not as what it was.
             Some(symbol) if symbol.contains("free") => continue,
-            Some(_) => match program.calls.target(called) {
+            Some(_) => match program.calls.target(at_call) {
                 Some(callee) => Some(callee),
                 None => continue,
             },
             None => None,
         };
         let returned = callee.map_or(Node::AnyResult, Node::Result);
-        local.edges.push((returned, Node::Call(called)));
+        local.edges.push((returned, Node::Call(at_call)));
         for (index, argument) in (0u16..).zip(&call.arguments) {
             let to = match callee {
                 Some(callee) => Node::Parameter(callee, index),
