@@ -14,6 +14,7 @@ mod canary;
 pub mod check;
 pub mod confined;
 pub mod coverage;
+pub mod covered;
 pub mod decode;
 pub mod dwarf;
 pub mod extent;
@@ -133,6 +134,14 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
     returns.sort_by(|a, b| in_order(&a.location, &b.location));
     let mut diagnostics = join.diagnostics;
     let legal_sets = join.legal.into_rows();
+    info!("looking for sites that need no probe of their own");
+    let tables = covered::Tables {
+        analysis,
+        sets: &legal_sets,
+        allocations: &allocations.probes,
+        globals: &globals.symbols,
+    };
+    covered::cover(&confined, &mut sites, &tables);
     let passed_probes = passed::bind(&legal_sets, &confined, &mut diagnostics);
     let target_symbols = targets::bind(analysis, &join.images, &paths, &mut diagnostics)
         .map_err(|problem| vec![bad_image("", &problem)])?;
