@@ -137,12 +137,13 @@ impl<'a> Verdicts<'a> {
         let Some(checked) = pair.joined() else {
             return false;
         };
-        // Places of single fields, and variables, hold no range of several.
-        from.any_heap.is_some()
-            && from.any_global.is_some()
-            && !from.user
+        // Variables, and frames with their saved registers, hold no range of several.
+        let plain = !from.user
             && matches!(from.stack, StackRule::None | StackRule::Any)
-            && self.implied(&Pair { checked, ..*pair })
+            && (from.globals.is_empty() || from.any_global.is_some());
+        let heap = from.any_heap.is_some()
+            || (pair.leader.legal == pair.site.legal && is_one_structure(from));
+        plain && heap && self.implied(&Pair { checked, ..*pair })
     }
 
     /// Whether the check of a per-CPU operand says yes to every address.
@@ -284,6 +285,15 @@ impl<'a> Verdicts<'a> {
             })
         })
     }
+}
+
+/// Whether two writes at a constant distance are in the same structure: there is only one type, once in
+/// each kind of object.
+fn is_one_structure(set: &LegalSet) -> bool {
+    let containers: BTreeSet<_> = set.heap.iter().map(|p| p.container).collect();
+    set.types.len() == 1
+        && containers.len() == set.heap.len()
+        && set.heap.iter().all(|p| p.dimensions.is_empty())
 }
 
 /// The place is legal for whatever objects the other one is.

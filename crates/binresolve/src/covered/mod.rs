@@ -60,8 +60,9 @@ pub fn cover(images: &[Confined<'_>], sites: &mut [Site], tables: &Tables<'_>) {
     }
     for confined in images {
         let image = Covering::new(confined, sites, tables, &verdicts);
-        covers.extend(image.fresh());
-        covers.extend(image.checks());
+        let fresh = image.fresh();
+        covers.extend(image.checks(&fresh));
+        covers.extend(fresh);
     }
     for (row, cover) in covers {
         sites[row].covered = Some(cover);
@@ -158,8 +159,7 @@ impl<'a> Covering<'a> {
         covers
     }
 
-    fn checks(&self) -> BTreeMap<usize, Cover> {
-        let done = self.fresh();
+    fn checks(&self, done: &BTreeMap<usize, Cover>) -> BTreeMap<usize, Cover> {
         let mut choice = Choice::default();
         for (id, origin, distance, stack_moved) in self.known() {
             let Origin::Site(by) = origin else { continue };
