@@ -222,8 +222,8 @@ fn displacement(
     }
     let value = instruction.memory_displacement64();
     // The per-CPU section of a linked image starts at 0: beside a register such a number is a distance.
-    let registers = instruction.memory_base() != Machine::None
-        || instruction.memory_index() != Machine::None;
+    let registers =
+        instruction.memory_base() != Machine::None || instruction.memory_index() != Machine::None;
     let names = |s: &Section<'_>| !(registers && s.name.starts_with(".data..percpu"));
     let in_image =
         rip_relative || (!image.relocatable() && image.section_at(value).is_some_and(names));

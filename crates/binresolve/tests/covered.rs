@@ -93,21 +93,41 @@ fn step(dice: &mut Dice) -> Step {
         3 => Step::Lea(b, a, at - 16),
         4 => Step::Load(b, a),
         5 => Step::Swap(a, b),
-        6 => Step::Indexed { base: a, index: b, at },
-        7 => Step::Exchange { base: a, with: b, at },
+        6 => Step::Indexed {
+            base: a,
+            index: b,
+            at,
+        },
+        7 => Step::Exchange {
+            base: a,
+            with: b,
+            at,
+        },
         8 => Step::Call,
         9 => Step::Trap,
         10 => Step::Push,
-        n => Step::Store { base: a, at, bytes: if n % 3 == 0 { 4 } else { 8 } },
+        n => Step::Store {
+            base: a,
+            at,
+            bytes: if n % 3 == 0 { 4 } else { 8 },
+        },
     }
 }
 
 fn assembly(functions: &[Vec<Vec<Step>>]) -> String {
     let mut text = String::from(".text\n");
     for (number, blocks) in functions.iter().enumerate() {
-        writeln!(text, ".globl f{number}\n.type f{number}, @function\nf{number}:").unwrap();
+        writeln!(
+            text,
+            ".globl f{number}\n.type f{number}, @function\nf{number}:"
+        )
+        .unwrap();
         writeln!(text, "77: call __fentry__").unwrap();
-        writeln!(text, ".pushsection __mcount_loc, \"a\"\n.quad 77b\n.popsection").unwrap();
+        writeln!(
+            text,
+            ".pushsection __mcount_loc, \"a\"\n.quad 77b\n.popsection"
+        )
+        .unwrap();
         for (block, steps) in blocks.iter().enumerate() {
             writeln!(text, ".Lb{number}_{block}:").unwrap();
             for step in steps {
@@ -245,11 +265,20 @@ fn a_covered_store_is_always_preceded_by_its_check() {
         let expected = blocks.iter().flatten().filter(|s| is_store(**s)).count();
         assert_eq!(mine.len(), expected, "{name}");
         let store_of = |id: SiteId| mine.iter().position(|row| *row == id.index()).unwrap();
-        claims += mine.iter().filter(|r| sites.sites[**r].covered.is_some()).count();
+        claims += mine
+            .iter()
+            .filter(|r| sites.sites[**r].covered.is_some())
+            .count();
         for _ in 0..30 {
             run(blocks, &mut dice, |store, address, trace| {
                 let site = &sites.sites[mine[store]];
-                let Some(Cover::Check { by, distance, joined, .. }) = &site.covered else {
+                let Some(Cover::Check {
+                    by,
+                    distance,
+                    joined,
+                    ..
+                }) = &site.covered
+                else {
                     assert_eq!(site.covered, None);
                     return;
                 };
@@ -267,7 +296,10 @@ fn a_covered_store_is_always_preceded_by_its_check() {
         }
     }
     // The test must have something to look at.
-    assert!(claims > 200 && executed > 2000, "{claims} claims, {executed} executions");
+    assert!(
+        claims > 200 && executed > 2000,
+        "{claims} claims, {executed} executions"
+    );
 }
 
 /// What covers the stores of a function, in order: `-` or the number of the store that does.
@@ -295,13 +327,28 @@ fn what_ends_a_region() {
         ("movq %rax, (%rbx); call g; movl %eax, 4(%rbx); ret", "- -"),
         ("movq %rax, (%rbx); int3; movl %eax, 4(%rbx); ret", "- -"),
         ("movq %rax, (%rbx); sti; movl %eax, 4(%rbx); ret", "- -"),
-        ("movq %rax, (%rbx); movl %ebx, %ebx; movl %eax, 4(%rbx); ret", "- -"),
-        ("movq %rax, (%rbx); movq %rbx, %rcx; movl %eax, 4(%rcx); ret", "- 0"),
+        (
+            "movq %rax, (%rbx); movl %ebx, %ebx; movl %eax, 4(%rbx); ret",
+            "- -",
+        ),
+        (
+            "movq %rax, (%rbx); movq %rbx, %rcx; movl %eax, 4(%rcx); ret",
+            "- 0",
+        ),
         // Not on every path.
-        ("je 1f; movq %rax, (%rbx); 1: movl %eax, 4(%rbx); ret", "- -"),
-        ("je 1f; movq %rax, (%rbx); 1: movq %rax, (%rbx); movl %eax, (%rbx); ret", "- - 1"),
+        (
+            "je 1f; movq %rax, (%rbx); 1: movl %eax, 4(%rbx); ret",
+            "- -",
+        ),
+        (
+            "je 1f; movq %rax, (%rbx); 1: movq %rax, (%rbx); movl %eax, (%rbx); ret",
+            "- - 1",
+        ),
         // A symbol can be called.
-        ("movq %rax, (%rbx); .globl h; h: movl %eax, 4(%rbx); ret", "- -"),
+        (
+            "movq %rax, (%rbx); .globl h; h: movl %eax, 4(%rbx); ret",
+            "- -",
+        ),
         // A fault that is fixed up comes from before.
         (
             "1: movq %rax, (%rbx); 2: movl %eax, 4(%rbx); ret\n\
@@ -314,9 +361,15 @@ fn what_ends_a_region() {
             "- -",
         ),
         // Each is only as good as where it ends: no chain.
-        ("movq %rax, (%rbx); movq %rax, 8(%rbx); movq %rax, 16(%rbx); ret", "- 0 0"),
+        (
+            "movq %rax, (%rbx); movq %rax, 8(%rbx); movq %rax, 16(%rbx); ret",
+            "- 0 0",
+        ),
         // The second one need not run: it is not checked in advance.
-        ("movq %rax, (%rbx); je 1f; movq %rax, 8(%rbx); 1: ret", "- -"),
+        (
+            "movq %rax, (%rbx); je 1f; movq %rax, 8(%rbx); 1: ret",
+            "- -",
+        ),
     ];
     for (code, expected) in CASES {
         assert_eq!(covers(code), *expected, "{code}");

@@ -132,7 +132,10 @@ pub fn inspect(sites: &Sites, files: &BTreeMap<String, String>, bundle_bytes: u6
 /// How many sites go without their probe, by what covers them.
 fn covered_by(sites: &Sites) -> BTreeMap<&'static str, u64> {
     let kinds = ["check", "joined_check", "fresh_object", "any_address"];
-    let mut counts = kinds.map(|kind| (kind, 0)).into_iter().collect::<BTreeMap<_, _>>();
+    let mut counts = kinds
+        .map(|kind| (kind, 0))
+        .into_iter()
+        .collect::<BTreeMap<_, _>>();
     for cover in sites.sites.iter().filter_map(|s| s.covered.as_ref()) {
         let kind = match cover {
             Cover::Check { joined: false, .. } => "check",

@@ -10,7 +10,8 @@ use otf_artifact::{
 };
 
 use crate::policy::{
-    AllocationRule, CallRule, CoverRule, GateRule, HeapRule, LegalRule, Policy, SiteRule, TargetRule,
+    AllocationRule, CallRule, CoverRule, GateRule, HeapRule, LegalRule, Policy, SiteRule,
+    TargetRule,
 };
 
 const HEAD: &str = "\

@@ -35,7 +35,12 @@ fn module(code: &str) -> Vec<u8> {
     let object = directory.path().join("t.o");
     std::fs::write(&source, text).unwrap();
     let mut assembler = Command::new("as");
-    let status = assembler.arg("--64").arg(&source).arg("-o").arg(&object).status();
+    let status = assembler
+        .arg("--64")
+        .arg(&source)
+        .arg("-o")
+        .arg(&object)
+        .status();
     assert!(status.unwrap().success());
     std::fs::read(&object).unwrap()
 }
@@ -126,7 +131,10 @@ fn verdict(policy: &Policy, sites: &Sites, image: &[u8]) -> String {
     match compile(policy, sites, inputs) {
         Ok(_) => String::new(),
         Err(problems) => {
-            assert!(problems.iter().all(|p| p.code == Code::CoverWrong), "{problems:#?}");
+            assert!(
+                problems.iter().all(|p| p.code == Code::CoverWrong),
+                "{problems:#?}"
+            );
             problems.iter().map(|p| p.message.as_str()).collect()
         }
     }
@@ -146,7 +154,8 @@ const GOOD: &str = "movq %rdx, 0x10(%rbx); movl %edx, 0x14(%rbx); ret";
 #[test]
 fn right_claims_are_accepted() {
     assert_eq!(claim(GOOD, by(0, 4), |_| ()), "");
-    let copied = "movq %rdx, 8(%rbx); movq %rbx, %rax; addq $8, %rax; je 1f; nop; 1: movl %edx, (%rax); ret";
+    let copied =
+        "movq %rdx, 8(%rbx); movq %rbx, %rax; addq $8, %rax; je 1f; nop; 1: movl %edx, (%rax); ret";
     assert_eq!(claim(copied, by(0, 0), |_| ()), "");
     // One range for both.
     let beside = "movq %rdx, 0x10(%rbx); movq %rdx, 0x18(%rbx); ret";
@@ -158,8 +167,14 @@ fn right_claims_are_accepted() {
     };
     assert_eq!(claim(beside, joined, |_| ()), "");
     let fits = "call alloc; testq %rax, %rax; je 1f; movq %rdx, 88(%rax); 1: ret";
-    assert_eq!(claim(fits, fresh(88), |s| s.sites[0].legal = LegalSetId(1)), "");
-    assert_eq!(claim("incl %gs:8(%rax); ret", Cover::AnyAddress, |_| ()), "");
+    assert_eq!(
+        claim(fits, fresh(88), |s| s.sites[0].legal = LegalSetId(1)),
+        ""
+    );
+    assert_eq!(
+        claim("incl %gs:8(%rax); ret", Cover::AnyAddress, |_| ()),
+        ""
+    );
 }
 
 #[test]
@@ -168,14 +183,24 @@ fn another_address() {
     assert!(says(GOOD, by(0, 0)).contains("another address"));
     let other = "movq %rdx, 0x10(%rcx); movl %edx, 0x14(%rbx); ret";
     assert!(says(other, by(0, 4)).contains("another address"));
-    for change in ["movl %ebx, %ebx", "movq (%rbx), %rbx", "xchgq %rax, %rbx", "cmovne %rax, %rbx"] {
+    for change in [
+        "movl %ebx, %ebx",
+        "movq (%rbx), %rbx",
+        "xchgq %rax, %rbx",
+        "cmovne %rax, %rbx",
+    ] {
         let code = format!("movq %rdx, 0x10(%rbx); {change}; movl %edx, 0x14(%rbx); ret");
-        assert!(says(&code, by(0, 4)).contains("changes the address"), "{change}");
+        assert!(
+            says(&code, by(0, 4)).contains("changes the address"),
+            "{change}"
+        );
     }
     let moved = "movq %rdx, 0x10(%rbx); addq $4, %rbx; movl %edx, 0x14(%rbx); ret";
     assert!(says(moved, by(0, 4)).contains("another address"));
     // The site is not what the image has.
-    let lies = claim(GOOD, by(0, 4), |s| s.sites[1].operand.base = Some(Register::Ax));
+    let lies = claim(GOOD, by(0, 4), |s| {
+        s.sites[1].operand.base = Some(Register::Ax)
+    });
     assert!(lies.contains("not certain"), "{lies}");
     let short = claim(GOOD, by(0, 4), |s| s.sites[1].length = Length::Constant(1));
     assert!(short.contains("not certain"), "{short}");
@@ -216,7 +241,9 @@ fn a_check_that_allows_more() {
     let narrow = claim(GOOD, by(0, 4), |s| s.sites[1].legal = LegalSetId(1));
     assert!(narrow.contains("allows more"));
     // What else has no check, or a milder one.
-    let unwinding = claim(GOOD, by(0, 4), |s| s.sites[0].unwind = Unwind::Held("a lock".into()));
+    let unwinding = claim(GOOD, by(0, 4), |s| {
+        s.sites[0].unwind = Unwind::Held("a lock".into())
+    });
     assert!(unwinding.contains("under deny"));
     let no_gate = claim(GOOD, by(0, 4), |s| s.sites[0].unwind_gates.clear());
     assert!(no_gate.contains("under deny"));

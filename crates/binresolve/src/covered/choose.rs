@@ -74,10 +74,7 @@ impl Choice {
             {
                 let length = |id: SiteId| bytes(&sites[id.index()]).unwrap_or(0);
                 let range = ranges.entry(*by).or_insert((0, length(*by)));
-                *range = (
-                    range.0.min(*distance),
-                    range.1.max(*distance + length(*id)),
-                );
+                *range = (range.0.min(*distance), range.1.max(*distance + length(*id)));
             }
         }
         let leaders: BTreeSet<SiteId> = settled.values().flatten().map(|c| c.by).collect();
@@ -94,7 +91,13 @@ impl Choice {
             });
             if let Some(candidate) = inside {
                 let joined = true;
-                settled.insert(*id, Some(Candidate { joined, ..*candidate }));
+                settled.insert(
+                    *id,
+                    Some(Candidate {
+                        joined,
+                        ..*candidate
+                    }),
+                );
             }
         }
         let covers = settled.into_iter().filter_map(|(id, candidate)| {

@@ -257,9 +257,8 @@ impl<'a> Verdicts<'a> {
             return true;
         }
         let bounded = inside
-            || reach::last_byte(place, &shift).is_some_and(|last| {
-                last <= place.object_min && self.records_at_least(place, last)
-            });
+            || reach::last_byte(place, &shift)
+                .is_some_and(|last| last <= place.object_min && self.records_at_least(place, last));
         let lands = to.any_heap.is_some() && reach::first_byte(place, &shift) >= 0
             || to
                 .heap
@@ -300,7 +299,10 @@ fn is_one_structure(set: &LegalSet) -> bool {
 fn contains_all(place: &HeapPlace, other: &HeapPlace) -> bool {
     place.object_min <= other.object_min
         && (place.object_size.is_none_or(|most| {
-            most > 0 && other.object_size.is_some_and(|size| 0 < size && size <= most)
+            most > 0
+                && other
+                    .object_size
+                    .is_some_and(|size| 0 < size && size <= most)
         }))
         && other
             .allocation_sites

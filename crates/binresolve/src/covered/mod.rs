@@ -54,7 +54,8 @@ pub fn cover(images: &[Confined<'_>], sites: &mut [Site], tables: &Tables<'_>) {
     );
     let mut covers: BTreeMap<usize, Cover> = BTreeMap::new();
     for (row, site) in sites.iter().enumerate() {
-        if site.coverage == Coverage::Probe && verdicts.allows_all(site) {
+        let store = site.kind == SiteKind::Store && site.coverage == Coverage::Probe;
+        if store && verdicts.allows_all(site) {
             covers.insert(row, Cover::AnyAddress);
         }
     }
@@ -169,7 +170,12 @@ impl<'a> Covering<'a> {
                 continue;
             }
             let implied = self.verdicts.implied(&pair);
+            // Variables of a frame have one base, and saved registers between them.
+            let base = pair.leader.operand.base;
+            let in_frame =
+                base.is_none_or(|base| self.confined.held.is_in_frame(self.rows[&by], base));
             let joined = !implied
+                && !in_frame
                 && self.verdicts.may_join(&pair)
                 && self.paths.always_leads(self.rows[&by], self.rows[&id]);
             let candidate = Candidate {

@@ -22,7 +22,8 @@ fn last_start(place: &HeapPlace, length: u64) -> i128 {
 
 /// From the first element to the last one; `None` when only the object's end bounds them.
 fn span(dimensions: &[Dimension]) -> Option<i128> {
-    let step = |d: &Dimension| (d.count > 0).then(|| i128::from(d.stride) * i128::from(d.count - 1));
+    let step =
+        |d: &Dimension| (d.count > 0).then(|| i128::from(d.stride) * i128::from(d.count - 1));
     dimensions.iter().map(step).sum()
 }
 
@@ -91,5 +92,6 @@ pub fn holds(place: &HeapPlace, offset: u64, length: u64) -> bool {
         }
         rest -= n * dimension.stride;
     }
-    rest.checked_add(length).is_some_and(|end| end <= place.size)
+    rest.checked_add(length)
+        .is_some_and(|end| end <= place.size)
 }

@@ -35,7 +35,10 @@ impl Code {
     pub fn read(image: &SiteImage, bytes: &[u8]) -> Result<Self, String> {
         let elf = Elf::read(bytes)?;
         if elf.build_id != image.build_id {
-            return Err(format!("{} is another build than that of the sites", image.name));
+            return Err(format!(
+                "{} is another build than that of the sites",
+                image.name
+            ));
         }
         let mut code = Self {
             instructions: BTreeMap::new(),
@@ -46,7 +49,11 @@ impl Code {
             displaced: BTreeSet::new(),
             functions: elf.symbols.clone(),
             unsure: BTreeSet::new(),
-            elf_address: elf.sections.iter().map(|s| (s.name.clone(), s.address)).collect(),
+            elf_address: elf
+                .sections
+                .iter()
+                .map(|s| (s.name.clone(), s.address))
+                .collect(),
             linked: elf.origin.is_some(),
         };
         if let Some(origin) = elf.origin {
@@ -99,7 +106,8 @@ impl Code {
 
     /// Whether a path to this instruction may be unknown.
     pub fn is_unsure(&self, address: u64) -> bool {
-        self.function(address).is_none_or(|name| self.unsure.contains(name))
+        self.function(address)
+            .is_none_or(|name| self.unsure.contains(name))
     }
 
     fn function(&self, address: u64) -> Option<&str> {
@@ -114,7 +122,11 @@ impl Code {
     }
 
     fn decode(&mut self, elf: &Elf<'_>, start: u64, end: u64) {
-        let mut starts: Vec<u64> = self.functions.range(start..end).map(|(at, _)| *at).collect();
+        let mut starts: Vec<u64> = self
+            .functions
+            .range(start..end)
+            .map(|(at, _)| *at)
+            .collect();
         starts.extend([start, end]);
         starts.sort_unstable();
         starts.dedup();
@@ -172,7 +184,9 @@ impl Code {
             }
             let falls = !matches!(
                 instruction.flow_control(),
-                FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return
+                FlowControl::UnconditionalBranch
+                    | FlowControl::IndirectBranch
+                    | FlowControl::Return
             );
             if falls {
                 edges.push((*address, end));
@@ -200,7 +214,7 @@ impl Code {
         let starts = self.functions.iter();
         let starts = starts.filter(|(_, name)| whole(name) == name.as_str());
         let starts: Vec<u64> = starts.map(|(at, _)| *at).collect();
-        let depths = depth::depths(&self.instructions, &self.before, &starts);
+        let depths = depth::depths(&self.instructions, &self.before, &starts, &self.functions);
         let unknown: Vec<u64> = self
             .instructions
             .values()
@@ -225,7 +239,10 @@ fn whole(name: &str) -> &str {
 
 fn target_of(instruction: &Instruction) -> Option<u64> {
     (instruction.op_count() > 0
-        && matches!(instruction.op0_kind(), OpKind::NearBranch64 | OpKind::NearBranch32))
+        && matches!(
+            instruction.op0_kind(),
+            OpKind::NearBranch64 | OpKind::NearBranch32
+        ))
     .then(|| instruction.near_branch_target())
 }
 
@@ -233,9 +250,12 @@ fn target_of(instruction: &Instruction) -> Option<u64> {
 fn target(elf: &Elf<'_>, instruction: &Instruction) -> Option<u64> {
     let plain = target_of(instruction)?;
     match elf.relocation(instruction.next_ip() - 4) {
-        Some(relocation) if instruction.len() >= 5 => {
-            Some(relocation.address?.wrapping_add_signed(relocation.addend).wrapping_add(4))
-        }
+        Some(relocation) if instruction.len() >= 5 => Some(
+            relocation
+                .address?
+                .wrapping_add_signed(relocation.addend)
+                .wrapping_add(4),
+        ),
         _ => Some(plain),
     }
 }

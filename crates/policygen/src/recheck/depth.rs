@@ -15,11 +15,17 @@ pub fn depths(
     instructions: &BTreeMap<u64, Instruction>,
     before: &BTreeMap<u64, Vec<u64>>,
     starts: &[u64],
+    symbols: &BTreeMap<u64, String>,
 ) -> BTreeMap<u64, i64> {
     let mut after: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for (to, from) in before {
         for from in from {
-            after.entry(*from).or_default().push(*to);
+            // Behind a call that does not return another function begins.
+            let runs_over = symbols.contains_key(to)
+                && instructions.get(from).is_some_and(|i| i.next_ip() == *to);
+            if !runs_over {
+                after.entry(*from).or_default().push(*to);
+            }
         }
     }
     let mut factory = InstructionInfoFactory::new();

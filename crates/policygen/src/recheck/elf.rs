@@ -110,20 +110,34 @@ impl<'d> Elf<'d> {
             let (Some(section), Ok(name)) = (symbol.section_index(), symbol.name()) else {
                 continue;
             };
-            let base = if module { bases.get(&section.0) } else { Some(&0) };
+            let base = if module {
+                bases.get(&section.0)
+            } else {
+                Some(&0)
+            };
             let Some(address) = base.map(|base| base + symbol.address()) else {
                 continue;
             };
-            if name == "_text" || name.starts_with("__start_") || name.starts_with("__stop_") || name.starts_with("__alt_instructions") {
+            if name == "_text"
+                || name.starts_with("__start_")
+                || name.starts_with("__stop_")
+                || name.starts_with("__alt_instructions")
+            {
                 self.bounds.insert(name.to_owned(), address);
             }
             if name.starts_with("__x86_indirect_") {
                 self.thunks.insert(address, name.to_owned());
             }
             let kinds = [object::SymbolKind::Section, object::SymbolKind::File];
-            let code = self.sections.iter().any(|s| s.executable && (s.address..s.end()).contains(&address));
+            let code = self
+                .sections
+                .iter()
+                .any(|s| s.executable && (s.address..s.end()).contains(&address));
             if code && !name.is_empty() && !kinds.contains(&symbol.kind()) {
-                let known = self.symbols.entry(address).or_insert_with(|| name.to_owned());
+                let known = self
+                    .symbols
+                    .entry(address)
+                    .or_insert_with(|| name.to_owned());
                 // Of several names the one that sorts first.
                 if name < known.as_str() {
                     name.clone_into(known);
@@ -185,7 +199,11 @@ impl<'d> Elf<'d> {
 
     /// Jumps that are patched in: from where to where.
     pub fn jump_labels(&self) -> Result<Vec<Range>, String> {
-        let table = self.table("__jump_table", "__start___jump_table", "__stop___jump_table");
+        let table = self.table(
+            "__jump_table",
+            "__start___jump_table",
+            "__stop___jump_table",
+        );
         self.pairs(table, &[16], |_| true)
             .map(|pairs| pairs.into_iter().map(|(_, from, to)| (from, to)).collect())
     }

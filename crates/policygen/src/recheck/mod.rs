@@ -155,7 +155,9 @@ impl Checker<'_> {
         if probes.is_empty() || !objects {
             return Err("the call does not return an object of known size".into());
         }
-        let size = probes[0].size.filter(|size| probes.iter().all(|p| p.size == Some(*size)));
+        let size = probes[0]
+            .size
+            .filter(|size| probes.iter().all(|p| p.size == Some(*size)));
         let size = size.ok_or("the call does not return an object of known size")?;
         let (_, row) = self.row(claim.site).ok_or("it has no row")?;
         let code = &self.codes[&site.location.image];
@@ -186,7 +188,9 @@ impl Checker<'_> {
     ) -> Result<(), String> {
         let site = self.sites.site(claim.site);
         let (_, row) = self.row(claim.site).ok_or("it has no row")?;
-        let (leader, leader_row) = self.row(by).ok_or("the site that should cover it has no check")?;
+        let (leader, leader_row) = self
+            .row(by)
+            .ok_or("the site that should cover it has no check")?;
         let leading = self.sites.site(by);
         if by == claim.site || leader.covered.is_some() {
             return Err("the site that should cover it is not checked itself".into());
@@ -213,7 +217,9 @@ impl Checker<'_> {
         let writes = Writes {
             leader: *leader_row,
             site: *row,
-            distance: distance.checked_sub(first).ok_or("a distance out of range")?,
+            distance: distance
+                .checked_sub(first)
+                .ok_or("a distance out of range")?,
             stack_moved: walked.stack_moved,
         };
         if implied(self.tables, &writes) {
@@ -226,8 +232,13 @@ impl Checker<'_> {
 
 /// Where a site is, and the address that it writes.
 fn place(code: &Code, site: &Site) -> Result<(u64, Expression), String> {
-    let at = code.address(&site.location).ok_or("it is nowhere in the image")?;
-    let instruction = code.instructions.get(&at).ok_or("no instruction is there")?;
+    let at = code
+        .address(&site.location)
+        .ok_or("it is nowhere in the image")?;
+    let instruction = code
+        .instructions
+        .get(&at)
+        .ok_or("no instruction is there")?;
     let address = Expression::of(&site.operand).ok_or("its address is no sum of registers")?;
     let known = instruction.len() == usize::from(site.instruction_length)
         && !code.is_rewritten(instruction)

@@ -193,7 +193,8 @@ fn earlier(
     if !changes(factory, instruction, wanted.base) {
         return Some(wanted);
     }
-    let first = instruction.op0_kind() == OpKind::Register && instruction.op0_register() == wanted.base;
+    let first =
+        instruction.op0_kind() == OpKind::Register && instruction.op0_register() == wanted.base;
     if !first {
         return None;
     }
@@ -212,7 +213,10 @@ fn earlier(
                 && instruction.memory_index() == Machine::None
                 && instruction.segment_prefix() == Machine::None =>
         {
-            (instruction.memory_base(), instruction.memory_displacement64() as i64)
+            (
+                instruction.memory_base(),
+                instruction.memory_displacement64() as i64,
+            )
         }
         Mnemonic::Add => (wanted.base, constant()?),
         Mnemonic::Sub => (wanted.base, constant()?.checked_neg()?),

@@ -102,7 +102,9 @@ fn stack_implied(writes: &Writes, tables: &Tables, from: &abi::Legal, to: &abi::
     let rules = if passed(from) == passed(to) {
         from.otherwise <= to.otherwise && (from.stack == to.stack || any)
     } else {
-        any && passed(from).iter().all(|object| passed(to).contains(object))
+        any && passed(from)
+            .iter()
+            .all(|object| passed(to).contains(object))
     };
     !writes.stack_moved && frame(&writes.leader) == frame(&writes.site) && rules
 }
@@ -216,8 +218,8 @@ fn admits(place: &abi::Place, target: &abi::Place) -> bool {
                 .iter()
                 .zip(target.allocations)
                 .all(|(a, b)| a & !b == 0));
-    let most = target.object_max == 0
-        || (place.object_max > 0 && place.object_max <= target.object_max);
+    let most =
+        target.object_max == 0 || (place.object_max > 0 && place.object_max <= target.object_max);
     cache && allocations && most && target.object_min <= place.object_min
 }
 

@@ -37,10 +37,8 @@ enum Outcome {
 /// `otf_place_fits`.
 fn fits(place: &abi::Place, object: &Object, offset: u64, length: u64) -> bool {
     let general = object.cache == abi::CACHE_GENERAL;
-    let too_large = place.object_max > 0
-        && general
-        && object.size >= 2 * place.object_max
-        && object.size > 64;
+    let too_large =
+        place.object_max > 0 && general && object.size >= 2 * place.object_max && object.size > 64;
     let cache = match place.cache {
         abi::CACHE_GENERAL => general || object.cache == abi::CACHE_NONE,
         abi::CACHE_NONE => object.cache == abi::CACHE_NONE,
@@ -85,7 +83,9 @@ fn outcome(tables: &Tables, row: &abi::Site, object: &Object, offset: i64) -> Ou
         if place.allocations == [0; abi::ALLOC_WORDS] {
             return Outcome::Legal;
         }
-        allowed |= object.record.is_some_and(|(alloc, _)| place.allocations[0] >> alloc & 1 == 1);
+        allowed |= object
+            .record
+            .is_some_and(|(alloc, _)| place.allocations[0] >> alloc & 1 == 1);
     }
     match object.record {
         _ if !some => Outcome::Refused,
@@ -141,7 +141,13 @@ fn tables(dice: &mut Dice) -> Tables {
         flags,
         ..abi::Legal::default()
     };
-    let mut heap = |n: u64| if dice.below(n) == 0 { abi::LEGAL_ANY_HEAP } else { 0 };
+    let mut heap = |n: u64| {
+        if dice.below(n) == 0 {
+            abi::LEGAL_ANY_HEAP
+        } else {
+            0
+        }
+    };
     let flags = [heap(9), heap(5)];
     let alloc = |size, size_arg| abi::Alloc {
         size,
@@ -170,7 +176,11 @@ fn object(dice: &mut Dice) -> Object {
     };
     let caches = [abi::CACHE_GENERAL, abi::CACHE_NONE, 0, 1];
     let cache = dice.one_of(&caches);
-    Object { size, cache, record }
+    Object {
+        size,
+        cache,
+        record,
+    }
 }
 
 #[test]
@@ -207,7 +217,10 @@ fn what_is_implied_passes() {
             );
         }
     }
-    assert!(implications > 1000 && passed > 1000, "{implications} {passed}");
+    assert!(
+        implications > 1000 && passed > 1000,
+        "{implications} {passed}"
+    );
 }
 
 #[test]
