@@ -42,6 +42,7 @@ const ABOUT_TARGETS: &str = "\
 ";
 const ABOUT_SITES: &str = "\
 # Every checked instruction. `action: audit` (or kill) limits what a violation there leads to.
+# `covered` says why one needs no probe of its own; remove it to have one.
 ";
 
 /// The policy as text; the same text for the same policy.

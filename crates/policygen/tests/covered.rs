@@ -179,7 +179,7 @@ fn right_claims_are_accepted() {
 
 #[test]
 fn another_address() {
-    let says = |code, cover| claim(code, cover, |_| ());
+    let says = |code: &str, cover| claim(code, cover, |_| ());
     assert!(says(GOOD, by(0, 0)).contains("another address"));
     let other = "movq %rdx, 0x10(%rcx); movl %edx, 0x14(%rbx); ret";
     assert!(says(other, by(0, 4)).contains("another address"));
