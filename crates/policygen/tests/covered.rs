@@ -199,7 +199,7 @@ fn another_address() {
     assert!(says(moved, by(0, 4)).contains("another address"));
     // The site is not what the image has.
     let lies = claim(GOOD, by(0, 4), |s| {
-        s.sites[1].operand.base = Some(Register::Ax)
+        s.sites[1].operand.base = Some(Register::Ax);
     });
     assert!(lies.contains("not certain"), "{lies}");
     let short = claim(GOOD, by(0, 4), |s| s.sites[1].length = Length::Constant(1));
@@ -242,7 +242,7 @@ fn a_check_that_allows_more() {
     assert!(narrow.contains("allows more"));
     // What else has no check, or a milder one.
     let unwinding = claim(GOOD, by(0, 4), |s| {
-        s.sites[0].unwind = Unwind::Held("a lock".into())
+        s.sites[0].unwind = Unwind::Held("a lock".into());
     });
     assert!(unwinding.contains("under deny"));
     let no_gate = claim(GOOD, by(0, 4), |s| s.sites[0].unwind_gates.clear());

@@ -152,12 +152,12 @@ impl<'a> Verdicts<'a> {
     }
 
     /// Whether a write of so many bytes at a distance from the start of a fresh object is legal: an
-    /// object of `size` bytes of these allocation sites.
+    /// object of `room` bytes of these allocation sites.
     pub fn fresh(
         &self,
         site: &Site,
         distance: u64,
-        size: u64,
+        room: u64,
         made_by: &[AllocationSiteId],
     ) -> bool {
         let Some(length) = bytes(site).map(i64::unsigned_abs) else {
@@ -175,12 +175,12 @@ impl<'a> Verdicts<'a> {
                 Some(Family::Slab | Family::Kmalloc | Family::Kvmalloc | Family::Vmalloc)
             )
         });
-        let within = distance.checked_add(length).is_some_and(|end| end <= size);
+        let within = distance.checked_add(length).is_some_and(|end| end <= room);
         let places = || {
             set.heap.iter().any(|p| {
                 made_by.iter().all(|id| p.allocation_sites.contains(id))
-                    && p.object_min <= size
-                    && p.object_size.is_none_or(|exact| exact == size)
+                    && p.object_min <= room
+                    && p.object_size.is_none_or(|exact| exact == room)
                     && reach::holds(p, distance, length)
             })
         };
@@ -271,7 +271,7 @@ impl<'a> Verdicts<'a> {
     fn records_at_least(&self, place: &HeapPlace, bytes: u64) -> bool {
         place.allocation_sites.iter().all(|id| {
             let places = self.recorded_at.get(id).into_iter().flatten();
-            places.flat_map(|at| self.records.get(at)).all(|probes| {
+            places.filter_map(|at| self.records.get(at)).all(|probes| {
                 let size = probes[0].size;
                 probes.iter().all(|p| p.size == size)
                     && match size {

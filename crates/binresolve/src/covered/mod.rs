@@ -30,7 +30,7 @@ use self::{
     flow::{Paths, Sources},
     implied::{Pair, Verdicts, bytes},
 };
-use crate::confined::Confined;
+use crate::{allocation::Allocations, confined::Confined, globals::Globals};
 
 /// What the claims are made from.
 pub struct Tables<'a> {
@@ -42,6 +42,23 @@ pub struct Tables<'a> {
     pub allocations: &'a [AllocationProbe],
     /// Ranges of globals.
     pub globals: &'a [GlobalSymbol],
+}
+
+impl<'a> Tables<'a> {
+    /// What the resolver has found.
+    pub fn new(
+        analysis: &'a Analysis,
+        sets: &'a [LegalSet],
+        allocations: &'a Allocations,
+        globals: &'a Globals,
+    ) -> Self {
+        Self {
+            analysis,
+            sets,
+            allocations: &allocations.probes,
+            globals: &globals.symbols,
+        }
+    }
 }
 
 /// Finds what covers each of the sites, which are sorted: a site's place is its row.
@@ -147,12 +164,12 @@ impl<'a> Covering<'a> {
             let here = |probe: &&AllocationProbe| row_of(self.confined, &probe.call) == Some(row);
             let probes: Vec<_> = self.allocations.iter().filter(here).collect();
             let made_by: Vec<_> = probes.iter().map(|probe| probe.allocation).collect();
-            let Some(size) = probes.first().and_then(|first| first.size) else {
+            let Some(room) = probes.first().and_then(|first| first.size) else {
                 continue;
             };
-            let plain = |p: &&AllocationProbe| p.size == Some(size) && !p.returns_page;
+            let plain = |p: &&AllocationProbe| p.size == Some(room) && !p.returns_page;
             let site = &self.sites[id.index()];
-            if probes.iter().all(plain) && self.verdicts.fresh(site, distance, size, &made_by) {
+            if probes.iter().all(plain) && self.verdicts.fresh(site, distance, room, &made_by) {
                 let call = probes[0].call.clone();
                 covers.insert(id.index(), Cover::Fresh { call, distance });
             }

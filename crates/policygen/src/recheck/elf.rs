@@ -54,12 +54,7 @@ impl<'d> Elf<'d> {
         let file = object::File::parse(bytes).map_err(|e| e.to_string())?;
         let module = file.kind() == ObjectKind::Relocatable;
         let mut elf = Self {
-            build_id: file
-                .build_id()
-                .ok()
-                .flatten()
-                .map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect())
-                .unwrap_or_default(),
+            build_id: file.build_id().ok().flatten().map(hex).unwrap_or_default(),
             sections: Vec::new(),
             symbols: BTreeMap::new(),
             origin: None,
@@ -285,4 +280,13 @@ impl<'d> Elf<'d> {
         let bytes: [u8; 4] = self.bytes(field, field + 4)?.try_into().ok()?;
         Some(field.wrapping_add_signed(i64::from(i32::from_le_bytes(bytes))))
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -155,10 +155,10 @@ impl Checker<'_> {
         if probes.is_empty() || !objects {
             return Err("the call does not return an object of known size".into());
         }
-        let size = probes[0]
-            .size
-            .filter(|size| probes.iter().all(|p| p.size == Some(*size)));
-        let size = size.ok_or("the call does not return an object of known size")?;
+        let room = probes[0].size;
+        let same = probes.iter().all(|p| p.size == room);
+        let room = room.filter(|_| same);
+        let room = room.ok_or("the call does not return an object of known size")?;
         let (_, row) = self.row(claim.site).ok_or("it has no row")?;
         let code = &self.codes[&site.location.image];
         if at.image != site.location.image {
@@ -170,7 +170,7 @@ impl Checker<'_> {
             .map(|p| p.cookie)
             .next();
         let start = u64::try_from(distance).map_err(|_| "it lies before the object")?;
-        if !fresh(self.tables, row, recorded, size, start) {
+        if !fresh(self.tables, row, recorded, room, start) {
             return Err("the object of that call is not legal for it".into());
         }
         let (from, address) = place(code, site)?;
@@ -243,7 +243,7 @@ fn place(code: &Code, site: &Site) -> Result<(u64, Expression), String> {
     let known = instruction.len() == usize::from(site.instruction_length)
         && !code.is_rewritten(instruction)
         && !code.displaced.contains(&at)
-        && Expression::written(instruction, &site.length) == Some(address);
+        && Expression::written(instruction, site.length) == Some(address);
     if known && !code.is_unsure(at) {
         Ok((at, address))
     } else {

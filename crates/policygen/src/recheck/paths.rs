@@ -41,8 +41,8 @@ impl Expression {
     }
 
     /// What an instruction writes so many bytes at.
-    pub fn written(instruction: &Instruction, length: &Length) -> Option<Self> {
-        let Length::Constant(bytes) = *length else {
+    pub fn written(instruction: &Instruction, length: Length) -> Option<Self> {
+        let Length::Constant(bytes) = length else {
             return None;
         };
         if usize::try_from(bytes) != Ok(instruction.memory_size().size()) {

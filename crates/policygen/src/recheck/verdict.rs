@@ -229,14 +229,14 @@ pub fn fresh(
     tables: &Tables,
     site: &abi::Site,
     recorded: Option<u64>,
-    size: u64,
+    room: u64,
     distance: u64,
 ) -> bool {
     let Some(legal) = legal(tables, site) else {
         return false;
     };
     let length = u64::from(site.size);
-    let within = distance.checked_add(length).is_some_and(|end| end <= size);
+    let within = distance.checked_add(length).is_some_and(|end| end <= room);
     let constant = site.length == abi::LengthKind::Constant as u8;
     let named = |place: &abi::Place| match recorded {
         Some(row) if row < 64 * abi::ALLOC_WORDS as u64 => {
@@ -251,8 +251,8 @@ pub fn fresh(
             rest = rest.map(|rest| rest % stride);
         }
         named(place)
-            && place.object_min <= size
-            && (place.object_max == 0 || place.object_max == size)
+            && place.object_min <= room
+            && (place.object_max == 0 || place.object_max == room)
             && rest.is_some_and(|rest| rest + length <= place.size)
     };
     let any = legal.flags & abi::LEGAL_ANY_HEAP != 0;
