@@ -177,10 +177,10 @@ struct Trace {
 /// Runs a function; `stored` sees each store before it is noted.
 fn run(blocks: &[Vec<Step>], dice: &mut Dice, mut stored: impl FnMut(usize, u64, &Trace)) {
     let mut first = Vec::new();
-    let mut stores = 0;
+    let mut count = 0;
     for block in blocks {
-        first.push(stores);
-        stores += block.iter().filter(|s| is_store(**s)).count();
+        first.push(count);
+        count += block.iter().filter(|s| is_store(**s)).count();
     }
     let mut registers: [u64; REGISTERS.len()] = std::array::from_fn(|_| dice.next());
     let mut trace = Trace::default();
