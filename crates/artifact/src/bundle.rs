@@ -3,12 +3,13 @@
 //! A bundle is one uncompressed tar file `NAME.otf` with members in the order of [`MEMBERS`], and a
 //! minisign signature `NAME.otf.minisig` beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Artifact, abi,
+    covered::Under,
     ids::{CallSiteId, ImageId, SiteId},
     places::Frame,
     sites::{Location, SiteImage},
@@ -66,8 +67,14 @@ pub struct CoverageSummary {
     pub stores: u64,
     /// Calls of range-writing functions and `rep` string instructions.
     pub bulk_writes: u64,
-    /// Sites with a probe.
+    /// Sites with a probe, or with a row for one.
     pub probed: u64,
+    /// Of these: sites that need no probe under audit and kill, for something else covers them.
+    #[serde(default)]
+    pub covered: u64,
+    /// Of these: sites that need none under deny either.
+    #[serde(default)]
+    pub covered_always: u64,
     /// Sites proven legal from the operand.
     pub proven: u64,
     /// Sites that cannot be probed.
@@ -116,6 +123,9 @@ pub struct Plan {
     pub caches: Vec<String>,
     /// Rows of the table of sites.
     pub sites: Vec<PlanSite>,
+    /// Rows of sites that go without their probe, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub covered: Vec<PlanCover>,
     /// Rows of the table of calls; in events and counts they follow those of the sites.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<PlanSite>,
@@ -158,7 +168,35 @@ impl Artifact for Plan {
     }
 }
 
+/// A site that goes without its probe.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PlanCover {
+    /// Row of the table of sites.
+    pub site: u32,
+    /// Row of the site whose check covers it, if a check does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<u32>,
+    /// When.
+    #[serde(default)]
+    pub under: Under,
+}
+
 impl Plan {
+    /// The plan without the probes that a load with this action does not need.
+    #[must_use]
+    pub fn for_action(&self, action: abi::Action) -> Self {
+        let without: BTreeSet<u64> = self
+            .covered
+            .iter()
+            .filter(|cover| cover.under == Under::Always || action != abi::Action::Deny)
+            .map(|cover| u64::from(cover.site))
+            .collect();
+        let mut plan = self.clone();
+        plan.probes
+            .retain(|probe| probe.program != Program::Site || !without.contains(&probe.cookie));
+        plan
+    }
+
     /// What events and counts name by row: sites, then calls, then returns.
     pub fn checked(&self) -> impl Iterator<Item = &PlanSite> {
         self.sites.iter().chain(&self.calls).chain(&self.returns)

@@ -65,6 +65,7 @@ codes! {
     PolicyTooLarge = 41, "the policy exceeds a limit of the enforcement", "The message names the limit. Split the compartment.";
     CompileFailed = 42, "LLVM could not emit the BPF object", "This is a bug in OTF unless the check library was edited.";
     KeyProblem = 43, "the signing or verifying key cannot be used", "Give a minisign key pair; `otf key new` makes one.";
+    CoverWrong = 44, "a site is said to need no check, but it does", "The claim (`covered` at the site in policy.yaml) does not hold: the covering check does not stand before the site on every path, or allows more than the site may write. Remove `covered` to have the site checked; a claim that nobody edited is a bug in OTF.";
     BadBundle = 50, "the bundle is not complete and unchanged", "A byte was changed or is missing. Fetch the bundle again from where it was signed.";
     BadSignature = 51, "the signature is missing, or is not by the given key", "Check that the key is the one of the team that signed the bundle, and that BUNDLE.minisig lies beside the bundle.";
     WrongKernel = 52, "the bundle is for another kernel", "The build-id of the running kernel or module is not the one that the bundle was made for. Make a bundle for this kernel.";

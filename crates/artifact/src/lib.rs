@@ -7,6 +7,7 @@ pub mod abi;
 pub mod allocators;
 pub mod analysis;
 pub mod bundle;
+pub mod covered;
 pub mod diagnostic;
 pub mod freers;
 pub mod ids;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Artifact,
     analysis::{Analysis, LegalSet, TargetSet},
+    covered::Cover,
     diagnostic::Diagnostic,
     ids::{AllocationSiteId, GateId, GlobalId, ImageId, LegalSetId, SiteId, TargetId, TargetSetId},
     places::Frame,
@@ -246,6 +247,9 @@ pub struct Site {
     pub legal: LegalSetId,
     /// How it is covered.
     pub coverage: Coverage,
+    /// Why it needs no probe of its own, though it could have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covered: Option<Cover>,
     /// Bytes from the stack pointer before the instruction to the frame's top (the return
     /// address), from call frame information; `None` when unknown.
     pub frame_size: Option<u32>,

@@ -199,6 +199,12 @@ pub fn returns(confined: &Confined<'_>) -> Vec<ReturnSite> {
     result
 }
 
+/// Whether it is a jump to an address in a register or in memory, or may be one to a thunk.
+pub fn is_indirect_jump(image: &Image<'_>, instruction: &Instruction) -> bool {
+    instruction.flow_control() == FlowControl::IndirectBranch
+        || indirect(image, instruction).is_some_and(|indirect| indirect.jump)
+}
+
 fn indirect(image: &Image<'_>, instruction: &Instruction) -> Option<Indirect> {
     let flow = instruction.flow_control();
     if !matches!(

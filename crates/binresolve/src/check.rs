@@ -7,12 +7,14 @@
 //! - A probed site has an operand that can be computed: a register, or a symbol.
 //! - A call has a callee, any other site has none; what a free may free is a heap object.
 //! - Legal sets start with the analysis' rows, refer to existing rows, and are unique behind them.
+//! - A covered site is a store that could be probed; a site that covers another one is checked itself.
 //! - Allocation probes and untracked allocations name existing rows; every allocation site has a
 //!   probe or a reason. Gate probes and globals name existing rows.
 
 use std::collections::BTreeSet;
 
 use otf_artifact::{
+    covered::Cover,
     diagnostic::{Code, Diagnostic},
     ids::AllocationSiteId,
     sites::{Coverage, Length, Location, Site, SiteKind, Sites},
@@ -25,6 +27,7 @@ pub fn check(sites: &Sites) -> Vec<Diagnostic> {
     legal_sets(sites, &mut broken);
     for (row, site) in sites.all().enumerate() {
         check_site(sites, row, site, &mut broken);
+        check_cover(sites, row, site, &mut broken);
     }
     order(sites, &mut broken);
     rest(sites, &mut broken);
@@ -130,6 +133,26 @@ fn check_site(sites: &Sites, row: usize, site: &Site, broken: &mut Broken) {
             )
         },
     );
+}
+
+fn check_cover(sites: &Sites, row: usize, site: &Site, broken: &mut Broken) {
+    let Some(cover) = &site.covered else {
+        return;
+    };
+    let plain = site.kind == SiteKind::Store && site.coverage == Coverage::Probe;
+    broken.unless(plain, || {
+        format!("site {row} ({}) has nothing to be covered", site.text)
+    });
+    if let Cover::Check { by, .. } = cover {
+        let leader = sites.sites.get(by.index());
+        let checked = leader.is_some_and(|l| l.covered.is_none() && l.coverage == Coverage::Probe);
+        broken.unless(checked, || {
+            format!(
+                "site {row} ({}) is covered by one without a check",
+                site.text
+            )
+        });
+    }
 }
 
 fn in_text(sites: &Sites, location: &Location, length: u8) -> bool {

@@ -194,6 +194,14 @@ impl<'d> Image<'d> {
         &self.symbols[from..to.max(from)]
     }
 
+    /// The address of a place in the code of this image: the reverse of [`Self::location`].
+    pub fn address(&self, location: &Location) -> Option<u64> {
+        match self.origin {
+            Some(origin) => Some(origin.wrapping_add(location.offset)),
+            None => Some(self.section(&location.section)?.base + location.offset),
+        }
+    }
+
     /// The section that holds the address.
     pub fn section_at(&self, address: u64) -> Option<&Section<'d>> {
         self.sections.iter().find(|s| s.holds(address))

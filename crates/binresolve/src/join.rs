@@ -170,6 +170,7 @@ impl Join<'_, '_> {
             } else {
                 coverage
             },
+            covered: None,
             frame_size,
             guarded: frame_size.map_or_else(Guarded::default, |_| confined.guarded(home)),
             unwind: confined.held.unwind(row),

@@ -14,6 +14,7 @@ mod canary;
 pub mod check;
 pub mod confined;
 pub mod coverage;
+pub mod covered;
 pub mod decode;
 pub mod dwarf;
 pub mod extent;
@@ -133,22 +134,14 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
     returns.sort_by(|a, b| in_order(&a.location, &b.location));
     let mut diagnostics = join.diagnostics;
     let legal_sets = join.legal.into_rows();
+    info!("looking for sites that need no probe of their own");
+    let tables = covered::Tables::new(analysis, &legal_sets, &allocations, &globals);
+    covered::cover(&confined, &mut sites, &tables);
     let passed_probes = passed::bind(&legal_sets, &confined, &mut diagnostics);
     let target_symbols = targets::bind(analysis, &join.images, &paths, &mut diagnostics)
         .map_err(|problem| vec![bad_image("", &problem)])?;
     tidy(&mut diagnostics);
-    let mut parsed: Vec<SiteImage> = confined
-        .iter()
-        .map(|c| (&c.image, c.text()))
-        .chain(others.iter().map(|image| (image, Vec::new())))
-        .map(|(image, text)| SiteImage {
-            name: image.name.clone(),
-            file: images[image.id.index()].file.to_owned(),
-            build_id: image.build_id.clone(),
-            text,
-        })
-        .collect();
-    parsed.sort_by_key(|image| images.iter().position(|input| input.name == image.name));
+    let parsed = site_images(&confined, &others, &images);
     let result = Sites {
         calls: call_sites,
         returns,
@@ -176,6 +169,27 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
     } else {
         Err(broken)
     }
+}
+
+/// The images as the artifact lists them, in the order of the inputs.
+fn site_images(
+    confined: &[Confined<'_>],
+    others: &[Image<'_>],
+    images: &[ImageInput<'_>],
+) -> Vec<SiteImage> {
+    let mut parsed: Vec<SiteImage> = confined
+        .iter()
+        .map(|c| (&c.image, c.text()))
+        .chain(others.iter().map(|image| (image, Vec::new())))
+        .map(|(image, text)| SiteImage {
+            name: image.name.clone(),
+            file: images[image.id.index()].file.to_owned(),
+            build_id: image.build_id.clone(),
+            text,
+        })
+        .collect();
+    parsed.sort_by_key(|image| images.iter().position(|input| input.name == image.name));
+    parsed
 }
 
 /// Tells sites that free from those that write.

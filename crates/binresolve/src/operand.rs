@@ -221,7 +221,12 @@ fn displacement(
         return (Some(referent), 0);
     }
     let value = instruction.memory_displacement64();
-    let in_image = rip_relative || (!image.relocatable() && image.section_at(value).is_some());
+    // The per-CPU section of a linked image starts at 0: beside a register such a number is a distance.
+    let registers =
+        instruction.memory_base() != Machine::None || instruction.memory_index() != Machine::None;
+    let names = |s: &Section<'_>| !(registers && s.name.starts_with(".data..percpu"));
+    let in_image =
+        rip_relative || (!image.relocatable() && image.section_at(value).is_some_and(names));
     if in_image {
         (Some(Referent::Here(value)), 0)
     } else {

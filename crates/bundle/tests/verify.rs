@@ -25,6 +25,7 @@ fn sample() -> Bundle {
             coverage: CoverageSummary::default(),
         },
         plan: Plan {
+            covered: Vec::new(),
             version: FORMAT_VERSION,
             images: vec![],
             probes: vec![],

@@ -6,6 +6,7 @@ mod things;
 
 use otf_artifact::{
     analysis::Analysis,
+    covered::{Cover, Under},
     diagnostic::{Code, Diagnostic},
     sites::{Coverage, Location, Site, SiteKind, Sites, Unwind},
 };
@@ -59,6 +60,41 @@ fn name(location: &Location) -> String {
     format!("{}+{:#x}", location.symbol, location.symbol_offset)
 }
 
+/// What covers a site that goes without its probe.
+fn covered(sites: &Sites, cover: &Cover) -> String {
+    match cover {
+        Cover::Check {
+            by,
+            distance,
+            under,
+            joined,
+        } => {
+            let leader = sites.site(*by);
+            let beside = if *joined {
+                "which looks at these bytes too"
+            } else {
+                "whose verdict implies this one"
+            };
+            let when = match under {
+                Under::Always => "no probe",
+                Under::NotDeny => "no probe but under deny, which may leave out that store alone",
+            };
+            format!(
+                "  coverage: {when}; checked at {} (`{}`), {distance} bytes before this address, {beside}",
+                name(&leader.location),
+                leader.text
+            )
+        }
+        Cover::Fresh { call, distance } => format!(
+            "  coverage: no probe; byte {distance} of the object that {} has just allocated",
+            name(call)
+        ),
+        Cover::AnyAddress => {
+            "  coverage: no probe; any address of per-CPU memory is legal here".to_owned()
+        }
+    }
+}
+
 fn describe(sites: &Sites, source: &Analysis, site: &Site) -> String {
     let (verb, what) = match site.kind {
         SiteKind::Free => ("free", "free"),
@@ -74,7 +110,10 @@ fn describe(sites: &Sites, source: &Analysis, site: &Site) -> String {
     lines.extend(things::pointers(source, site));
     lines.push(format!("  precision: {:?}", site.precision).to_lowercase());
     lines.push(match &site.coverage {
-        Coverage::Probe => "  coverage: probe".to_owned(),
+        Coverage::Probe => site.covered.as_ref().map_or_else(
+            || "  coverage: probe".to_owned(),
+            |cover| covered(sites, cover),
+        ),
         Coverage::Proven(why) => format!("  coverage: proven ({why})"),
         Coverage::Unprobable(why) => format!("  coverage: none ({why})"),
     });

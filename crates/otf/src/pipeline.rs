@@ -10,7 +10,7 @@ use otf_artifact::{
     analysis::{Analysis, Refusal},
     bundle,
     diagnostic::{Code, Diagnostic},
-    kernel::{CachedFile, KernelLock},
+    kernel::{CachedFile, Image, KernelLock},
     sites::Sites,
 };
 use otf_binresolve::{ImageInput, extent::Confinement};
@@ -178,26 +178,12 @@ pub fn resolve_only(dir: &Path, lock: &KernelLock) -> Result<Sites, Failure> {
 
 /// Machine code and DWARF of the images, joined with the analysis.
 fn bind(analysis: &Analysis, lock: &KernelLock) -> Result<Sites, Failure> {
-    let cache = files::cache()?;
     let mut confined: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for unit in lock.bitcode.iter().filter(|unit| unit.confined) {
         let files = confined.entry(unit.image.as_str()).or_default();
         files.insert(unit.source.clone());
     }
-    let images = lock
-        .modules
-        .iter()
-        .chain([&lock.vmlinux])
-        .map(|image| {
-            let path = cache.join(&image.file.path);
-            let bytes = files::map(&path)?;
-            // The 354 MB of vmlinux would take as long as all the rest: there the build-id has to do.
-            if image.name != lock.vmlinux.name {
-                unchanged(&image.file, &path, &bytes)?;
-            }
-            Ok((image, bytes))
-        })
-        .collect::<Result<Vec<_>, Failure>>()?;
+    let images = map_images(lock)?;
     let inputs: Vec<ImageInput<'_>> = images
         .iter()
         .map(|(image, bytes)| ImageInput {
@@ -212,6 +198,24 @@ fn bind(analysis: &Analysis, lock: &KernelLock) -> Result<Sites, Failure> {
     let sites = otf_binresolve::resolve(analysis, &inputs)?;
     same_builds(&sites, lock)?;
     Ok(sites)
+}
+
+/// The images of a kernel.
+fn map_images(lock: &KernelLock) -> Result<Vec<(&Image, memmap2::Mmap)>, Failure> {
+    let cache = files::cache()?;
+    lock.modules
+        .iter()
+        .chain([&lock.vmlinux])
+        .map(|image| {
+            let path = cache.join(&image.file.path);
+            let bytes = files::map(&path)?;
+            // The 354 MB of vmlinux would take as long as all the rest: there the build-id has to do.
+            if image.name != lock.vmlinux.name {
+                unchanged(&image.file, &path, &bytes)?;
+            }
+            Ok((image, bytes))
+        })
+        .collect()
 }
 
 /// The sites must be those of the images that the lock names.
@@ -303,7 +307,13 @@ fn compile_in(
         Diagnostic::error(Code::BadYaml, message).at(policy_path.display().to_string(), 0, 0)
     })?;
     let policy = otf_policygen::parse(&text, &policy_path.display().to_string())?;
+    let images = map_images(&made.lock)?;
+    let images: Vec<otf_policygen::ImageBytes<'_>> = images
+        .iter()
+        .map(|(image, bytes)| (image.name.as_str(), &bytes[..]))
+        .collect();
     let inputs = otf_policygen::Inputs {
+        images: &images,
         release: made.lock.release.clone(),
         guard: cached(&made.lock.guard)?,
         hashes: made.hashes,

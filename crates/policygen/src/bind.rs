@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use otf_artifact::{
     FORMAT_VERSION, abi,
     analysis::{Gate, Refusal, TargetSet},
+    covered::Under,
     diagnostic::{Code, Diagnostic},
     ids::SiteId,
     sites::{Coverage, Sites},
@@ -15,8 +16,8 @@ use crate::{
     bind_calls::{BoundCall, bind_calls},
     bind_legal::{BoundLegal, bind_legal},
     generate::source_of,
-    names,
-    policy::{GateRule, Policy, SiteRule},
+    names::{self, Names},
+    policy::{CoverRule, GateRule, Policy, SiteRule},
 };
 
 /// Registers that pass arguments.
@@ -50,6 +51,43 @@ pub struct BoundSite {
     pub legal: usize,
     /// Most severe action.
     pub action: abi::Action,
+    /// Why it needs no probe.
+    pub covered: Option<BoundCover>,
+}
+
+/// What covers a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BoundCover {
+    /// The check of another one.
+    Check {
+        /// The other one.
+        by: SiteId,
+        /// From its address to that of the site.
+        distance: i64,
+        /// When.
+        under: Under,
+        /// One range for both.
+        joined: bool,
+    },
+    /// An allocation.
+    Fresh {
+        /// Row of [`names::allocation_calls`].
+        call: usize,
+        /// From the object's start.
+        distance: i64,
+    },
+    /// Per-CPU memory.
+    AnyAddress,
+}
+
+impl BoundCover {
+    /// When the site goes without its probe.
+    pub fn under(self) -> Under {
+        match self {
+            Self::Check { under, .. } => under,
+            Self::Fresh { .. } | Self::AnyAddress => Under::Always,
+        }
+    }
 }
 
 /// Binds a policy. Legal sets may be narrower or wider than those of the analysis: that is what a person edits them for.
@@ -244,6 +282,11 @@ fn bind_sites(
     errors: &mut Errors<'_>,
 ) -> (Vec<BoundSite>, BTreeSet<usize>) {
     let names = names::sites(sites);
+    let calls = names::places(sites, &names::allocation_calls(sites));
+    let covers = Covers {
+        sites: &names,
+        calls: &calls,
+    };
     let sets: BTreeMap<&str, usize> = policy
         .legal_sets
         .iter()
@@ -272,12 +315,15 @@ fn bind_sites(
         };
         // Deny is the most severe that a bundle can ask for.
         let action = rule.action.unwrap_or(abi::Action::Deny);
+        let covered = rule.covered.as_ref();
+        let covered = covered.and_then(|cover| covers.bind(rule, cover, errors));
         bound.insert(
             id,
             BoundSite {
                 site: id,
                 legal,
                 action,
+                covered,
             },
         );
     }
@@ -295,6 +341,48 @@ fn bind_sites(
     }
     let used = bound.values().map(|site| site.legal).collect();
     (bound.into_values().collect(), used)
+}
+
+/// What claims of coverage may name.
+struct Covers<'n> {
+    sites: &'n Names,
+    calls: &'n Names,
+}
+
+impl Covers<'_> {
+    fn bind(
+        &self,
+        rule: &SiteRule,
+        cover: &CoverRule,
+        errors: &mut Errors<'_>,
+    ) -> Option<BoundCover> {
+        let named = |what: &Placed<String>, names: &Names, kind: &str, errors: &mut Errors<'_>| {
+            let row = names.row(&what.value);
+            if row.is_none() {
+                errors.unknown(what, kind, &format!("{kind}s"), names.all());
+            }
+            row
+        };
+        match (&cover.check_of, &cover.fresh_from, cover.any_address) {
+            (Some(site), None, false) => Some(BoundCover::Check {
+                by: SiteId::from(named(site, self.sites, "site", errors)?),
+                distance: cover.distance,
+                under: cover.under,
+                joined: cover.joined,
+            }),
+            (None, Some(call), false) => Some(BoundCover::Fresh {
+                call: named(call, self.calls, "allocation call", errors)?,
+                distance: cover.distance,
+            }),
+            (None, None, true) => Some(BoundCover::AnyAddress),
+            _ => {
+                let message = format!("`covered` of site `{}` names no single reason", rule.at);
+                let help = "give one of `check_of`, `fresh_from` and `any_address`";
+                errors.at(&rule.at, message, Some(help.into()));
+                None
+            }
+        }
+    }
 }
 
 fn check_site(rule: &SiteRule, sites: &Sites, id: SiteId, errors: &mut Errors<'_>) {

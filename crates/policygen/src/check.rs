@@ -54,6 +54,16 @@ fn check_sites(tables: &Tables, plan: &Plan, sites: &Sites, broken: &mut Broken)
             plan.sites.len()
         )
     });
+    let rows = || plan.covered.iter().map(|cover| cover.site);
+    let known = |row: u32| (row as usize) < tables.sites.len();
+    let holds = rows().is_sorted_by(|a, b| a < b)
+        && plan
+            .covered
+            .iter()
+            .all(|cover| known(cover.site) && cover.by.is_none_or(known));
+    broken.unless(holds, || {
+        "a site is covered twice, or by one without a row".into()
+    });
     for (row, site) in tables.sites.iter().enumerate() {
         broken.unless((site.legal as usize) < tables.legals.len(), || {
             format!("site row {row} names legal row {}", site.legal)

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use otf_artifact::{
     FORMAT_VERSION, abi,
-    bundle::Manifest,
+    bundle::{Manifest, PlanCover},
+    covered::Under,
     diagnostic::{Code, Diagnostic, Severity},
     sites::Sites,
 };
@@ -17,19 +18,23 @@ use crate::{
     codegen::{CHECK_LIBRARY, emit},
     inspect::coverage,
     policy::Policy,
+    recheck::{self, ImageBytes},
     tables::build,
     yaml_text::to_yaml,
 };
 
 /// What goes into a bundle besides policy and sites.
 #[derive(Clone, Debug)]
-pub struct Inputs {
+pub struct Inputs<'a> {
     /// `uname -r` of the kernel.
     pub release: String,
     /// `otf_guard.ko` for that release.
     pub guard: Vec<u8>,
     /// SHA-256 (hex) of the files the bundle is made from, by name.
     pub hashes: BTreeMap<String, String>,
+    /// The images with sites, to validate what is said of their code; needed when some site is
+    /// covered by something else than its own check.
+    pub images: &'a [ImageBytes<'a>],
     /// The policy as the person wrote it; `None` for one that was just generated.
     pub policy_text: Option<String>,
 }
@@ -39,17 +44,23 @@ pub struct Inputs {
 ///
 /// # Errors
 /// All contradictions between policy and sites ([`Code::PolicyInvalid`]), or the first of
-/// [`Code::PolicyTooLarge`], [`Code::CompileFailed`] and [`Code::InvariantBroken`].
+/// [`Code::PolicyTooLarge`], [`Code::CompileFailed`] and [`Code::InvariantBroken`]; or every claim of
+/// coverage that does not hold ([`Code::CoverWrong`]).
 pub fn compile(
     policy: &Policy,
     sites: &Sites,
-    inputs: Inputs,
+    inputs: Inputs<'_>,
 ) -> Result<(Bundle, Vec<Diagnostic>), Vec<Diagnostic>> {
     let bound = bind(policy, sites)?;
     let built = build(&bound, sites)?;
     let broken = check(&built.tables, &built.plan, sites);
     if !broken.is_empty() {
         return Err(broken);
+    }
+    info!("validating what needs no check");
+    let wrong = recheck::check(&bound, &built.tables, &built.plan, sites, inputs.images);
+    if !wrong.is_empty() {
+        return Err(wrong);
     }
     info!(
         sites = built.tables.sites.len(),
@@ -69,6 +80,9 @@ pub fn compile(
             .count() as u64
     };
     let mut coverage = coverage(sites);
+    coverage.covered = built.plan.covered.len() as u64;
+    let always = |cover: &&PlanCover| cover.under == Under::Always;
+    coverage.covered_always = built.plan.covered.iter().filter(always).count() as u64;
     coverage.wide = wide(false);
     coverage.frees_wide = wide(true);
     coverage.returns_probed = built.tables.returns.len() as u64;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use otf_artifact::{
     FORMAT_VERSION, abi,
     analysis::{AllocationSite, HeapPlace, LegalSet, StackRule},
+    covered::Cover,
     ids::{AllocationSiteId, LegalSetId},
     places::Frame,
     sites::{Coverage, Location, Site, Sites},
@@ -17,7 +18,7 @@ use crate::{
     names::{self, Names},
     passed,
     policy::{
-        AllocationRule, CallRule, FunctionRule, GateRule, HeapRule, Instance, LegalRule,
+        AllocationRule, CallRule, CoverRule, FunctionRule, GateRule, HeapRule, Instance, LegalRule,
         PassedRule, Policy, RefusalRule, SiteRule,
     },
 };
@@ -36,7 +37,10 @@ pub fn generate(sites: &Sites) -> Policy {
         used.allocations
             .extend(set.heap.iter().flat_map(|p| &p.allocation_sites));
     }
+    let allocation_calls = names::allocation_calls(sites);
     let names = AllNames {
+        allocating: names::places(sites, &allocation_calls),
+        allocation_calls,
         types: names::types(&sites.analysis),
         globals: names::globals(&sites.analysis),
         allocations: names::allocations(&sites.analysis),
@@ -119,7 +123,17 @@ struct Used {
     allocations: BTreeSet<AllocationSiteId>,
 }
 
+impl AllNames {
+    /// The machine call of an allocation.
+    fn place(&self, call: &Location) -> String {
+        let known = self.allocation_calls.iter().position(|at| at == call);
+        known.map_or_else(String::new, |row| self.allocating.of(row).to_owned())
+    }
+}
+
 struct AllNames {
+    allocation_calls: Vec<Location>,
+    allocating: Names,
     types: Names,
     globals: Names,
     allocations: Names,
@@ -245,6 +259,7 @@ fn site_rules(sites: &Sites, names: &AllNames) -> Vec<FunctionRule> {
             source: source_of(&site.chain).into(),
             legal: legal_id(site.legal),
             action: None,
+            covered: site.covered.as_ref().map(|c| cover_rule(c, names)),
             note: site.text.clone(),
         });
     }
@@ -263,6 +278,32 @@ fn site_rules(sites: &Sites, names: &AllNames) -> Vec<FunctionRule> {
             calls,
         })
         .collect()
+}
+
+fn cover_rule(cover: &Cover, names: &AllNames) -> CoverRule {
+    match cover {
+        Cover::Check {
+            by,
+            distance,
+            under,
+            joined,
+        } => CoverRule {
+            check_of: Some(names.sites.of(by.index()).to_owned().into()),
+            distance: *distance,
+            under: *under,
+            joined: *joined,
+            ..CoverRule::default()
+        },
+        Cover::Fresh { call, distance } => CoverRule {
+            fresh_from: Some(names.place(call).into()),
+            distance: *distance as i64,
+            ..CoverRule::default()
+        },
+        Cover::AnyAddress => CoverRule {
+            any_address: true,
+            ..CoverRule::default()
+        },
+    }
 }
 
 /// File and name of the source function that code comes from.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use otf_artifact::{
     bundle::CoverageSummary,
+    covered::{Cover, Under},
     sites::{CallSite, Coverage, Precision, Site, SiteKind, Sites},
 };
 use otf_bundle::Bundle;
@@ -53,6 +54,12 @@ pub fn coverage(sites: &Sites) -> CoverageSummary {
         returns_probed: 0,
         bulk_writes: count(&|s| matches!(s.kind, SiteKind::BulkCall | SiteKind::RepString)),
         probed: count(&probed),
+        covered: count(&|s| s.covered.is_some()),
+        covered_always: count(&|s| {
+            s.covered
+                .as_ref()
+                .is_some_and(|c| c.under() == Under::Always)
+        }),
         proven: count(&|s| matches!(s.coverage, Coverage::Proven(_))),
         unprobable: count(&|s| matches!(s.coverage, Coverage::Unprobable(_))),
         by_precision,
@@ -99,6 +106,9 @@ pub fn inspect(sites: &Sites, files: &BTreeMap<String, String>, bundle_bytes: u6
         "stores": summary.stores,
         "bulk_writes": summary.bulk_writes,
         "probed": summary.probed,
+        "covered": summary.covered,
+        "covered_by": covered_by(sites),
+        "covered_always": summary.covered_always,
         "proven": summary.proven,
         "unwindable": summary.unwindable,
         "wide": summary.wide,
@@ -117,6 +127,25 @@ pub fn inspect(sites: &Sites, files: &BTreeMap<String, String>, bundle_bytes: u6
         "legal_types_median": legal_types_median(sites),
         "bundle_bytes": bundle_bytes,
     })
+}
+
+/// How many sites go without their probe, by what covers them.
+fn covered_by(sites: &Sites) -> BTreeMap<&'static str, u64> {
+    let kinds = ["check", "joined_check", "fresh_object", "any_address"];
+    let mut counts = kinds
+        .map(|kind| (kind, 0))
+        .into_iter()
+        .collect::<BTreeMap<_, _>>();
+    for cover in sites.sites.iter().filter_map(|s| s.covered.as_ref()) {
+        let kind = match cover {
+            Cover::Check { joined: false, .. } => "check",
+            Cover::Check { joined: true, .. } => "joined_check",
+            Cover::Fresh { .. } => "fresh_object",
+            Cover::AnyAddress => "any_address",
+        };
+        *counts.entry(kind).or_default() += 1;
+    }
+    counts
 }
 
 /// How many calls are not checked, by reason.
@@ -173,6 +202,8 @@ pub fn inspect_bundle(bundle: &Bundle, bundle_bytes: u64) -> Value {
         "stores": coverage.stores,
         "bulk_writes": coverage.bulk_writes,
         "probed": coverage.probed,
+        "covered": coverage.covered,
+        "covered_always": coverage.covered_always,
         "proven": coverage.proven,
         "unwindable": coverage.unwindable,
         "wide": coverage.wide,

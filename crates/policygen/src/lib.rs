@@ -2,7 +2,7 @@
 //!
 //! [`generate`] writes down what the analysis found. A person may edit it. [`compile`] binds its
 //! names to rows ([`bind`]), makes tables and a plan of probes ([`tables`]), checks them
-//! ([`check`]), links them with the C check library and emits one BPF object ([`codegen`]). The
+//! ([`check`]), validates every claim that a site needs no check ([`recheck`]), links them with the C check library and emits one BPF object ([`codegen`]). The
 //! contents are packed by `otf-bundle` and signed by [`sign`].
 
 mod address;
@@ -13,6 +13,7 @@ mod calls;
 pub mod check;
 pub mod codegen;
 mod compile;
+mod covers;
 mod extent;
 mod generate;
 mod inspect;
@@ -21,6 +22,7 @@ mod names;
 mod passed;
 pub mod policy;
 mod provenance;
+mod recheck;
 mod record;
 mod returns;
 pub mod rows;
@@ -37,6 +39,7 @@ pub use extent::Extent;
 pub use generate::generate;
 pub use inspect::{coverage, inspect, inspect_bundle};
 pub use policy::{Policy, parse, schema};
+pub use recheck::ImageBytes;
 pub use record::{RecordInputs, record};
 pub use shape::Shape;
 pub use sign::{KeyFiles, new_key, sign};

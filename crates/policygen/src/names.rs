@@ -1,6 +1,6 @@
 //! What rows of the sites are called in a policy: short where that is unique, longer where not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
     analysis::{AllocationSite, Analysis},
@@ -125,6 +125,17 @@ pub fn sites(sites: &Sites) -> Names {
 /// The same of indirect calls.
 pub fn calls(sites: &Sites) -> Names {
     at(sites, sites.calls.iter().map(|c| &c.location))
+}
+
+/// Machine calls of allocations, sorted.
+pub fn allocation_calls(sites: &Sites) -> Vec<Location> {
+    let calls = sites.allocation_probes.iter().map(|p| p.call.clone());
+    calls.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// `IMAGE SYMBOL+0xOFFSET` of places in code, as those of sites.
+pub fn places(sites: &Sites, places: &[Location]) -> Names {
+    at(sites, places.iter())
 }
 
 fn at<'l>(sites: &Sites, locations: impl Iterator<Item = &'l Location>) -> Names {

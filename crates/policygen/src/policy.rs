@@ -3,6 +3,7 @@
 use otf_artifact::{
     abi::Action,
     analysis::{Dimension, StackRule},
+    covered::Under,
     diagnostic::Diagnostic,
     yaml::{self, Placed},
 };
@@ -240,9 +241,37 @@ pub struct SiteRule {
     /// Most severe action here, whatever the load asks for; without it there is no limit.
     #[serde(default)]
     pub action: Option<Action>,
+    /// Why it needs no probe of its own; remove it to have one. It is validated against the machine
+    /// code and the legal sets.
+    #[serde(default)]
+    pub covered: Option<CoverRule>,
     /// The instruction, in a comment; not read back.
     #[serde(skip)]
     pub note: String,
+}
+
+/// What covers a site: exactly one of `check_of`, `fresh_from` and `any_address`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CoverRule {
+    /// The check of this site, named as in `at`, which stands before on every path.
+    #[serde(default)]
+    pub check_of: Option<Placed<String>>,
+    /// The object comes from this call, `IMAGE SYMBOL+0xOFFSET`, on every path.
+    #[serde(default)]
+    pub fresh_from: Option<Placed<String>>,
+    /// The check would allow every address of per-CPU memory.
+    #[serde(default)]
+    pub any_address: bool,
+    /// Bytes from the address that the other site writes, or from the object's start.
+    #[serde(default)]
+    pub distance: i64,
+    /// When it goes without its probe.
+    #[serde(default)]
+    pub under: Under,
+    /// The other site checks these bytes beside its own, as one range.
+    #[serde(default)]
+    pub joined: bool,
 }
 
 /// Reads a policy; `file` is only for messages. Whether it fits the sites is found by

@@ -13,6 +13,7 @@ use otf_artifact::{
 use crate::{
     bind::{Bound, BoundSite},
     calls::{self, CallRows},
+    covers,
     legal_rows::legal_rows,
     passed::Entries,
     provenance::Provenance,
@@ -119,6 +120,7 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
             .iter()
             .map(|site| plan_site(site, bound, sites))
             .collect(),
+        covered: covers::plan(bound),
         calls: calls.plan,
         returns: returns.plan,
         targets: calls.targets,
@@ -234,12 +236,15 @@ fn site_rows(
     sites: &Sites,
     refers: &References,
 ) -> Result<Vec<(Shape, abi::Site)>, Vec<Diagnostic>> {
+    let ranges = covers::ranges(bound, sites);
     let mut errors = Vec::new();
     let mut rows = Vec::new();
     for entry in &bound.sites {
         let site = sites.site(entry.site);
+        let range = ranges.get(&entry.site);
         let row = Shape::of(site).and_then(|shape| {
             let row = site_row(site, entry.legal as u32, entry.action)?;
+            let row = range.map_or(row, |range| range.of(&row));
             Ok((
                 shape,
                 abi::Site {

@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 use otf_artifact::{
     abi::Action,
     analysis::{Dimension, StackRule},
+    covered::Under,
     yaml::Placed,
 };
 
 use crate::policy::{
-    AllocationRule, CallRule, GateRule, HeapRule, LegalRule, Policy, SiteRule, TargetRule,
+    AllocationRule, CallRule, CoverRule, GateRule, HeapRule, LegalRule, Policy, SiteRule,
+    TargetRule,
 };
 
 const HEAD: &str = "\
@@ -40,6 +42,7 @@ const ABOUT_TARGETS: &str = "\
 ";
 const ABOUT_SITES: &str = "\
 # Every checked instruction. `action: audit` (or kill) limits what a violation there leads to.
+# `covered` says why one needs no probe of its own; remove it to have one.
 ";
 
 /// The policy as text; the same text for the same policy.
@@ -234,9 +237,33 @@ fn limit(most: Option<Action>) -> String {
 fn site(out: &mut Text, rule: &SiteRule) {
     let (at, source, legal) = (placed(&rule.at), placed(&rule.source), placed(&rule.legal));
     let (limit, note) = (limit(rule.action), note(&rule.note));
+    let covered = rule.covered.as_ref().map_or(String::new(), cover);
     out.line(format_args!(
-        "      - {{at: {at}, source: {source}, legal: {legal}{limit}}}{note}"
+        "      - {{at: {at}, source: {source}, legal: {legal}{limit}{covered}}}{note}"
     ));
+}
+
+fn cover(rule: &CoverRule) -> String {
+    let mut fields = Vec::new();
+    for (name, place) in [
+        ("check_of", &rule.check_of),
+        ("fresh_from", &rule.fresh_from),
+    ] {
+        fields.extend(place.as_ref().map(|at| format!("{name}: {}", placed(at))));
+    }
+    if rule.any_address {
+        fields.push("any_address: true".into());
+    }
+    if rule.distance != 0 {
+        fields.push(format!("distance: {}", rule.distance));
+    }
+    if rule.under == Under::NotDeny {
+        fields.push("under: not_deny".into());
+    }
+    if rule.joined {
+        fields.push("joined: true".into());
+    }
+    format!(", covered: {{{}}}", fields.join(", "))
 }
 
 fn action(action: Action) -> &'static str {

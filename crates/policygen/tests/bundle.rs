@@ -11,8 +11,9 @@ use otf_policygen::{
     Inputs, compile, generate, inspect, inspect_bundle, new_key, parse, sign, to_yaml,
 };
 
-fn inputs() -> Inputs {
+fn inputs() -> Inputs<'static> {
     Inputs {
+        images: &[],
         release: "6.12.1-amd64".into(),
         guard: b"\x7fELF guard".to_vec(),
         hashes: BTreeMap::from([("sites".to_owned(), "ab".repeat(32))]),

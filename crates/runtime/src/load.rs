@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use otf_artifact::{
     FORMAT_VERSION,
     abi::Action,
+    bundle::Plan,
     diagnostic::{Code, Diagnostic},
 };
 use serde::Serialize;
@@ -46,6 +47,8 @@ pub struct Loaded {
     pub left_out: BTreeMap<String, u64>,
     /// Sites in the table, those without a probe included.
     pub sites: usize,
+    /// Of these: sites without a probe, for something else covers them under this action.
+    pub covered: usize,
     /// Nothing was attached.
     pub dry_run: bool,
 }
@@ -67,6 +70,8 @@ pub struct Prepared<'a> {
     action: Action,
     guarded: bool,
     replace: bool,
+    /// The bundle's plan without the probes that this action does not need.
+    plan: Plan,
     binding: Binding,
     pmu: u32,
 }
@@ -94,12 +99,14 @@ pub fn prepare<'a>(
         ability::require(Action::Deny, &facts)?;
         guard::check(host, &bundle.guard)?;
     }
+    let plan = bundle.plan.for_action(action);
     Ok(Prepared {
         verified,
         action,
         guarded,
         replace: wish.replace,
-        binding: bind::bind(&bundle.plan, host)?,
+        binding: bind::bind(&plan, host)?,
+        plan,
         pmu: host.kprobe_pmu()?,
     })
 }
@@ -116,6 +123,7 @@ impl Prepared<'_> {
             probes: self.binding.probes.len(),
             left_out: self.binding.left_out.clone(),
             sites: bundle.plan.sites.len(),
+            covered: bundle.plan.probes.len() - self.plan.probes.len(),
             dry_run,
         }
     }
@@ -259,7 +267,7 @@ impl Prepared<'_> {
             expedited_before,
             bases: self.binding.bases.clone(),
             manifest: bundle.manifest.clone(),
-            plan: bundle.plan.clone(),
+            plan: self.plan.clone(),
         }
     }
 }

@@ -163,7 +163,10 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
         loaded: time::rfc3339(meta.loaded.saturating_mul(1_000_000_000)),
         bundle: meta.bundle.clone(),
         signer: meta.signer.clone(),
-        sites_probed: coverage.probed,
+        sites_probed: coverage.probed.saturating_sub(match meta.action {
+            Action::Deny => coverage.covered_always,
+            Action::Audit | Action::Kill => coverage.covered,
+        }),
         sites: coverage.sites,
         unprobable: coverage.unprobable,
         calls: Calls {

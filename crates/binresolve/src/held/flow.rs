@@ -8,6 +8,7 @@ use super::{Body, Input};
 use crate::decode::destination;
 
 /// The control flow graph, by instruction row.
+#[derive(Default)]
 pub struct Flow {
     /// Instructions that may come next.
     pub next: Vec<Vec<usize>>,
@@ -21,7 +22,7 @@ pub struct Flow {
 
 impl Flow {
     /// Builds the graph; `owner` is the function of each instruction.
-    pub fn of(input: &Input<'_, '_>, owner: &[usize]) -> Self {
+    pub(super) fn of(input: &Input<'_, '_>, owner: &[usize]) -> Self {
         let code = input.code;
         let count = code.all.len();
         let mut flow = Self {
@@ -109,7 +110,7 @@ impl Flow {
 
 /// Cuts the code into functions: at function symbols, a split-off `.cold` part and the templates
 /// of patched code with the function that they belong to.
-pub fn bodies(input: &Input<'_, '_>) -> (Vec<Body>, Vec<usize>) {
+pub(super) fn bodies(input: &Input<'_, '_>) -> (Vec<Body>, Vec<usize>) {
     let image = input.image;
     let mut bodies: Vec<Body> = Vec::new();
     let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();

@@ -9,7 +9,7 @@
 mod counts;
 mod depth;
 mod effects;
-mod flow;
+pub mod flow;
 mod stack;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +52,8 @@ pub struct HeldAnalysis {
     /// Held before each instruction, with nothing held at the function's entry.
     before: Vec<Option<Counts>>,
     steps: BTreeMap<usize, Step>,
+    /// The control flow graph; its `passes` are taken out of it.
+    flow: Flow,
     /// Calls and tail calls: (row, called function).
     passes: BTreeSet<(usize, usize)>,
     least_frames: Vec<u32>,
@@ -82,11 +84,12 @@ impl HeldAnalysis {
             steps: steps(input),
             bodies,
             owner,
+            flow: Flow::default(),
             passes: BTreeSet::new(),
             least_frames: Vec::new(),
             in_frame: Vec::new(),
         };
-        let flow = Flow::of(input, &analysis.owner);
+        let mut flow = Flow::of(input, &analysis.owner);
         // What functions leave behind depends on what their callees leave behind. Counts are
         // bounded and only widen, so this ends.
         loop {
@@ -100,7 +103,8 @@ impl HeldAnalysis {
         }
         analysis.least_frames = depth::least_frames(&analysis, &flow, input.code);
         analysis.in_frame = stack::registers(&analysis, &flow, input.code);
-        analysis.passes = flow.passes;
+        analysis.passes = std::mem::take(&mut flow.passes);
+        analysis.flow = flow;
         analysis.inherit();
         analysis
     }
@@ -115,6 +119,16 @@ impl HeldAnalysis {
     /// this row.
     pub fn is_in_frame(&self, row: usize, register: Register) -> bool {
         self.in_frame[row].holds(register)
+    }
+
+    /// The control flow graph.
+    pub fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// Number of the function that the instruction in this row belongs to.
+    pub fn owner(&self, row: usize) -> usize {
+        self.owner[row]
     }
 
     /// First instructions of the functions.

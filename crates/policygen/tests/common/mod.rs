@@ -163,6 +163,7 @@ pub fn site(symbol: &str, offset: u64, legal: u32) -> Site {
         precision: Precision::Instruction,
         legal: LegalSetId(legal),
         coverage: Coverage::Probe,
+        covered: None,
         frame_size: Some(64),
         guarded: Guarded::default(),
         unwind: Unwind::Safe,

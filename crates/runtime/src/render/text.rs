@@ -77,11 +77,12 @@ impl Display for Loaded {
         };
         writeln!(
             f,
-            "{} {verb}: action {}, {} probes for {} sites, signed by {}",
+            "{} {verb}: action {}, {} probes for {} sites ({} covered otherwise), signed by {}",
             self.compartment,
             self.action.text(),
             self.probes,
             self.sites,
+            self.covered,
             self.signer.key_id
         )
     }

@@ -1,0 +1,80 @@
+//! Sites that go without their probe: the ranges that others check on their behalf, and the plan.
+
+use std::collections::BTreeMap;
+
+use otf_artifact::{
+    abi,
+    bundle::PlanCover,
+    ids::SiteId,
+    sites::{Length, Sites},
+};
+
+use crate::bind::{Bound, BoundCover};
+
+/// Bytes that one check covers for several sites, from the address that its own site writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// First byte.
+    pub start: i64,
+    /// Behind the last byte.
+    pub end: i64,
+}
+
+impl Range {
+    /// The row of the site with this range in place of its own bytes.
+    pub fn of(&self, row: &abi::Site) -> abi::Site {
+        abi::Site {
+            displacement: row.displacement.wrapping_add(self.start),
+            size: u32::try_from(self.end.saturating_sub(self.start)).unwrap_or(u32::MAX),
+            ..*row
+        }
+    }
+}
+
+/// The ranges of sites whose check covers others besides.
+pub fn ranges(bound: &Bound, sites: &Sites) -> BTreeMap<SiteId, Range> {
+    let length = |id: SiteId| match sites.site(id).length {
+        Length::Constant(bytes) => Some(i64::from(bytes)),
+        Length::Register(..) => None,
+    };
+    let mut ranges = BTreeMap::new();
+    for entry in &bound.sites {
+        let Some(BoundCover::Check {
+            by,
+            distance,
+            joined: true,
+            ..
+        }) = entry.covered
+        else {
+            continue;
+        };
+        let (Some(own), Some(other)) = (length(by), length(entry.site)) else {
+            continue;
+        };
+        let range = ranges.entry(by).or_insert(Range { start: 0, end: own });
+        range.start = range.start.min(distance);
+        range.end = range.end.max(distance.saturating_add(other));
+    }
+    ranges
+}
+
+/// Rows that go without their probe.
+pub fn plan(bound: &Bound) -> Vec<PlanCover> {
+    let row_of = |id: SiteId| {
+        let row = bound.sites.binary_search_by_key(&id, |entry| entry.site);
+        row.ok().and_then(|row| u32::try_from(row).ok())
+    };
+    let covers = bound.sites.iter().zip(0..).filter_map(|(entry, site)| {
+        let cover = entry.covered?;
+        let by = match cover {
+            BoundCover::Check { by, .. } => row_of(by),
+            BoundCover::Fresh { .. } | BoundCover::AnyAddress => None,
+        };
+        Some(PlanCover {
+            site,
+            by,
+            under: cover.under(),
+        })
+    });
+    covers.collect()
+}
