@@ -118,7 +118,10 @@ pub struct Compile {
     /// Make a bundle that records what every site writes, for `otf judge`, and checks nothing.
     #[arg(long, conflicts_with = "policy")]
     pub record: bool,
-    /// Where the bundle goes; DIR/COMPARTMENT.otf, or DIR/COMPARTMENT.record.otf, otherwise.
+    /// Make a bundle with a probe for every store, eliminating nothing: what `make bench-runtime` compares with.
+    #[arg(long, conflicts_with_all = ["policy", "record"])]
+    pub naive: bool,
+    /// Where the bundle goes; DIR/COMPARTMENT.otf, DIR/COMPARTMENT.record.otf or DIR/COMPARTMENT.naive.otf otherwise.
     #[arg(short, long)]
     pub output: Option<PathBuf>,
     /// Secret key; without it a development key in the cache is used, and made if need be.
