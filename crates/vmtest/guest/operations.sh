@@ -29,6 +29,7 @@ web() {
 	mkdir -p /tmp/web /var/log/nginx
 	head -c "$2" /dev/zero >/tmp/web/file
 	cat >/tmp/nginx.conf <<-'CONF'
+		daemon off;
 		worker_processes 1;
 		pid /tmp/nginx.pid;
 		error_log /tmp/nginx.error;
@@ -39,18 +40,23 @@ web() {
 			server { listen [::1]:8080; root /tmp/web; }
 		}
 	CONF
-	nginx -c /tmp/nginx.conf && measure "$1" "$3" command '' "$4" ab -q -n '{}' -c 1 'http://[::1]:8080/file'
+	nginx -c /tmp/nginx.conf &
+	server=$!
+	until [ -s /tmp/nginx.pid ]; do
+		kill -0 $server && sleep 0.1 || return
+	done
+	measure "$1" "$3" command '' "$4" ab -q -n '{}' -c 1 'http://[::1]:8080/file'
 }
 kind[tcp_100k]=web
 operation_tcp_100k() { web tcp_100k 102400 40 5; }
 kind[tcp_1m]=web
-operation_tcp_1m() { web tcp_1m 1048576 8 2; }
+operation_tcp_1m() { web tcp_1m 1048576 16 4; }
 kind[tcp_10m]=web
-operation_tcp_10m() { web tcp_10m 10485760 2 1; }
+operation_tcp_10m() { web tcp_10m 10485760 4 1; }
 after_web() {
-	kill "$(cat /tmp/nginx.pid)"
-	rm -rf /tmp/web
-	while pgrep -x nginx >/dev/null; do sleep 0.1; done
+	kill $server
+	wait $server
+	rm -rf /tmp/web /tmp/nginx.pid
 }
 
 # ---- nf_tables
@@ -74,10 +80,10 @@ operation_nft_set_insert() {
 		}' >/tmp/elements.$count
 	done
 	measure nft_set_insert 400 command \
-		'nft destroy table ip bench; nft "add table ip bench; add set ip bench s { type ipv4_addr; }"' \
+		'nft delete table ip bench 2>/dev/null; nft "add table ip bench; add set ip bench s { type ipv4_addr; }"' \
 		100 nft -f '/tmp/elements.{}'
 }
-after_nft() { nft destroy table ip bench; }
+after_nft() { nft delete table ip bench; }
 
 # ---- queueing disciplines: datagrams to a device that drops them behind its discipline
 dummy() {

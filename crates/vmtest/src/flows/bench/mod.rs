@@ -5,6 +5,7 @@
 
 mod kept;
 mod machine;
+mod plot;
 mod report;
 mod rows;
 
