@@ -10,12 +10,14 @@ mod local;
 mod measure;
 mod programs;
 mod sockets;
+mod watch;
 
 use std::{env, io, process::ExitCode};
 
 use measure::Operation;
 
 const USAGE: &str = "otf-exercise NAME COUNT ROUNDS OPERATION [ARGUMENT...] | otf-exercise memory FOLDER
+  | otf-exercise watch NAME PROGRAM ARGUMENT...
 OPERATION: null_syscall, pipe, fork_exec, file, sockets, udp_round_trip ADDRESS, udp_one_way ADDRESS, udp_send ADDRESS PRIORITY,
   command BEFORE LESS PROGRAM ARGUMENT... (a {} in an argument is the count: it runs with LESS, and with LESS + COUNT)";
 
@@ -25,6 +27,9 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["nothing"] => return ExitCode::SUCCESS,
         ["memory", folder] => programs::memory(folder).map(|line| println!("OTF-MEMORY {line}")),
+        ["watch", name, program, arguments @ ..] => {
+            watch::watch(name, program, arguments).map(|line| println!("OTF-WATCH {line}"))
+        }
         [name, count, rounds, operation, arguments @ ..] => {
             let (Ok(count), Ok(rounds)) = (count.parse(), rounds.parse()) else {
                 eprintln!("{USAGE}");

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Measures operations with or without bundles, one after the other; each prints its line as soon as it is measured.
-#   OTF-LOADED COMPARTMENT NANOSECONDS PROBES     OTF-UNLOADED COMPARTMENT NANOSECONDS
+#   OTF-PROBES COMPARTMENT NUMBER                 OTF-WATCH {…}: {check,load,unload}.COMPARTMENT
 #   OTF-BENCH {…}                                 OTF-BENCH-FAILED OPERATION REASON
 #   OTF-STATUS {…}                                the state of each compartment at the end
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C
@@ -14,17 +14,22 @@ for module in bridge dummy $modules; do
 	modprobe -q "$module" || echo "OTF-NOTE no module $module"
 done
 
-# now: nanoseconds since boot.
-now() { awk '/^now at/ { print $3; exit }' /proc/timer_list; }
+# watched NAME COMMAND...: what it took, or why it failed.
+watched() {
+	otf-exercise watch "$@" >/tmp/watched 2>&1 || {
+		echo "OTF-TEST $1 FAIL $(tail -n 5 /tmp/watched | tr '\n' ' ')"
+		exit 1
+	}
+	grep '^OTF-WATCH ' /tmp/watched
+}
 
 for bundle in $bundles; do
-	start=$(now)
-	if otf-load load "/otf/bundles/$bundle.otf" --key /otf/key.pub --action "$action" --format json >/tmp/load 2>&1; then
-		echo "OTF-LOADED $bundle $(($(now) - start)) $(grep -o '"probes": *[0-9]*' /tmp/load | tr -dc 0-9)"
-	else
-		echo "OTF-TEST load.$bundle FAIL $(tail -n 5 /tmp/load | tr '\n' ' ')"
-		exit 1
-	fi
+	load="otf-load load /otf/bundles/$bundle.otf --key /otf/key.pub --action $action --format json"
+	# shellcheck disable=SC2086 # a command and its words
+	watched "check.$bundle" $load --dry-run
+	echo "OTF-PROBES $bundle $(grep -o '"probes": *[0-9]*' /tmp/watched | tr -dc 0-9)"
+	# shellcheck disable=SC2086
+	watched "load.$bundle" $load
 done
 otf-exercise memory /sys/fs/bpf/otf
 
@@ -44,11 +49,6 @@ if [ -n "$bundles" ]; then
 	done
 	otf-load status --format ndjson | sed 's/^/OTF-STATUS bench /'
 	for bundle in $bundles; do
-		start=$(now)
-		otf-load unload "$bundle" --force >/tmp/unload 2>&1 || {
-			echo "OTF-TEST unload.$bundle FAIL $(tail -n 3 /tmp/unload | tr '\n' ' ')"
-			exit 1
-		}
-		echo "OTF-UNLOADED $bundle $(($(now) - start))"
+		watched "unload.$bundle" otf-load unload "$bundle" --force
 	done
 fi

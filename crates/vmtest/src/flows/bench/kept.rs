@@ -101,16 +101,23 @@ pub struct Measured {
 }
 
 /// A bundle that was loaded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loaded {
-    /// Compartment.
-    pub compartment: String,
     /// Probes.
     pub probes: u64,
-    /// Instructions of the load.
-    pub load: u64,
-    /// Instructions of the unload; not known when the machine did not come to it.
-    pub unload: Option<u64>,
+    /// Steps by name: `check` (all but the loading, `--dry-run`), `load` (the same and the loading), `unload`.
+    pub steps: BTreeMap<String, Step>,
+}
+
+/// A step of loading or unloading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Nanoseconds, waiting included.
+    pub elapsed: u64,
+    /// Instructions.
+    pub busy: u64,
+    /// Longest time for which a task of the highest priority had to wait.
+    pub stall: u64,
 }
 
 /// What a machine said.
@@ -120,8 +127,8 @@ pub struct Seen {
     pub measured: Vec<Measured>,
     /// Operations that failed, with the reason.
     pub failed: BTreeMap<String, String>,
-    /// Bundles.
-    pub loaded: Vec<Loaded>,
+    /// Bundles by compartment.
+    pub loaded: BTreeMap<String, Loaded>,
     /// Bytes of maps and programs.
     pub memory: BTreeMap<String, u64>,
     /// Violations that the bundles reported: ordinary use should have none.
@@ -138,8 +145,8 @@ pub struct Kept {
     pub measured: BTreeMap<String, Measured>,
     /// Reasons of those that are missing.
     pub failed: BTreeMap<String, String>,
-    /// Bundles.
-    pub loaded: Vec<Loaded>,
+    /// Bundles by compartment.
+    pub loaded: BTreeMap<String, Loaded>,
     /// Bytes of maps and programs.
     pub memory: BTreeMap<String, u64>,
     /// Violations, all machines of the run together.

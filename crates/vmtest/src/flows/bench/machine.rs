@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{
     BenchRuntime, failed,
-    kept::{Loaded, Run, Seen},
+    kept::{Run, Seen, Step},
 };
 use crate::flows::{
     record::{DISK_MODULES, ENTER, drive},
@@ -127,19 +127,17 @@ fn take(line: &str, seen: &mut Seen) -> Result<(), Diagnostic> {
             seen.failed.insert(operation.to_owned(), reason);
         }
         "OTF-MEMORY" => seen.memory = serde_json::from_str(rest).map_err(|_| broken())?,
-        "OTF-LOADED" => seen.loaded.push(Loaded {
-            compartment: words[0].to_owned(),
-            load: number(1).ok_or_else(broken)?,
-            probes: number(2).ok_or_else(broken)?,
-            unload: None,
-        }),
-        "OTF-UNLOADED" => {
-            let took = number(1).ok_or_else(broken)?;
-            for loaded in &mut seen.loaded {
-                if loaded.compartment == words[0] {
-                    loaded.unload = Some(took);
-                }
-            }
+        "OTF-PROBES" => {
+            let loaded = seen.loaded.entry(words[0].to_owned()).or_default();
+            loaded.probes = number(1).ok_or_else(broken)?;
+        }
+        "OTF-WATCH" => {
+            let json: Value = serde_json::from_str(rest).map_err(|_| broken())?;
+            let name = json.get("name").and_then(Value::as_str);
+            let (step, compartment) = name.and_then(|n| n.split_once('.')).ok_or_else(broken)?;
+            let took: Step = serde_json::from_value(json.clone()).map_err(|_| broken())?;
+            let loaded = seen.loaded.entry(compartment.to_owned()).or_default();
+            loaded.steps.insert(step.to_owned(), took);
         }
         "OTF-STATUS" => {
             let (_, json) = rest.split_once(' ').ok_or_else(broken)?;
@@ -167,17 +165,18 @@ mod tests {
             r#"OTF-BENCH {"operation":"pipe","count":2,"busy":[10, 11],"hits":{"otf_site":4}}"#,
             "OTF-BENCH-FAILED qfq Error: no such thing",
             r#"OTF-MEMORY {"map_bytes":1,"program_bytes":2}"#,
-            "OTF-LOADED sched 1000 20",
+            "OTF-PROBES sched 20",
+            r#"OTF-WATCH {"name":"load.sched","elapsed":1000,"busy":600,"stall":3}"#,
             r#"OTF-STATUS bench [{"counters":{"violations":3}}]"#,
-            "OTF-UNLOADED sched 70",
         ] {
             take(line, &mut seen).unwrap();
         }
         assert_eq!(seen.measured[0].hits["otf_site"], 4);
         assert_eq!(seen.failed["qfq"], "Error: no such thing");
-        assert_eq!(seen.loaded[0].unload, Some(70));
+        assert_eq!(seen.loaded["sched"].probes, 20);
+        assert_eq!(seen.loaded["sched"].steps["load"].busy, 600);
         assert_eq!((seen.violations, seen.memory["map_bytes"]), (3, 1));
         assert!(take("OTF-BENCH {", &mut seen).is_err());
-        assert!(take("OTF-LOADED sched many 3", &mut seen).is_err());
+        assert!(take("OTF-PROBES sched many", &mut seen).is_err());
     }
 }

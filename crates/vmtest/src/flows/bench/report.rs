@@ -5,7 +5,9 @@ use std::{fmt::Write as _, fs, path::Path};
 use otf_artifact::diagnostic::Diagnostic;
 
 use super::{
-    failed, plot,
+    failed,
+    kept::Step,
+    plot,
     rows::{self, Row},
 };
 
@@ -51,7 +53,7 @@ pub fn write(docs: &Path, to: &Path, rows: &[Row]) -> Result<(), Diagnostic> {
     )?;
     text.push_str("\n![Instructions added, idle](runtime-idle.svg)\n");
     aims(&mut text, rows);
-    loading(&mut text, to)?;
+    loading(&mut text, to, rows)?;
     missing(&mut text, rows);
     let file = docs.join("runtime.md");
     fs::write(&file, text).map_err(|e| failed("write", &file, &e))
@@ -131,11 +133,19 @@ fn aims(text: &mut String, rows: &[Row]) {
     );
 }
 
-fn loading(text: &mut String, to: &Path) -> Result<(), Diagnostic> {
+/// Steps of loading, as the machine names them.
+const STEPS: [&str; 3] = ["check", "load", "unload"];
+
+fn loading(text: &mut String, to: &Path, rows: &[Row]) -> Result<(), Diagnostic> {
     let folder = to.join("runtime");
-    text.push_str(
-        "\n## Loading\n\nGuest time of `otf-load load` and `unload`, waiting included, in seconds; memory is that of BPF maps and programs, of all bundles of \
-         the machine together.\n\n| machine | bundle | probes | load | unload | maps | programs |\n|---|---|---|---|---|---|---|\n",
+    let _ = writeln!(
+        text,
+        "\n## Loading, and what is loaded but not hit\n\n\
+         Seconds of the guest, waiting included / instructions in millions / longest time in milliseconds that a task of the highest priority had to wait. \
+         *check* is `otf-load load --dry-run`: verifying and binding; *load* does the same first. Memory is that of BPF maps and programs of all bundles of the \
+         machine together; the kernel's own for each probe is not in it. What the policy adds to `null_syscall` and `pipe`, which hit nothing, should not grow \
+         with the number of probes.\n\n\
+         | machine | bundle | probes | check | load | unload | maps | programs | null_syscall | pipe |\n|---|---|---|---|---|---|---|---|---|---|"
     );
     for set in rows::sets(&folder)? {
         for scheme in ["policy", "naive"] {
@@ -144,21 +154,46 @@ fn loading(text: &mut String, to: &Path) -> Result<(), Diagnostic> {
                 let bytes = kept.memory.get(name);
                 bytes.map_or("–".into(), |bytes| format!("{} KB", bytes / 1024))
             };
-            for loaded in &kept.loaded {
+            let idle = |operation: &str| {
+                let row = rows
+                    .iter()
+                    .find(|r| r.compartment == set && r.operation == operation);
+                let added = if scheme == "policy" {
+                    Row::added
+                } else {
+                    Row::added_naive
+                };
+                row.and_then(added)
+                    .map_or("–".into(), |added| format!("{:+.2} %", added * 100.0))
+            };
+            for (compartment, loaded) in &kept.loaded {
+                let [check, load, unload] = STEPS.map(|name| step(loaded.steps.get(name)));
                 let _ = writeln!(
                     text,
-                    "| {set}, {scheme} | {} | {} | {} | {} | {} | {} |",
-                    loaded.compartment,
+                    "| {set}, {scheme} | {compartment} | {} | {check} | {load} | {unload} | {} | {} | {} | {} |",
                     loaded.probes,
-                    seconds(Some(loaded.load)),
-                    seconds(loaded.unload),
                     kilobytes("map_bytes"),
                     kilobytes("program_bytes"),
+                    idle("null_syscall"),
+                    idle("pipe"),
                 );
             }
         }
     }
     Ok(())
+}
+
+fn step(step: Option<&Step>) -> String {
+    let Some(step) = step else {
+        return "–".into();
+    };
+    let (elapsed, busy, stall) = (step.elapsed as f64, step.busy as f64, step.stall as f64);
+    format!(
+        "{:.2} / {:.0} / {:.1}",
+        elapsed / 1e9,
+        busy / 1e6,
+        stall / 1e6
+    )
 }
 
 fn missing(text: &mut String, rows: &[Row]) {
@@ -183,10 +218,6 @@ fn missing(text: &mut String, rows: &[Row]) {
     if !lines.is_empty() {
         let _ = writeln!(text, "\n## What is missing\n\n{}", lines.join("\n"));
     }
-}
-
-fn seconds(instructions: Option<u64>) -> String {
-    instructions.map_or("–".into(), |ns| format!("{:.2}", ns as f64 / 1e9))
 }
 
 fn whole(value: Option<f64>) -> String {
