@@ -67,9 +67,10 @@ impl Profile {
         for place in &mut since.places {
             let key = (place.image.as_str(), place.section.as_str(), place.offset);
             let counted = before.get(&key).copied().unwrap_or(0);
-            place.hits = place.hits.checked_sub(counted).ok_or(
-                "the earlier profile counts more: the bundle was loaded anew in between",
-            )?;
+            place.hits = place
+                .hits
+                .checked_sub(counted)
+                .ok_or("the earlier profile counts more: the bundle was loaded anew in between")?;
         }
         Ok(since)
     }

@@ -6,6 +6,7 @@
 mod kept;
 mod machine;
 mod plot;
+mod prices;
 mod report;
 mod rows;
 
@@ -13,7 +14,10 @@ use std::{fs, path::PathBuf};
 
 use clap::Args;
 use kept::{Kept, Run};
-use otf_artifact::diagnostic::{Code, Diagnostic};
+use otf_artifact::{
+    Artifact,
+    diagnostic::{Code, Diagnostic},
+};
 
 use super::target::Setting;
 
@@ -103,7 +107,16 @@ pub fn run(options: &BenchRuntime) -> Result<bool, Diagnostic> {
     let text = serde_json::to_string_pretty(&rows)
         .map_err(|e| Diagnostic::error(Code::Environment, e.to_string()))?;
     fs::write(&json, text + "\n").map_err(|e| failed("write", &json, &e))?;
-    report::write(&options.docs, &options.to, &rows)?;
+    let prices = prices::prices(&rows);
+    if let Some(prices) = &prices {
+        let file = options.to.join("prices.json");
+        let mut bytes = Vec::new();
+        prices
+            .write(&mut bytes)
+            .and_then(|()| fs::write(&file, bytes))
+            .map_err(|e| failed("write", &file, &e))?;
+    }
+    report::write(&options.docs, &options.to, &rows, prices.as_ref())?;
     Ok(rows.iter().all(rows::Row::complete))
 }
 

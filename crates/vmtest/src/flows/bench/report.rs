@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use otf_artifact::diagnostic::Diagnostic;
+use otf_artifact::{diagnostic::Diagnostic, profile::Prices};
 
 use super::{
     failed,
@@ -29,7 +29,12 @@ pub fn is_use(row: &Row) -> bool {
 }
 
 /// Writes Markdown and plots.
-pub fn write(docs: &Path, to: &Path, rows: &[Row]) -> Result<(), Diagnostic> {
+pub fn write(
+    docs: &Path,
+    to: &Path,
+    rows: &[Row],
+    prices: Option<&Prices>,
+) -> Result<(), Diagnostic> {
     let mut text = INTRODUCTION.to_owned();
     let (used, idle): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| is_use(row));
     section(
@@ -53,6 +58,7 @@ pub fn write(docs: &Path, to: &Path, rows: &[Row]) -> Result<(), Diagnostic> {
     )?;
     text.push_str("\n![Instructions added, idle](runtime-idle.svg)\n");
     aims(&mut text, rows);
+    price_list(&mut text, prices);
     loading(&mut text, to, rows)?;
     missing(&mut text, rows);
     let file = docs.join("runtime.md");
@@ -130,6 +136,22 @@ fn aims(text: &mut String, rows: &[Row]) {
         percent(find("ip6_output")),
         percent(find("ipv6")),
         whole(per_hit.get(per_hit.len() / 2).copied()),
+    );
+}
+
+fn price_list(text: &mut String, prices: Option<&Prices>) {
+    let Some(prices) = prices else {
+        return;
+    };
+    let _ = writeln!(
+        text,
+        "\n## What a hit costs\n\nLeast squares over {} rows, instructions with probe and all; `out/bench/prices.json`, which `otf cost` reads.\n\n\
+         | a check of a write, free or call | a note at a gate, entry or allocation | a look at an object that is freed |\n|---|---|---|\n\
+         | {:.0} | {:.0} | {:.0} |",
+        prices.from.len(),
+        prices.check,
+        prices.note,
+        prices.free,
     );
 }
 
@@ -273,7 +295,7 @@ mod tests {
             row("tcp_100k", "otf_site", Some(2000.0)),
             row("tcp_1m", "otf_site", None),
         ];
-        write(folder.path(), folder.path(), &rows).unwrap();
+        write(folder.path(), folder.path(), &rows, None).unwrap();
         let text = fs::read_to_string(folder.path().join("runtime.md")).unwrap();
         assert!(
             text.contains(
