@@ -73,7 +73,9 @@ fn probed_code(sites: &Sites) -> BTreeSet<Code> {
     writes
         .chain(calls)
         .chain(returns)
-        .filter(|(coverage, _)| **coverage == Coverage::Probe)
+        .filter(|(coverage, location)| {
+            **coverage == Coverage::Probe && !location.section.starts_with(".init")
+        })
         .map(|(_, location)| code(location))
         .collect()
 }
