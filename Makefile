@@ -17,15 +17,15 @@ TOOLS   := $(OTF_CACHE)/lint-tools
 KEY     := $(or $(OTF_SIGNING_KEY),$(OTF_CACHE)/keys/otf.key)
 PUBKEY  := $(KEY:.key=.pub)
 
-.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean test-attacks test-benign fuzz eval-analysis eval-expected bench-analysis
+.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean test-attacks test-benign fuzz eval-analysis eval-expected bench-analysis bench-runtime
 all: build
 
 setup:
 	@scripts/setup.sh
 
 build: setup
-	$(CARGO) build --release --workspace --bins --exclude otf-load --exclude otf-attacks
-	$(CARGO) build --release --target $(TRIPLE) -p otf-load -p otf-attacks \
+	$(CARGO) build --release --workspace --bins --exclude otf-load --exclude otf-attacks --exclude otf-exercise
+	$(CARGO) build --release --target $(TRIPLE) -p otf-load -p otf-attacks -p otf-exercise \
 		--config 'target.$(TRIPLE).rustflags=["-Ctarget-feature=+crt-static"]'
 
 analyze: build
@@ -86,6 +86,12 @@ bench-analysis: build
 	test -f out/lab-6.12/ipv6/kernel.lock.yaml || $(OTF) analyze --kernel lab-6.12 --compartment ipv6
 	test -f out/debian-6.12/ipv6/analysis.json || $(OTF) analyze --kernel debian-6.12 --compartment ipv6
 	$(OTF) bench out/lab-6.12/ipv6 --resolve out/debian-6.12/ipv6 -o out/bench/analysis.json
+
+# What operations cost without a policy, with it, and with a probe for every store, in instructions. Writes
+# out/bench/runtime.json and docs/evaluation/runtime.md. COMPARTMENTS and OPERATIONS narrow it; what was measured with the
+# same inputs is not measured again, and REPORT=1 only writes the report.
+bench-runtime: build
+	@COMPARTMENTS="$(COMPARTMENTS)" OPERATIONS="$(OPERATIONS)" eval/runtime.sh $(if $(REPORT),--report)
 
 # Every parser of ours under libFuzzer, SECONDS each. The corpus stays in the cache.
 SECONDS_EACH ?= 20

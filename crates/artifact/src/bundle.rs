@@ -19,6 +19,8 @@ use crate::{
 pub const EXTENSION: &str = "otf";
 /// What stands before that in the name of a bundle that records.
 pub const RECORDING: &str = "record";
+/// The same of a bundle without any elimination, to compare with.
+pub const NAIVE: &str = "naive";
 /// Members of the archive, in order; `otf_guard.ko` last.
 pub const MEMBERS: [&str; 5] = [
     "manifest.json",

@@ -13,6 +13,7 @@ pub mod freers;
 pub mod ids;
 pub mod kernel;
 pub mod places;
+pub mod profile;
 pub mod range_writers;
 pub mod recorder;
 pub mod recording;

@@ -43,6 +43,8 @@ pub enum Command {
     Judge(Judge),
     /// What is covered, and how precisely.
     Inspect(Inspect),
+    /// What a compartment costs per operation, from a profile (`otf-load profile`) and measured prices.
+    Cost(Cost),
     /// Explains a diagnostic code (OTF0031) or a site of a compartment.
     Explain(Explain),
     /// What changed between two analyses: another kernel version, changed source. Ends with 1 when
@@ -118,12 +120,34 @@ pub struct Compile {
     /// Make a bundle that records what every site writes, for `otf judge`, and checks nothing.
     #[arg(long, conflicts_with = "policy")]
     pub record: bool,
-    /// Where the bundle goes; DIR/COMPARTMENT.otf, or DIR/COMPARTMENT.record.otf, otherwise.
+    /// Make a bundle with a probe for every store, eliminating nothing: what `make bench-runtime` compares with.
+    #[arg(long, conflicts_with_all = ["policy", "record"])]
+    pub naive: bool,
+    /// Where the bundle goes; DIR/COMPARTMENT.otf, DIR/COMPARTMENT.record.otf or DIR/COMPARTMENT.naive.otf otherwise.
     #[arg(short, long)]
     pub output: Option<PathBuf>,
     /// Secret key; without it a development key in the cache is used, and made if need be.
     #[arg(long, env = "OTF_SIGNING_KEY")]
     pub key: Option<PathBuf>,
+}
+
+/// `otf cost`
+#[derive(Debug, Args)]
+pub struct Cost {
+    /// Folder of the compartment: OUT/KERNEL/COMPARTMENT.
+    pub dir: PathBuf,
+    /// How often places are reached, as `otf-load profile` wrote it.
+    #[arg(long)]
+    pub profile: PathBuf,
+    /// How many operations the profile covers.
+    #[arg(long, default_value_t = 1)]
+    pub operations: u64,
+    /// What a hit costs, as `make bench-runtime` measured it.
+    #[arg(long, default_value = "out/bench/prices.json")]
+    pub prices: PathBuf,
+    /// How many places are listed.
+    #[arg(long, default_value_t = 20)]
+    pub top: usize,
 }
 
 /// `otf judge`

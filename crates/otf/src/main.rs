@@ -3,6 +3,7 @@
 mod bench;
 mod benign;
 mod cli;
+mod cost;
 mod diff;
 mod evaluate;
 mod explain;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
             Err(failure) => Err(failure),
         },
         Command::Inspect(a) => inspect::inspect(&a, cli.format),
+        Command::Cost(a) => cost::cost(&a, cli.format),
         Command::Explain(a) => explain::explain(&a),
         Command::Diff(a) => match diff::diff(&a, cli.format) {
             Ok(false) => Ok(()),

@@ -86,6 +86,8 @@ pub fn compile(args: &cli::Compile) -> Result<(), Failure> {
         .unwrap_or_else(|| args.dir.join("policy.yaml"));
     let path = if args.record {
         record_in(&args.dir, args.output.as_deref(), args.key.as_deref())?
+    } else if args.naive {
+        naive_in(&args.dir, args.output.as_deref(), args.key.as_deref())?
     } else {
         compile_in(
             &args.dir,
@@ -326,6 +328,31 @@ fn compile_in(
         Path::to_path_buf,
     );
     sign_and_write(&bundle, path, key)
+}
+
+/// Sites to a signed bundle that eliminates nothing.
+fn naive_in(dir: &Path, output: Option<&Path>, key: Option<&Path>) -> Result<PathBuf, Failure> {
+    let made = Made::read(dir)?;
+    let (sites, counts) = otf_policygen::naive(&made.sites);
+    info!(
+        probed = counts.probed,
+        left = counts.left,
+        "nothing eliminated"
+    );
+    let inputs = otf_policygen::Inputs {
+        // Nothing is covered by something else, so that nothing is to be validated.
+        images: &[],
+        release: made.lock.release.clone(),
+        guard: cached(&made.lock.guard)?,
+        hashes: made.hashes,
+        policy_text: None,
+    };
+    let policy = otf_policygen::generate(&sites);
+    let (contents, warnings) = otf_policygen::compile(&policy, &sites, inputs)?;
+    render::warn(&warnings);
+    let name = format!("{}.{}", sites.analysis.compartment, bundle::NAIVE);
+    let path = output.map_or_else(|| bundle_path(dir, &name), Path::to_path_buf);
+    sign_and_write(&contents, path, key)
 }
 
 /// Sites to a signed bundle that records.

@@ -116,6 +116,17 @@ pub enum Command {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Write down how often each checked place was reached, for `otf cost`.
+    Profile {
+        /// Compartment; may be left out when only one is loaded.
+        compartment: Option<String>,
+        /// An earlier profile of the same load, whose counts are taken off.
+        #[arg(long, value_name = "FILE")]
+        since: Option<PathBuf>,
+        /// File for the profile; the standard output otherwise.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Switch the phase.
     Phase {
         /// In `working`, an object without provenance is a violation.

@@ -16,6 +16,7 @@ use crate::host::{self, Host};
 use crate::load::Wish;
 use crate::meta::Meta;
 use crate::pins::Pins;
+use crate::profile;
 use crate::record;
 use crate::render::{self, Output};
 use crate::status::{self, Status};
@@ -91,6 +92,11 @@ pub fn run(cli: &Cli) -> Result {
             compartment,
             output,
         } => context.recording(compartment.as_deref(), output.as_deref()),
+        Command::Profile {
+            compartment,
+            since,
+            output,
+        } => context.profile(compartment.as_deref(), since.as_deref(), output.as_deref()),
         Command::Phase { phase, compartment } => {
             context.phase((*phase).into(), compartment.as_deref())
         }
@@ -223,6 +229,30 @@ impl Context {
                 file.flush()?;
             }
             None => recording.write(&mut io::stdout().lock())?,
+        }
+        Ok(End::Fine)
+    }
+
+    fn profile(
+        &self,
+        compartment: Option<&str>,
+        since: Option<&Path>,
+        output: Option<&Path>,
+    ) -> Result {
+        let name = self.pins.choose(compartment)?;
+        let earlier = match since {
+            Some(path) => Some((std::fs::read(path)?, path.display().to_string())),
+            None => None,
+        };
+        let earlier = earlier.as_ref().map(|(b, n)| (b.as_slice(), n.as_str()));
+        let profile = profile::read(&self.pins.folder(&name), earlier)?;
+        match output {
+            Some(path) => {
+                let mut file = BufWriter::new(File::create(path)?);
+                profile.write(&mut file)?;
+                file.flush()?;
+            }
+            None => profile.write(&mut io::stdout().lock())?,
         }
         Ok(End::Fine)
     }

@@ -20,6 +20,7 @@ mod meta;
 mod object;
 mod pins;
 mod pod;
+mod profile;
 mod record;
 mod render;
 mod status;

@@ -1,4 +1,5 @@
-# Leaves the initramfs for the root on the first disk; modules are on the second, results go to the third.
+# enter.sh SCRIPT: leaves the initramfs for the root on the first disk and runs /otf/SCRIPT there; modules are on the second
+# disk.
 . /otf/lib.sh
 set -e
 load_modules
@@ -7,6 +8,9 @@ mount -t ext4 -o noatime /dev/vda /disk
 mount -t ext4 -o ro /dev/vdb /disk/lib/modules
 cp -r /otf/. /disk/otf/
 cp /bin/otf-load /disk/usr/local/bin/
+if [ -f /otf/otf-exercise ]; then
+	cp /otf/otf-exercise /disk/usr/local/bin/
+fi
 for folder in proc sys dev; do
 	mount -o rbind "/$folder" "/disk/$folder"
 done
@@ -24,4 +28,4 @@ mount -o rbind /disk /root-for-kernel
 # As switch_root does: user namespaces are refused in a mere chroot.
 cd /disk
 mount -o move . /
-exec chroot . /bin/bash /otf/record.sh
+exec chroot . /bin/bash "/otf/$1"

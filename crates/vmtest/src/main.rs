@@ -7,7 +7,9 @@ mod shell;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use flows::{attacks::Attacks, checks::Checks, record::Record, target::Setting};
+use flows::{
+    attacks::Attacks, bench::BenchRuntime, checks::Checks, record::Record, target::Setting,
+};
 use otf_artifact::diagnostic::Diagnostic;
 use shell::{Run, Shell};
 
@@ -31,6 +33,8 @@ enum Command {
     Attacks(Attacks),
     /// Run ordinary use of a compartment under its recording bundle.
     Record(Record),
+    /// Measure what operations cost without a policy, with it, and with a probe for every store.
+    BenchRuntime(BenchRuntime),
     /// Run a shell script in a machine and print what it says.
     Shell(Shell),
     /// The same for an analyzed compartment, with its modules, oracles, scripts and bundle.
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Shell(options) => shell::shell(&options),
         Command::Record(options) => flows::record::run(&options),
+        Command::BenchRuntime(options) => flows::bench::run(&options),
         Command::Run(options) => shell::run(&options),
         Command::Attacks(options) => flow(|checks| flows::attacks::run(&options, checks).map(Some)),
         Command::Demo(setting) => flow(|checks| {

@@ -88,6 +88,8 @@ pub struct Vm {
     pub time_limit: Duration,
     /// How it is emulated.
     pub accel: Accel,
+    /// Processor, as QEMU names it.
+    pub cpu: String,
     /// The least severe trouble that ends the run. A run that shows an attack without protection
     /// may say [`Trouble::Panic`].
     pub stop_on: Trouble,
@@ -105,6 +107,7 @@ impl Vm {
             memory: 1024,
             time_limit: Duration::from_mins(2),
             accel: Accel::Tcg,
+            cpu: "max".to_owned(),
             stop_on: Trouble::Stall,
         }
     }
@@ -210,7 +213,7 @@ impl Vm {
         let qemu = program::find("qemu-system-x86_64", "qemu-system-x86")?;
         let mut command = Command::new(qemu);
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
-        command.args(["-no-reboot", "-machine", "q35", "-cpu", "max"]);
+        command.args(["-no-reboot", "-machine", "q35", "-cpu", &self.cpu]);
         // The kernel's console and the tests' console are apart: no line of one breaks the other.
         command.args(["-serial", "stdio", "-serial", "file:/proc/self/fd/2"]);
         command.args(["-m", &self.memory.to_string()]);

@@ -2,6 +2,7 @@
 
 pub mod attack_table;
 pub mod attacks;
+pub mod bench;
 pub mod checks;
 pub mod demo;
 pub mod kinds;

@@ -23,11 +23,11 @@ use super::{
 };
 
 /// First steps of the machine: from the initramfs to the root on the disk.
-const ENTER: &str = include_str!("../../guest/enter.sh");
+pub(super) const ENTER: &str = include_str!("../../guest/enter.sh");
 /// What the machine does there.
 const RECORD: &str = include_str!("../../guest/record.sh");
 /// What it takes to read a disk; a kernel that has one of them built in has no such module.
-const DISK_MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"];
+pub(super) const DISK_MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "crc32c_generic", "ext4"];
 /// Bytes of the disk that the guest's files come out on; only what is written takes space.
 const OUTPUT_SIZE: u64 = 1 << 30;
 /// Attaching thousands of probes and detaching them takes its time under emulation.
@@ -137,7 +137,8 @@ fn tick_rate() -> u128 {
     u128::from(after - before) * 1_000_000 / elapsed.as_nanos()
 }
 
-fn drive(file: &Path, writes: Writes) -> Drive {
+/// A disk of the machine.
+pub(super) fn drive(file: &Path, writes: Writes) -> Drive {
     Drive {
         file: file.to_owned(),
         writes,
@@ -164,7 +165,7 @@ fn guest(options: &Record, target: &Target) -> Result<Guest, Diagnostic> {
     guest.script("/otf/enter.sh", ENTER);
     guest.script("/otf/record.sh", RECORD);
     guest.file("/otf/settings", settings(options, target).as_bytes());
-    guest.step("record", &["/bin/sh", "/otf/enter.sh"])?;
+    guest.step("record", &["/bin/sh", "/otf/enter.sh", "record.sh"])?;
     Ok(guest)
 }
 

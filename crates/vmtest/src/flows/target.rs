@@ -161,8 +161,12 @@ pub fn signature_of(bundle: &Path) -> PathBuf {
     name.into()
 }
 
-/// How the name of a bundle ends that only records.
-const RECORDING: &str = ".record.otf";
+/// Whether a bundle confines, by its name: there are some for other purposes beside it.
+fn confines(path: &Path) -> bool {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let purpose = stem.rsplit_once('.').map_or("", |(_, purpose)| purpose);
+    ![bundle::RECORDING, bundle::NAIVE].contains(&purpose)
+}
 
 /// The one bundle in a folder that confines.
 fn bundle_of(folder: &Path) -> Result<PathBuf, Diagnostic> {
@@ -175,8 +179,7 @@ fn bundle_of(folder: &Path) -> Result<PathBuf, Diagnostic> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(|e| unreadable(&e))? {
         let path = entry.map_err(|e| unreadable(&e))?.path();
-        let records = path.to_string_lossy().ends_with(RECORDING);
-        if !records && path.extension().is_some_and(|e| e == bundle::EXTENSION) {
+        if confines(&path) && path.extension().is_some_and(|e| e == bundle::EXTENSION) {
             found.push(path);
         }
     }
