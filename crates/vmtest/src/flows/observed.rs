@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     const EVENT: &str = r#"{"reason":"bad_layout","reason_text":"no such place","done":"unwound",
-        "done_text":"prevented","prevented":true,"phase":"transition",
+        "done_text":"prevented","prevented":true,"phase":"transition","class":"slab",
         "site":{"file":"net/sched/sch_qfq.c","line":1300,"instruction":"mov [rbx],r12",
         "chain":[{"file":"net/sched/sch_qfq.c","line":1300}]}}"#;
 

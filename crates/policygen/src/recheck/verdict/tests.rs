@@ -133,7 +133,7 @@ fn near(dice: &mut Dice, place: &abi::Place) -> abi::Place {
 }
 
 fn tables(dice: &mut Dice) -> Tables {
-    let from: Vec<abi::Place> = (0..1 + dice.below(2)).map(|_| place(dice)).collect();
+    let from: Vec<abi::Place> = (0..=dice.below(2)).map(|_| place(dice)).collect();
     let to = from.iter().map(|p| near(dice, p)).collect::<Vec<_>>();
     let legal = |first_place: usize, places: usize, flags: u8| abi::Legal {
         first_place: first_place as u32,

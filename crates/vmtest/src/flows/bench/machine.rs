@@ -41,7 +41,7 @@ pub fn run(options: &BenchRuntime, run: &Run, operations: &[&str]) -> Result<See
     CPU.clone_into(&mut vm.cpu);
     vm.memory = 3072;
     // A nanosecond is an instruction: the counter's rate is known, and no other clock is to be asked.
-    vm.append = "tsc_early_khz=1000000 tsc=reliable".to_owned();
+    "tsc_early_khz=1000000 tsc=reliable".clone_into(&mut vm.append);
     vm.time_limit = Duration::from_secs(options.time_limit);
     vm.stop_on = Trouble::Panic;
     let outcome = vm.run()?;

@@ -70,8 +70,9 @@ fn solve(mut matrix: [[f64; 3]; 3], mut right: [f64; 3]) -> Option<[f64; 3]> {
         right.swap(column, pivot);
         for row in column + 1..3 {
             let factor = matrix[row][column] / matrix[column][column];
-            for entry in column..3 {
-                matrix[row][entry] -= factor * matrix[column][entry];
+            let above = matrix[column];
+            for (entry, above) in matrix[row].iter_mut().zip(above).skip(column) {
+                *entry -= factor * above;
             }
             right[row] -= factor * right[column];
         }
