@@ -210,6 +210,9 @@ impl Plan {
     }
 }
 
+/// The function that frees many objects without passing a tracepoint.
+pub const FREE_BULK: &str = "kmem_cache_free_bulk";
+
 /// A program of the BPF object that is attached by address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -228,6 +231,9 @@ pub enum Program {
     Entry,
     /// `otf_return`, at a return of a gate. Cookie: row of returns.
     Return,
+    /// `otf_free_bulk`, behind the ftrace site of [`FREE_BULK`]. Never in a plan: the loader adds it
+    /// where the guard owns the probes.
+    FreeBulk,
 }
 
 /// A probe.

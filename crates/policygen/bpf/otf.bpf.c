@@ -438,8 +438,10 @@ static __always_inline void otf_forget(__u64 addr)
 	o = bpf_map_lookup_elem(&otf_pages, &addr);
 	if (o && o->start == addr) {
 		w.record = *o;
+		/* of two that free it at once only one finds it */
+		if (!bpf_map_delete_elem(&otf_pages, &addr))
+			otf_untrack(addr);
 		bpf_loop(otf_pages_in(w.record.size), otf_walk_page, &w, 0);
-		otf_untrack(addr);
 	}
 }
 

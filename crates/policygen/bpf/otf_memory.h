@@ -22,12 +22,19 @@ static __always_inline __u64 otf_page_address(const struct otf_state *st, __u64 
 				  OTF_PAGE_SHIFT);
 }
 
-/* head page of the folio that holds the address; in a hole of the memory map it is neither slab nor folio */
+/* head page of the folio that holds the address; 0 in a hole of the memory map */
 static __always_inline __u64 otf_head_page(const struct otf_state *st, __u64 addr)
 {
 	__u64 page = otf_page_of(st, addr);
 	__u64 head = otf_word(page + bpf_core_field_offset(struct page, compound_head));
 
+	/* two words of nothing: is it mapped at all? */
+	if (!head && !otf_word(page)) {
+		__u64 flags;
+
+		if (bpf_probe_read_kernel(&flags, sizeof(flags), (void *)page))
+			return 0;
+	}
 	return head & 1 ? head - 1 : page;
 }
 

@@ -211,6 +211,7 @@ fn check_probes(tables: &Tables, plan: &Plan, broken: &mut Broken) {
             Program::Call => tables.calls.len(),
             Program::Entry => plan.entries.len(),
             Program::Return => tables.returns.len(),
+            Program::FreeBulk => 0,
         };
         broken.unless(probe.cookie < rows as u64, || {
             format!("a probe at {:?} names row {}", probe.location, probe.cookie)

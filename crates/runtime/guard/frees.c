@@ -12,6 +12,7 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/tracepoint.h>
 
@@ -27,11 +28,13 @@ enum otf_way { OTF_KFREE, OTF_CACHE_FREE, OTF_PAGE_FREE, OTF_WAYS };
 struct otf_frees {
 	s32 programs[OTF_WAYS];	/* file descriptors of raw tracepoint programs */
 	u32 pad;
+	char name[64];
 };
 
 struct otf_freer {
 	struct list_head list;
-	const void *kdata;
+	const struct bpf_link *link;
+	char name[64];
 	const u32 *filter;	/* in a map that the programs hold */
 	struct bpf_prog *programs[OTF_WAYS];
 };
@@ -128,7 +131,8 @@ static int otf_frees_reg(void *kdata, struct bpf_link *link)
 		if (!freer->filter)
 			goto free;
 	}
-	freer->kdata = kdata;
+	freer->link = link;
+	memcpy(freer->name, asked->name, sizeof(freer->name) - 1);
 	for (i = 0; i < OTF_WAYS; i++) {
 		err = tracepoint_probe_register(otf_tracepoints[i], otf_ways[i].hit, freer);
 		if (err) {
@@ -151,13 +155,24 @@ static void otf_frees_unreg(void *kdata, struct bpf_link *link)
 
 	mutex_lock(&otf_freers_mutex);
 	list_for_each_entry(freer, &otf_freers, list)
-		if (freer->kdata == kdata)
+		if (freer->link == link)
 			found = freer;
 	if (found)
 		list_del(&found->list);
 	mutex_unlock(&otf_freers_mutex);
 	if (found)
 		otf_freer_free(found, OTF_WAYS);
+}
+
+/* a line of /proc/otf_guard for each policy whose objects are followed */
+void otf_frees_show(struct seq_file *m)
+{
+	struct otf_freer *freer;
+
+	mutex_lock(&otf_freers_mutex);
+	list_for_each_entry(freer, &otf_freers, list)
+		seq_printf(m, "%s frees\n", freer->name);
+	mutex_unlock(&otf_freers_mutex);
 }
 
 static int otf_frees_init_member(const struct btf_type *t, const struct btf_member *member,

@@ -5,6 +5,7 @@
 #include <linux/types.h>
 
 struct pt_regs;
+struct seq_file;
 
 /* kfuncs.c: how programs refuse a write, a call, a return, an entry */
 int otf_guard_register_kfuncs(void);
@@ -15,6 +16,7 @@ void otf_guard_unregister_probes(void);
 
 /* frees.c: what a policy forgets */
 int otf_guard_register_frees(void);
+void otf_frees_show(struct seq_file *m);
 
 #define OTF_NO_REGISTER 0xff
 #define OTF_RIP 0xfe
@@ -31,7 +33,7 @@ struct otf_plain_store {
 	u8 shift;	/* 8 for ah, ch, dh, bh */
 };
 
-void otf_plain_store_decode(struct otf_plain_store *store, const u8 *addr);
+void otf_plain_store_decode(struct otf_plain_store *store, u8 first, const u8 *addr);
 bool otf_plain_store_do(const struct otf_plain_store *store, struct pt_regs *regs);
 
 #endif

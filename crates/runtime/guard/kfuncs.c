@@ -13,6 +13,8 @@
 #include <linux/linkage.h>
 #include <linux/ptrace.h>
 #include <linux/rcupdate.h>
+#include <linux/rethook.h>
+#include <linux/sched.h>
 #include <linux/uaccess.h>
 
 #include "guard.h"
@@ -52,6 +54,30 @@ static u8 *otf_guard_probed(struct pt_regs *regs)
 	return addr;
 }
 
+/*
+ * Whether somebody has exchanged a return address between the two stack pointers:
+ * kretprobes and the function graph tracer keep the right ones on stacks of their
+ * own, which would no longer match.
+ */
+static bool otf_guard_is_traced(u64 from, u64 to)
+{
+	bool traced = false;
+
+#ifdef CONFIG_RETHOOK
+	struct llist_node *first = READ_ONCE(current->rethooks.first);
+
+	if (first) {
+		u64 frame = llist_entry(first, struct rethook_node, llist)->frame;
+
+		traced = frame >= from && frame < to;
+	}
+#endif
+#ifdef CONFIG_FUNCTION_GRAPH_TRACER
+	traced |= current->ret_stack && current->curr_ret_stack > 0;
+#endif
+	return traced;
+}
+
 __bpf_kfunc_start_defs();
 
 /* Goes on at the next instruction; a left-out call may still get a return value. */
@@ -61,7 +87,8 @@ __bpf_kfunc int otf_guard_skip(struct pt_regs *ctx, u32 insn_len, bool set_ax, u
 
 	if (!addr)
 		return -EOPNOTSUPP;
-	if (!insn_len || insn_len > MAX_INSN_SIZE)
+	/* behind an instruction of one byte the pointer stands already: nobody would see a change */
+	if (insn_len <= INT3_INSN_SIZE || insn_len > MAX_INSN_SIZE)
 		return -EINVAL;
 	if (set_ax)
 		ctx->ax = ax;
@@ -84,6 +111,8 @@ __bpf_kfunc int otf_guard_unwind(struct pt_regs *ctx, const void *frame, u32 fra
 		return -EINVAL;
 	if (copy_from_kernel_nofault(&ret, (void *)f->sp, sizeof(ret)) || ret != f->ret)
 		return -EFAULT;
+	if (otf_guard_is_traced(ctx->sp, f->sp))
+		return -EBUSY;
 	ctx->sp = f->sp;
 	ctx->bx = f->bx;
 	ctx->bp = f->bp;

@@ -31,10 +31,10 @@ NOKPROBE_SYMBOL(otf_register);
 
 /*
  * The kernel's decoder is not for modules. These are the forms that compilers
- * make of an assignment: [66] [REX] 88 | 89 | c6 /0 | c7 /0. Where somebody else
- * has put a breakpoint before, nothing is decoded.
+ * make of an assignment: [66] [REX] 88 | 89 | c6 /0 | c7 /0. first: the byte that
+ * stands there without a breakpoint.
  */
-void otf_plain_store_decode(struct otf_plain_store *store, const u8 *addr)
+void otf_plain_store_decode(struct otf_plain_store *store, u8 first, const u8 *addr)
 {
 	u8 bytes[MAX_INSN_SIZE + sizeof(u64)] = {}, rex = 0, opcode, modrm, mod, rm;
 	u32 at = 0, size = 4, imm;
@@ -42,6 +42,7 @@ void otf_plain_store_decode(struct otf_plain_store *store, const u8 *addr)
 	store->size = 0;
 	if (copy_from_kernel_nofault(bytes, addr, MAX_INSN_SIZE))
 		return;
+	bytes[0] = first;
 	if (bytes[at] == 0x66) {
 		size = 2;
 		at++;
@@ -108,11 +109,13 @@ void otf_plain_store_decode(struct otf_plain_store *store, const u8 *addr)
 /* after the verdict: true when the store is done and the next instruction is on */
 bool otf_plain_store_do(const struct otf_plain_store *store, struct pt_regs *regs)
 {
-	unsigned long next = regs->ip - INT3_INSN_SIZE + store->length;
+	u8 size = smp_load_acquire(&store->size);
+	unsigned long next;
 	u64 addr, value;
 
-	if (!store->size)
+	if (!size)
 		return false;
+	next = regs->ip - INT3_INSN_SIZE + store->length;
 	addr = (s64)store->disp;
 	if (store->base == OTF_RIP)
 		addr += next;
@@ -120,9 +123,16 @@ bool otf_plain_store_do(const struct otf_plain_store *store, struct pt_regs *reg
 		addr += otf_register(regs, store->base);
 	if (store->index != OTF_NO_REGISTER)
 		addr += otf_register(regs, store->index) << store->scale;
+	/*
+	 * User memory and addresses that are none fault in ways that only the
+	 * instruction itself survives. Below the stack pointer lie this exception's frames.
+	 */
+	if (addr < PAGE_OFFSET || addr + size < addr ||
+	    (addr < regs->sp && regs->sp - addr < THREAD_SIZE + size))
+		return false;
 	value = store->source == OTF_NO_REGISTER ? (u64)(s64)store->imm :
 						   otf_register(regs, store->source) >> store->shift;
-	switch (store->size) {
+	switch (size) {
 	case 1:
 		__put_kernel_nofault((void *)addr, &(u8){ value }, u8, fault);
 		break;

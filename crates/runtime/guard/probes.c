@@ -53,12 +53,12 @@ struct otf_probe {
 	struct otf_run *runs;
 	u32 count;
 	bool shared;	/* another set has a probe there: the kernel must run both */
-	struct otf_plain_store store;
+	struct otf_plain_store store;	/* size is 0 until it may be done here */
 };
 
 struct otf_set {
 	struct list_head list;
-	const void *kdata;
+	const struct bpf_link *link;
 	u32 probes, modules;
 	struct bpf_prog *programs[OTF_MAX_PROGRAMS];
 	struct otf_probe *probe;
@@ -87,8 +87,10 @@ static int otf_probe_hit(struct kprobe *kp, struct pt_regs *regs)
 	}
 	bpf_reset_run_ctx(old);
 	rcu_read_unlock();
-	return regs->ip != ip ||
-	       (!READ_ONCE(probe->shared) && otf_plain_store_do(&probe->store, regs));
+	if (regs->ip != ip)
+		return true;
+	/* a jump-optimised probe executes the instruction whatever is returned, and is no exception */
+	return in_nmi() && !READ_ONCE(probe->shared) && otf_plain_store_do(&probe->store, regs);
 }
 NOKPROBE_SYMBOL(otf_probe_hit);
 
@@ -193,22 +195,47 @@ static void otf_set_share(struct otf_set *set)
 	}
 }
 
+/*
+ * Whether a plain store is done here: not where somebody else has a probe too,
+ * for ours would end the hit for that one. Once armed no jump of an optimised
+ * probe reaches over the instruction: what follows its first byte is what will run.
+ */
+static void otf_probe_decode(struct otf_probe *probe, u8 before)
+{
+	const struct list_head *others = &probe->kp.list;
+	struct otf_plain_store store = {};
+	u8 size;
+
+	/* the kernel's aggregate of the probes at one address is an element too */
+	if (before != probe->kp.opcode || others->next != others->prev)
+		return;
+	otf_plain_store_decode(&store, probe->kp.opcode, probe->kp.addr);
+	size = store.size;
+	store.size = 0;
+	probe->store = store;
+	smp_store_release(&probe->store.size, size);
+}
+
 static int otf_set_arm(struct otf_set *set, const struct otf_probes *asked,
 		       struct otf_probe_row *rows)
 {
 	u32 i, k, row = 0;
+	u8 before;
 	int err;
 
 	for (i = 0; i < set->probes; i++) {
 		struct otf_probe *probe = &set->probe[i];
 
-		otf_plain_store_decode(&probe->store, probe->kp.addr);
+		if (copy_from_kernel_nofault(&before, probe->kp.addr, 1))
+			before = INT3_INSN_OPCODE;
 		err = fatal_signal_pending(current) ? -EINTR : register_kprobe(&probe->kp);
 		for (k = 0; k < probe->count; k++)
 			rows[row++].error = err;
 		cond_resched();
-		if (!err)
+		if (!err) {
+			otf_probe_decode(probe, before);
 			continue;
+		}
 		probe->kp.addr = NULL;
 		if (err == -EINTR || !(asked->flags & OTF_PROBES_LENIENT)) {
 			otf_set_disarm(set, i);
@@ -277,7 +304,7 @@ static int otf_probes_reg(void *kdata, struct bpf_link *link)
 		err = otf_set_hold_modules(set);
 	if (err)
 		goto free;
-	set->kdata = kdata;
+	set->link = link;
 	memcpy(set->name, asked->name, sizeof(set->name) - 1);
 	mutex_lock(&otf_sets_mutex);
 	list_add_tail(&set->list, &otf_sets);
@@ -308,7 +335,7 @@ static void otf_probes_unreg(void *kdata, struct bpf_link *link)
 
 	mutex_lock(&otf_sets_mutex);
 	list_for_each_entry(set, &otf_sets, list)
-		if (set->kdata == kdata)
+		if (set->link == link)
 			found = set;
 	if (found)
 		list_del(&found->list);
@@ -346,7 +373,7 @@ static struct bpf_struct_ops otf_probes_ops = {
 	.owner = THIS_MODULE,
 };
 
-/* one line for each probe: set, address, hits that the kernel could not handle */
+/* one line for each probe: set, address, hits that the kernel could not handle; one for who follows frees */
 static int otf_probes_show(struct seq_file *m, void *v)
 {
 	struct otf_set *set;
@@ -360,6 +387,7 @@ static int otf_probes_show(struct seq_file *m, void *v)
 					   (unsigned long)set->probe[i].kp.addr,
 					   set->probe[i].kp.nmissed);
 	mutex_unlock(&otf_sets_mutex);
+	otf_frees_show(m);
 	return 0;
 }
 

@@ -44,6 +44,8 @@ pub struct Seen<'a> {
     pub kernel_list: Option<kprobes::List>,
     /// Whether the guard is in the kernel.
     pub guard_loaded: bool,
+    /// Whether the guard, or perf, follows frees.
+    pub frees_followed: bool,
 }
 
 /// Everything that is wrong, most serious first.
@@ -119,7 +121,7 @@ fn modules(seen: &Seen<'_>, host: &Host, alarms: &mut Vec<String>) {
 }
 
 fn switches(seen: &Seen<'_>, host: &Host, alarms: &mut Vec<String>) {
-    if seen.meta.action == Action::Deny {
+    if seen.meta.guarded.is_some() {
         if sysctl::get(host, sysctl::OPTIMIZATION).is_some_and(|v| v != "0") {
             alarms.push(format!(
                 "{} was switched on again: writes at optimised probes cannot be prevented",
@@ -128,6 +130,10 @@ fn switches(seen: &Seen<'_>, host: &Host, alarms: &mut Vec<String>) {
         }
         if !seen.guard_loaded {
             alarms.push("otf_guard was removed".into());
+        } else if !seen.frees_followed {
+            alarms.push(
+                "the guard does not follow frees any more: records of freed objects stay".into(),
+            );
         }
     }
     if sysctl::get(host, sysctl::FTRACE).is_some_and(|v| v == "0") {
@@ -211,6 +217,7 @@ mod tests {
                 ]),
             }),
             guard_loaded: true,
+            frees_followed: true,
         };
         change(&mut seen, &machine);
         alarms(&seen, &machine.host)

@@ -28,6 +28,7 @@ pub fn program_name(program: Program) -> &'static str {
         Program::Call => "otf_call",
         Program::Entry => "otf_entry",
         Program::Return => "otf_return",
+        Program::FreeBulk => "otf_free_bulk",
     }
 }
 
@@ -55,7 +56,8 @@ pub fn attach(
             continue;
         };
         let name = program.name().to_string_lossy().into_owned();
-        if guarded.is_some_and(|g| !g.lenient) && guard_frees::follows(&name) {
+        let bulk = name == program_name(Program::FreeBulk);
+        if guarded.is_some_and(|g| !g.lenient) && (bulk || guard_frees::follows(&name)) {
             continue;
         }
         let pin = links.join(link_name(count, &name));
@@ -74,7 +76,8 @@ pub fn attach(
         count += 1;
     }
     if guarded.is_some_and(|g| !g.lenient) {
-        let link = guard_frees::attach(object)?;
+        let name = guarded.map_or("", |g| g.name);
+        let link = guard_frees::attach(object, name)?;
         let pin = links.join(link_name(count, "otf_frees"));
         sys::pin(link.as_fd(), &pin).map_err(|e| kernel_refused("otf_frees", &e))?;
         count += 1;

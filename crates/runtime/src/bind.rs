@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
     abi::{MAX_TEXTS, Range, Target},
-    bundle::{GlobalBinding, Plan, Program},
+    bundle::{FREE_BULK, GlobalBinding, Plan, Program},
     diagnostic::{Code, Diagnostic},
     ids::ImageId,
     sites::Location,
@@ -103,6 +103,26 @@ pub fn bind(plan: &Plan, host: &Host) -> Result<Binding, Diagnostic> {
         targets,
         texts,
         bases: book.bases,
+    })
+}
+
+/// Where the guard sees objects that are freed in bulk: behind the ftrace site of the function, as
+/// gates (docs/decisions/0007).
+pub fn free_bulk(host: &Host, endbr: bool) -> Result<BoundProbe, Diagnostic> {
+    const ENDBR: u64 = 4;
+    const FTRACE_SITE: u64 = 5;
+    let (_, symbols) = kallsyms::read(host, &BTreeSet::from([FREE_BULK.to_owned()]))?;
+    let [start, ..] = symbols.addresses(FREE_BULK) else {
+        let message = format!("/proc/kallsyms does not say where {FREE_BULK} is");
+        return Err(Diagnostic::error(Code::Environment, message)
+            .help("load with --action audit or kill, without --guard"));
+    };
+    let offset = FTRACE_SITE + if endbr { ENDBR } else { 0 };
+    Ok(BoundProbe {
+        program: Program::FreeBulk,
+        address: start + offset,
+        cookie: 0,
+        label: format!("{FREE_BULK}+{offset:#x} [{VMLINUX}]"),
     })
 }
 

@@ -1,10 +1,10 @@
 //! What a bundle takes over from the one that it replaces: quarantines, and records of objects.
 //!
-//! Both are in force while this runs. An object that is freed meanwhile must not get a record:
-//! the hooks of the old bundle run first, so that a record which is still there after it was
-//! copied is deleted later, by both.
+//! Both are in force while this runs. An object that is freed meanwhile must not keep a record: what
+//! was copied is compared with the old bundle's once more, when every hook that was running at the
+//! copy has ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use libbpf_rs::{ErrorKind, MapCore, MapFlags};
 use otf_artifact::{
@@ -17,7 +17,7 @@ use crate::bind;
 use crate::meta::Meta;
 use crate::object::{self, kernel_refused};
 use crate::pins::Folder;
-use crate::{control, pod};
+use crate::{control, pod, sys};
 
 /// Maps of records, by address of the object or of its pages.
 const RECORDS: [&str; 2] = ["otf_objects", "otf_pages"];
@@ -42,8 +42,13 @@ pub fn objects(object: &libbpf_rs::Object, old: Side<'_>, new: Side<'_>) -> Resu
         .iter()
         .filter_map(|(address, row)| Some((*row, *now.get(address)?)))
         .collect();
+    let mut copied = Vec::new();
     for name in RECORDS {
-        records(object, name, old, new, &rows)?;
+        copied.push(records(object, name, old, new, &rows)?);
+    }
+    sys::grace_period();
+    for (name, keys) in RECORDS.iter().zip(copied) {
+        forget_freed(name, old, new, keys)?;
     }
     if now.keys().all(|address| before.contains_key(address)) {
         let state = object::state(&old.folder.map("otf_state")?)?;
@@ -63,6 +68,7 @@ pub fn quarantines(
     let instances = new.folder.map("otf_quarantined")?;
     let objects = new.folder.map("otf_quarantine_objects")?;
     let sites = by_label(new.meta);
+    let mut copied = Vec::new();
     for (instance, entry) in control::quarantined(old.folder)? {
         let site = old.meta.plan.checked_at(entry.site);
         let gate = old.meta.plan.gates.get(entry.gate as usize);
@@ -79,7 +85,6 @@ pub fn quarantines(
             })),
             ..entry
         };
-        put(&instances, &instance.to_ne_bytes(), pod::bytes(&entry))?;
         if entry.object != 0 {
             object::track(object, entry.object)?;
             put(
@@ -87,6 +92,20 @@ pub fn quarantines(
                 &entry.object.to_ne_bytes(),
                 &instance.to_ne_bytes(),
             )?;
+        }
+        put(&instances, &instance.to_ne_bytes(), pod::bytes(&entry))?;
+        copied.push((instance, entry.object));
+    }
+    sys::grace_period();
+    let still: BTreeSet<u64> = control::quarantined(old.folder)?
+        .into_iter()
+        .map(|(instance, _)| instance)
+        .collect();
+    for (instance, object) in copied {
+        if !still.contains(&instance) {
+            // Freed or released meanwhile: nobody else may inherit its quarantine.
+            let _ = instances.delete(&instance.to_ne_bytes());
+            let _ = objects.delete(&object.to_ne_bytes());
         }
     }
     Ok(())
@@ -118,16 +137,11 @@ fn records(
     old: Side<'_>,
     new: Side<'_>,
     rows: &BTreeMap<u32, u32>,
-) -> Result<(), Diagnostic> {
+) -> Result<Vec<Copied>, Diagnostic> {
     let (from, to) = (old.folder.map(name)?, new.folder.map(name)?);
-    let look_up = |key: &[u8]| {
-        let raw = from
-            .lookup(key, MapFlags::ANY)
-            .map_err(|e| kernel_refused(name, &e))?;
-        Ok::<_, Diagnostic>(raw.as_deref().and_then(pod::read::<Object>))
-    };
+    let mut copied = Vec::new();
     for key in from.keys() {
-        let Some(record) = look_up(&key)? else {
+        let Some(record) = look_up(&from, &key)? else {
             continue;
         };
         let Some(row) = rows.get(&record.alloc) else {
@@ -140,15 +154,41 @@ fn records(
         object::track(object, record.start)?;
         // An object that was recorded anew since is known better.
         match to.update(&key, pod::bytes(&carried), MapFlags::NO_EXIST) {
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
-            other => other.map_err(|e| kernel_refused(name, &e))?,
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            other => {
+                other.map_err(|e| kernel_refused(name, &e))?;
+                copied.push((key, record));
+            }
         }
-        if look_up(&key)? != Some(record) {
-            // Freed meanwhile. If it was obtained again at once, that record is lost: it is judged as one without.
+    }
+    Ok(copied)
+}
+
+/// Key and record as the old bundle had it.
+type Copied = (Vec<u8>, Object);
+
+/// Takes away what the old bundle has forgotten since: the object was freed. If it was obtained
+/// again at once, that record is lost too, and the object is judged as one without.
+fn forget_freed(
+    name: &str,
+    old: Side<'_>,
+    new: Side<'_>,
+    copied: Vec<Copied>,
+) -> Result<(), Diagnostic> {
+    let (from, to) = (old.folder.map(name)?, new.folder.map(name)?);
+    for (key, record) in copied {
+        if look_up(&from, &key)? != Some(record) {
             let _ = to.delete(&key);
         }
     }
     Ok(())
+}
+
+fn look_up(map: &impl MapCore, key: &[u8]) -> Result<Option<Object>, Diagnostic> {
+    let raw = map
+        .lookup(key, MapFlags::ANY)
+        .map_err(|e| kernel_refused(&map.name().to_string_lossy(), &e))?;
+    Ok(raw.as_deref().and_then(pod::read::<Object>))
 }
 
 fn put(map: &impl MapCore, key: &[u8], value: &[u8]) -> Result<(), Diagnostic> {

@@ -193,9 +193,9 @@ impl Context {
         let name = self.pins.choose(compartment)?;
         let _lock = Pins::lock_events(&name)?;
         let folder = self.pins.folder(&name);
-        let meta = Meta::read(&folder)?;
+        let mut meta = Meta::read(&folder)?;
         let mut out = io::stdout().lock();
-        let drained = events::drain(&folder, &meta, &self.host, follow, &mut |event| {
+        let mut write = |event: &_| {
             if self.format == Format::Text {
                 write!(out, "{}", render::EventText(event))?;
             } else {
@@ -203,7 +203,15 @@ impl Context {
                 out.write_all(b"\n")?;
             }
             out.flush()
-        })?;
+        };
+        let drained = loop {
+            let drained = events::drain(&folder, &meta, &self.host, follow, &mut write)?;
+            // Somebody who follows goes on with the bundle that has taken this one's place.
+            match Meta::read(&folder) {
+                Ok(now) if follow && drained.is_clean() && !now.is_same_load(&meta) => meta = now,
+                _ => break drained,
+            }
+        };
         if let Some(failure) = drained.failure {
             return Err(failure.into());
         }

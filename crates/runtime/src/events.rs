@@ -59,7 +59,9 @@ pub fn drain(
             .build()
             .map_err(|e| kernel_refused("otf_events", &e))?;
         let mut rc = ring.consume_raw();
-        while rc >= 0 && follow && !sys::interrupted() && folder.meta().exists() {
+        // Another bundle may take this one's place; its events are in another ring.
+        let is_loaded = || Meta::read(folder).is_ok_and(|now| now.is_same_load(meta));
+        while rc >= 0 && follow && !sys::interrupted() && is_loaded() {
             rc = match ring.poll_raw(TICK) {
                 n if n == -libc::EINTR => 0,
                 n => n,
@@ -70,6 +72,13 @@ pub fn drain(
         unreadable,
         failure,
     })
+}
+
+impl Drained {
+    /// Nothing went wrong.
+    pub fn is_clean(&self) -> bool {
+        self.unreadable == 0 && self.failure.is_none()
+    }
 }
 
 /// How it ended.

@@ -7,6 +7,7 @@ use libbpf_rs::Object;
 use otf_artifact::diagnostic::Diagnostic;
 
 use crate::guard::StructOps;
+use crate::guard_probes::{self, NAME};
 use crate::object::{kernel_refused, program};
 use crate::pod;
 
@@ -23,7 +24,9 @@ const VALUE: &CStr = c"bpf_struct_ops_otf_frees";
 pub struct Value {
     common: [u8; 64],
     programs: [i32; 3],
-    pad: [u8; 52],
+    pad: [u8; 4],
+    name: [u8; NAME],
+    rest: [u8; 48],
 }
 
 /// Whether the guard follows what this program is attached to otherwise.
@@ -31,12 +34,14 @@ pub fn follows(program: &str) -> bool {
     PROGRAMS.contains(&program.strip_suffix(TWIN).unwrap_or(program))
 }
 
-/// Makes the guard follow frees for these programs, as long as the link lives.
-pub fn attach(object: &Object) -> Result<OwnedFd, Diagnostic> {
+/// Makes the guard follow frees for these programs, as long as the link lives. `name` as that of the sets of probes.
+pub fn attach(object: &Object, name: &str) -> Result<OwnedFd, Diagnostic> {
     let mut value = Value {
         common: [0; 64],
         programs: [0; 3],
-        pad: [0; 52],
+        pad: [0; 4],
+        name: guard_probes::name_bytes(name),
+        rest: [0; 48],
     };
     let mut programs = Vec::new();
     for (slot, name) in value.programs.iter_mut().zip(PROGRAMS) {

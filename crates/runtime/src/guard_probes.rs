@@ -25,7 +25,7 @@ use crate::pod;
 /// `OTF_MAX_PROGRAMS` of the guard.
 const MAX_PROGRAMS: usize = 8;
 /// Bytes of a name of a set, the final zero included.
-const NAME: usize = 64;
+pub const NAME: usize = 64;
 /// `OTF_PROBES_LENIENT` of the guard.
 const LENIENT: u32 = 1;
 /// What the kernel puts in front of the data of a `struct_ops`: a cache line.
@@ -117,14 +117,11 @@ impl<'a> Sets<'a> {
             count: rows.len() as u32,
             flags: if self.lenient { LENIENT } else { 0 },
             programs: [0; MAX_PROGRAMS],
-            name: [0; NAME],
+            name: name_bytes(self.name),
             pad: [0; VALUE_PAD],
         };
         for (slot, (_, fd)) in value.programs.iter_mut().zip(&self.programs) {
             *slot = fd.as_raw_fd();
-        }
-        for (slot, byte) in value.name.iter_mut().zip(self.name.bytes().take(NAME - 1)) {
-            *slot = byte;
         }
         let link = self.kind.register(pod::bytes(&value));
         // The kernel has written errors into the rows through the address in `value`.
@@ -169,6 +166,21 @@ impl std::error::Error for RefusedRow {}
 pub fn set_name(compartment: &str, now: u64) -> String {
     let short: String = compartment.chars().take(NAME / 2).collect();
     format!("{short}.{now:x}")
+}
+
+/// A name as the guard wants it: ended by zeroes.
+pub fn name_bytes(name: &str) -> [u8; NAME] {
+    let mut bytes = [0; NAME];
+    for (slot, byte) in bytes.iter_mut().zip(name.bytes().take(NAME - 1)) {
+        *slot = byte;
+    }
+    bytes
+}
+
+/// Whether the guard follows frees for the sets of this name.
+pub fn follows_frees(host: &Host, name: &str) -> bool {
+    let text = fs::read_to_string(host.proc.join(LIST)).unwrap_or_default();
+    text.lines().any(|line| line == format!("{name} frees"))
 }
 
 /// Probes of a set as the guard has them: hits that the kernel could not handle, by address.

@@ -194,7 +194,7 @@ impl Prepared<'_> {
         let meta = self.meta(changes, expedite::current(host));
         // First of all, so that whoever cleans up after a killed load knows what to restore.
         meta.pin(staging)?;
-        if self.action == Action::Deny && sysctl::get(host, sysctl::OPTIMIZATION).is_some() {
+        if self.guarded && sysctl::get(host, sysctl::OPTIMIZATION).is_some() {
             sysctl::set(host, sysctl::OPTIMIZATION, "0")?;
         }
         if self.guarded {
@@ -207,9 +207,13 @@ impl Prepared<'_> {
         let _expedited = Expedited::new(host);
         let mut attached = record::Attached::new(&bundle.plan, &self.binding);
         let refused = &mut |what: Refused<'_>, error| attached.without(what, error);
+        let mut probes = self.binding.probes.clone();
+        if self.guarded && bundle.plan.recording.is_none() {
+            probes.push(bind::free_bulk(host, object::has_endbr(&object)?)?);
+        }
         attach::attach(
             &object,
-            &self.binding.probes,
+            &probes,
             self.pmu,
             meta.guarded.as_deref().map(|name| attach::Guarded {
                 name,
@@ -236,17 +240,13 @@ impl Prepared<'_> {
     /// What this load changes on the host, or what an earlier one has changed for it.
     fn changes(&self, pins: &Pins, host: &Host) -> Result<Changes, Diagnostic> {
         let mut changes = Changes {
-            optimization_before: sysctl::get(host, sysctl::OPTIMIZATION)
-                .filter(|_| self.action == Action::Deny),
+            optimization_before: sysctl::get(host, sysctl::OPTIMIZATION).filter(|_| self.guarded),
             guard_inserted: self.guarded && !guard::loaded(host),
         };
         for name in pins.loaded()? {
             let other = Meta::read(&pins.folder(&name))?;
-            if self.action == Action::Deny && other.action == Action::Deny {
-                changes.optimization_before = other.changes.optimization_before;
-            }
             if self.guarded && other.guarded.is_some() {
-                changes.guard_inserted = other.changes.guard_inserted;
+                changes = other.changes;
             }
         }
         Ok(changes)

@@ -52,6 +52,11 @@ pub struct Changes {
 }
 
 impl Meta {
+    /// Whether both were written by one load.
+    pub fn is_same_load(&self, other: &Self) -> bool {
+        (&self.bundle, self.loaded, &self.guarded) == (&other.bundle, other.loaded, &other.guarded)
+    }
+
     /// Writes the map and pins it.
     pub fn pin(&self, folder: &Folder) -> Result<(), Diagnostic> {
         blob::pin("otf_meta", self, &folder.meta())

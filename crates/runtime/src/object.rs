@@ -214,6 +214,11 @@ pub fn program<'a>(object: &'a Object, name: &str) -> Result<ProgramMut<'a>, Dia
         .ok_or_else(|| no_part(name))
 }
 
+/// Whether functions of this kernel begin with `endbr64`; known once the object is loaded.
+pub fn has_endbr(object: &Object) -> Result<bool, Diagnostic> {
+    Ok(state(&map(object, "otf_state")?)?.endbr != 0)
+}
+
 /// Reads the state of a loaded policy.
 pub fn state(map: &impl MapCore) -> Result<State, Diagnostic> {
     let raw = map

@@ -37,7 +37,7 @@ pod! {
     recorder::Called = 8 + 2 * 4;
     guard_probes::ProbeRow = 2 * 8 + 2 * 4;
     guard_probes::Value = 64 + 128;
-    guard_frees::Value = 64 + 64;
+    guard_frees::Value = 64 + 128;
 }
 
 // SAFETY: an integer.

@@ -148,6 +148,11 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
         recursion_misses: &recursion_misses,
         kernel_list: kprobes::read(host),
         guard_loaded: guard::loaded(host),
+        frees_followed: meta.plan.recording.is_some()
+            || meta
+                .guarded
+                .as_ref()
+                .is_none_or(|name| guard_probes::follows_frees(host, name)),
     };
     let coverage = &meta.manifest.coverage;
     Ok(Status {

@@ -270,6 +270,16 @@ pub fn raise_file_limit() {
     }
 }
 
+/// Waits until every piece of code that could not be preempted has ended, on every CPU.
+pub fn grace_period() {
+    const GLOBAL: libc::c_int = 1;
+    // SAFETY: no pointers. Where it is not allowed (isolated CPUs), time does what it can.
+    let rc = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
+    if rc != 0 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
 /// Gives two files or folders each other's names, in one step.
 pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     let (one, other) = (c_path(one)?, c_path(other)?);

@@ -214,7 +214,7 @@ pub fn meta() -> Meta {
         },
         action: Action::Deny,
         loaded: 1,
-        guarded: None,
+        guarded: Some("sch_qfq.1".into()),
         changes: Changes::default(),
         expedited_before: None,
         bases: BTreeMap::from([("sch_qfq .text".into(), MODULE_TEXT)]),

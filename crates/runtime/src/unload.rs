@@ -1,6 +1,6 @@
 //! Taking a compartment away, and cleaning up after commands that were killed.
 
-use otf_artifact::{abi::Action, diagnostic::Diagnostic};
+use otf_artifact::diagnostic::Diagnostic;
 
 use crate::guard;
 use crate::host::{
@@ -67,11 +67,13 @@ fn restore(meta: &Meta, pins: &Pins, host: &Host) -> Result<(), Diagnostic> {
     for name in pins.loaded()? {
         others.push(Meta::read(&pins.folder(&name))?);
     }
-    if meta.changes.guard_inserted && others.iter().all(|m| m.guarded.is_none()) {
+    if others.iter().any(|m| m.guarded.is_some()) {
+        return Ok(());
+    }
+    if meta.changes.guard_inserted {
         guard::remove(host)?;
     }
     if let Some(before) = &meta.changes.optimization_before
-        && others.iter().all(|m| m.action != Action::Deny)
         && sysctl::get(host, sysctl::OPTIMIZATION).as_ref() != Some(before)
     {
         sysctl::set(host, sysctl::OPTIMIZATION, before)?;

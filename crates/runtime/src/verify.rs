@@ -166,6 +166,8 @@ fn check_rows(bundle: &Bundle) -> Result<(), Diagnostic> {
                 .as_ref()
                 .map_or(plan.calls.len(), |r| r.calls.len()),
             Program::Return => plan.returns.len(),
+            // Never in a plan.
+            Program::FreeBulk => 0,
         };
         if probe.cookie >= rows as u64 {
             return bad(format!(

@@ -24,7 +24,7 @@ int main(void)
 		for (i = 0; i < 16; i++)
 			*(u64 *)((u8 *)&regs + otf_register_offset[i]) = in.registers[i];
 		stored_at = stored = stored_size = 0;
-		otf_plain_store_decode(&store, in.code);
+		otf_plain_store_decode(&store, in.code[0], in.code);
 		out.done = otf_plain_store_do(&store, &regs);
 		out.ip = regs.ip;
 		out.at = stored_at;

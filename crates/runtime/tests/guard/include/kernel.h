@@ -22,6 +22,10 @@ struct pt_regs {
 #define NOKPROBE_SYMBOL(f)
 #define INT3_INSN_SIZE 1
 #define MAX_INSN_SIZE 16
+#define PAGE_OFFSET (1ULL << 63)
+#define THREAD_SIZE 16384
+#define smp_load_acquire(p) (*(p))
+struct seq_file;
 #define min(a, b) ((a) < (b) ? (a) : (b))
 
 static inline u16 get_unaligned_le16(const void *p)
