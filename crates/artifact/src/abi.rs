@@ -34,6 +34,8 @@ pub const CALL_TAIL: u8 = 2;
 pub const RULE_LAYOUT: u8 = 1;
 pub const RULE_PROVENANCE: u8 = 2;
 
+pub const LENGTH_LEADER: u8 = 0x80;
+
 pub const LEGAL_ANY_HEAP: u8 = 1;
 pub const LEGAL_ANY_GLOBAL: u8 = 2;
 pub const LEGAL_PERCPU: u8 = 4;

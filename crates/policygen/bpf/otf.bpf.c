@@ -58,6 +58,15 @@ static __always_inline __u8 otf_deny_site(struct pt_regs *ctx, const struct otf_
 	return otf_deny(ctx, st, &way, row, live);
 }
 
+/* not unwound after all: what relies on this check runs unchecked */
+static __always_inline __u8 otf_deny_leader(const struct otf_site *site, __u8 done)
+{
+	if (!(site->length & OTF_LENGTH_LEADER) || done == OTF_DONE_UNWOUND)
+		return done;
+	otf_count(OTF_COUNT_DENY_FAILED);
+	return OTF_DONE_DENY_FAILED;
+}
+
 SEC("kprobe")
 int otf_site(struct pt_regs *ctx)
 {
@@ -122,7 +131,7 @@ int otf_site(struct pt_regs *ctx)
 	if (action == OTF_KILL)
 		done = otf_kill(otf_in_interrupt(key));
 	else if (action == OTF_DENY && otf_with_guard)
-		done = otf_deny_site(ctx, st, site, row, live, length);
+		done = otf_deny_leader(site, otf_deny_site(ctx, st, site, row, live, length));
 	otf_report(&v, row, ip, addr, length, live, done, st->phase, otf_in_interrupt(key));
 	return 0;
 }

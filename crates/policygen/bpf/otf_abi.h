@@ -27,6 +27,7 @@ enum otf_action { OTF_AUDIT, OTF_KILL, OTF_DENY };
 enum otf_phase { OTF_TRANSITION, OTF_WORKING };
 enum otf_stack { OTF_STACK_NONE, OTF_STACK_OWN, OTF_STACK_COMPARTMENT, OTF_STACK_ANY };
 enum otf_length { OTF_LENGTH_CONSTANT, OTF_LENGTH_CX, OTF_LENGTH_DX, OTF_LENGTH_SI };
+#define OTF_LENGTH_LEADER	0x80	/* under deny other sites rely on this check: left out alone it does not prevent them */
 
 enum otf_site_flags {
 	OTF_SITE_FREE = 1,	/* a call that frees; the operand is the object */
@@ -57,7 +58,7 @@ struct otf_site {
 	__u32 size;		/* bytes, or factor of the length register */
 	__u32 frame_size;	/* sp + this = slot of the return address */
 	__u16 shape;		/* case of otf_effective_address */
-	__u8 length;		/* enum otf_length */
+	__u8 length;		/* enum otf_length | OTF_LENGTH_LEADER */
 	__u8 flags;		/* enum otf_site_flags */
 	__u8 insn_len;
 	__u8 action;		/* most severe action that the policy allows here */

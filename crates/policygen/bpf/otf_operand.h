@@ -8,7 +8,7 @@
 
 static __always_inline __u64 otf_length_of(struct pt_regs *ctx, const struct otf_site *site)
 {
-	switch (site->length) {
+	switch (site->length & ~OTF_LENGTH_LEADER) {
 	case OTF_LENGTH_CX: return OTF_REGISTER(ctx, cx) * site->size;
 	case OTF_LENGTH_DX: return OTF_REGISTER(ctx, dx) * site->size;
 	case OTF_LENGTH_SI: return OTF_REGISTER(ctx, si) * site->size;

@@ -81,7 +81,7 @@ fn check_sites(tables: &Tables, plan: &Plan, sites: &Sites, broken: &mut Broken)
             format!("site row {row} names gate set {}", site.gates)
         });
         let known = abi::Action::from_raw(site.action.into()).is_some()
-            && abi::LengthKind::from_raw(site.length.into()).is_some();
+            && abi::LengthKind::from_raw((site.length & !abi::LENGTH_LEADER).into()).is_some();
         broken.unless(known, || {
             format!("site row {row} has an unknown action or length")
         });

@@ -1,10 +1,11 @@
 //! Sites that go without their probe: the ranges that others check on their behalf, and the plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
     abi,
     bundle::PlanCover,
+    covered::Under,
     ids::SiteId,
     sites::{Length, Sites},
 };
@@ -56,6 +57,18 @@ pub fn ranges(bound: &Bound, sites: &Sites) -> BTreeMap<SiteId, Range> {
         range.end = range.end.max(distance.saturating_add(other));
     }
     ranges
+}
+
+/// Sites whose check others rely on under *deny*.
+pub fn leaders(bound: &Bound) -> BTreeSet<SiteId> {
+    let covers = bound.sites.iter().filter_map(|entry| entry.covered);
+    covers
+        .filter(|cover| cover.under() == Under::Always)
+        .filter_map(|cover| match cover {
+            BoundCover::Check { by, .. } => Some(by),
+            BoundCover::Fresh { .. } | BoundCover::AnyAddress => None,
+        })
+        .collect()
 }
 
 /// Rows that go without their probe.

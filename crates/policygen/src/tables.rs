@@ -237,6 +237,7 @@ fn site_rows(
     refers: &References,
 ) -> Result<Vec<(Shape, abi::Site)>, Vec<Diagnostic>> {
     let ranges = covers::ranges(bound, sites);
+    let leaders = covers::leaders(bound);
     let mut errors = Vec::new();
     let mut rows = Vec::new();
     for entry in &bound.sites {
@@ -245,9 +246,11 @@ fn site_rows(
         let row = Shape::of(site).and_then(|shape| {
             let row = site_row(site, entry.legal as u32, entry.action)?;
             let row = range.map_or(row, |range| range.of(&row));
+            let leads = leaders.contains(&entry.site);
             Ok((
                 shape,
                 abi::Site {
+                    length: row.length | if leads { abi::LENGTH_LEADER } else { 0 },
                     symbol: refers.symbol(site),
                     gates: refers.gate_set(&site.unwind_gates),
                     ..row

@@ -100,6 +100,7 @@ fn constants(out: &mut String) {
         ("ALLOC_WORDS", abi::ALLOC_WORDS as u64),
         ("GATE_WORDS", abi::GATE_WORDS as u64),
         ("FILTER_SLOTS", abi::FILTER_SLOTS as u64),
+        ("LENGTH_LEADER", abi::LENGTH_LEADER.into()),
         ("RULE_LAYOUT", abi::RULE_LAYOUT.into()),
         ("RULE_PROVENANCE", abi::RULE_PROVENANCE.into()),
         ("NO_INSTANCE", abi::NO_INSTANCE.into()),

@@ -237,7 +237,7 @@ pub fn fresh(
     };
     let length = u64::from(site.size);
     let within = distance.checked_add(length).is_some_and(|end| end <= room);
-    let constant = site.length == abi::LengthKind::Constant as u8;
+    let constant = site.length & !abi::LENGTH_LEADER == abi::LengthKind::Constant as u8;
     let named = |place: &abi::Place| match recorded {
         Some(row) if row < 64 * abi::ALLOC_WORDS as u64 => {
             place.allocations[row as usize / 64] >> (row % 64) & 1 == 1

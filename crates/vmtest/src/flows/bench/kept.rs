@@ -59,7 +59,7 @@ impl Run {
         hash.update(read(&options.exercise)?);
         hash.update(&targets[0].lock.vmlinuz.sha256);
         if scheme != Scheme::Without {
-            hash.update(&options.action);
+            hash.update(scheme.action());
             hash.update(read(&options.setting.load)?);
         }
         for bundle in &bundles {

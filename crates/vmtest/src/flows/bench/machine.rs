@@ -78,7 +78,7 @@ fn guest(options: &BenchRuntime, run: &Run, operations: &[&str]) -> Result<Guest
         names.join(" "),
         modules.join(" "),
         operations.join(" "),
-        options.action,
+        run.scheme.action(),
     );
     guest.file("/otf/settings", settings.as_bytes());
     guest.script("/otf/enter.sh", ENTER);

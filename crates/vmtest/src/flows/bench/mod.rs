@@ -33,6 +33,15 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// What is done about violations. Under *audit* perf owns the probes, one event for each, as in the
+    /// naive scheme; under *deny* the guard does.
+    fn action(self) -> &'static str {
+        match self {
+            Self::Without | Self::Policy => "deny",
+            Self::Naive => "audit",
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Without => "without",
@@ -62,9 +71,6 @@ pub struct BenchRuntime {
     /// `otf-exercise`, linked statically.
     #[arg(long)]
     exercise: PathBuf,
-    /// What is done about violations: it decides how a probe may be made.
-    #[arg(long, default_value = "deny")]
-    action: String,
     /// Where measurements are kept, and `runtime.json` goes.
     #[arg(long, default_value = "out/bench")]
     to: PathBuf,
