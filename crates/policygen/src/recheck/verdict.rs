@@ -28,7 +28,6 @@ pub fn implied(tables: &Tables, writes: &Writes) -> bool {
         distance,
         ..
     } = *writes;
-    let constant = |row: &abi::Site| row.length == abi::LengthKind::Constant as u8;
     let (Some(from), Some(to)) = (legal(tables, &leader), legal(tables, &site)) else {
         return false;
     };
@@ -223,6 +222,11 @@ fn admits(place: &abi::Place, target: &abi::Place) -> bool {
     cache && allocations && most && target.object_min <= place.object_min
 }
 
+/// Whether a row writes a number of bytes that it names itself.
+fn constant(row: &abi::Site) -> bool {
+    row.length & !abi::LENGTH_LEADER == abi::LengthKind::Constant as u8
+}
+
 /// Whether a write is legal in an object of so many bytes that was just allocated; `recorded` is the
 /// allocation row of its record, if there is one.
 pub fn fresh(
@@ -237,7 +241,7 @@ pub fn fresh(
     };
     let length = u64::from(site.size);
     let within = distance.checked_add(length).is_some_and(|end| end <= room);
-    let constant = site.length & !abi::LENGTH_LEADER == abi::LengthKind::Constant as u8;
+    let constant = constant(site);
     let named = |place: &abi::Place| match recorded {
         Some(row) if row < 64 * abi::ALLOC_WORDS as u64 => {
             place.allocations[row as usize / 64] >> (row % 64) & 1 == 1
