@@ -17,6 +17,12 @@ use crate::{
 pub fn cost(args: &cli::Cost, format: Format) -> Result<(), Failure> {
     let sites: Sites = files::read_artifact(&args.dir.join("sites.json"))?;
     let profile: Profile = files::read_artifact(&args.profile)?;
+    if !args.prices.exists() {
+        let message = format!("no prices at {}", args.prices.display());
+        return Err(Diagnostic::error(Code::Environment, message)
+            .help("`make bench-runtime` measures them; --prices names another file")
+            .into());
+    }
     let prices: Prices = files::read_artifact(&args.prices)?;
     if profile.compartment != sites.analysis.compartment {
         let message = format!(
