@@ -17,7 +17,7 @@ TOOLS   := $(OTF_CACHE)/lint-tools
 KEY     := $(or $(OTF_SIGNING_KEY),$(OTF_CACHE)/keys/otf.key)
 PUBKEY  := $(KEY:.key=.pub)
 
-.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean test-attacks test-benign fuzz eval-analysis eval-expected bench-analysis bench-runtime
+.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean test-attacks test-benign test-endurance fuzz eval-analysis eval-expected bench-analysis bench-runtime
 all: build
 
 setup:
@@ -65,6 +65,11 @@ test-attacks: build
 	for attack in $(ATTACKS); do $(OTF) analyze --kernel $(KERNEL) --overlay $$attack || exit; done
 	$(VMTEST) attacks --out out/$(KERNEL) --load $(LOAD) --key $(PUBKEY) $(foreach a,$(ATTACKS),--only $(a)) \
 		--program $(ATTACK) --smp $(or $(SMP),1)
+
+# A bundle loaded, replaced and unloaded under traffic for MINUTES: no complaint of the kernel, nothing left behind.
+MINUTES ?= 30
+test-endurance: bundles
+	$(VMTEST) endurance --out out/$(KERNEL) --load $(LOAD) --key $(PUBKEY) --minutes $(MINUTES)
 
 # Ordinary use and the kernel's selftests without a bundle and under deny: no violation, the same results. Writes
 # out/eval/benign.json and docs/evaluation/benign.md. KERNELS, RUNS and BUDGET narrow it.

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use flows::{
-    attacks::Attacks, bench::BenchRuntime, checks::Checks, record::Record, target::Setting,
+    attacks::Attacks, bench::BenchRuntime, checks::Checks, endurance::Endurance, record::Record,
+    target::Setting,
 };
 use otf_artifact::diagnostic::Diagnostic;
 use shell::{Run, Shell};
@@ -31,6 +32,8 @@ enum Command {
     Test(Setting),
     /// Attack every bug that an overlay brings back, without a policy, under audit and under deny.
     Attacks(Attacks),
+    /// Load, replace and unload a bundle again and again while the compartment works.
+    Endurance(Endurance),
     /// Run ordinary use of a compartment under its recording bundle.
     Record(Record),
     /// Measure what operations cost without a policy, with it, and with a probe for every store.
@@ -57,6 +60,10 @@ fn main() -> ExitCode {
             Ok(None)
         }),
         Command::Kinds(setting) => flow(|checks| flows::kinds::run(&setting, checks).map(Some)),
+        Command::Endurance(options) => flow(|checks| {
+            flows::endurance::run(&options, checks)?;
+            Ok(None)
+        }),
         Command::Test(setting) => flow(|checks| {
             flows::smoke::run(&setting, checks)?;
             flows::refuse::run(&setting, checks)?;

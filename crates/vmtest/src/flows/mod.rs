@@ -5,6 +5,7 @@ pub mod attacks;
 pub mod bench;
 pub mod checks;
 pub mod demo;
+pub mod endurance;
 pub mod kinds;
 pub mod life;
 pub mod observed;
