@@ -175,26 +175,13 @@ void otf_frees_show(struct seq_file *m)
 	mutex_unlock(&otf_freers_mutex);
 }
 
-static int otf_frees_init_member(const struct btf_type *t, const struct btf_member *member,
-				 void *kdata, const void *udata)
-{
-	/* all is data, and all is copied with the first member */
-	memcpy(kdata, udata, sizeof(struct otf_frees));
-	return 1;
-}
-
-static int otf_frees_init(struct btf *btf)
-{
-	return 0;
-}
-
 static const struct bpf_verifier_ops otf_frees_verifier_ops;
 static struct otf_frees otf_frees_stubs;
 
 static struct bpf_struct_ops otf_frees_ops = {
 	.verifier_ops = &otf_frees_verifier_ops,
-	.init = otf_frees_init,
-	.init_member = otf_frees_init_member,
+	.init = otf_guard_init_type,
+	.init_member = otf_guard_copy_data,
 	.reg = otf_frees_reg,
 	.unreg = otf_frees_unreg,
 	.cfi_stubs = &otf_frees_stubs,

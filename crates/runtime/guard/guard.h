@@ -4,11 +4,19 @@
 
 #include <linux/types.h>
 
+struct btf;
+struct btf_member;
+struct btf_type;
 struct pt_regs;
 struct seq_file;
 
 /* kfuncs.c: how programs refuse a write, a call, a return, an entry */
 int otf_guard_register_kfuncs(void);
+
+/* main.c: struct_ops that have data and no operations */
+int otf_guard_init_type(struct btf *btf);
+int otf_guard_copy_data(const struct btf_type *t, const struct btf_member *member, void *kdata,
+			const void *udata);
 
 /* probes.c: kprobes that run BPF programs without perf */
 int otf_guard_register_probes(void);

@@ -78,6 +78,18 @@ static bool otf_guard_is_traced(u64 from, u64 to)
 	return traced;
 }
 
+/* the registers that a function must give back, and what it returns */
+static void otf_guard_restore(struct pt_regs *ctx, const struct otf_guard_frame *f)
+{
+	ctx->bx = f->bx;
+	ctx->bp = f->bp;
+	ctx->r12 = f->r12;
+	ctx->r13 = f->r13;
+	ctx->r14 = f->r14;
+	ctx->r15 = f->r15;
+	ctx->ax = f->refusal;
+}
+
 __bpf_kfunc_start_defs();
 
 /* Goes on at the next instruction; a left-out call may still get a return value. */
@@ -113,14 +125,8 @@ __bpf_kfunc int otf_guard_unwind(struct pt_regs *ctx, const void *frame, u32 fra
 		return -EFAULT;
 	if (otf_guard_is_traced(ctx->sp, f->sp))
 		return -EBUSY;
+	otf_guard_restore(ctx, f);
 	ctx->sp = f->sp;
-	ctx->bx = f->bx;
-	ctx->bp = f->bp;
-	ctx->r12 = f->r12;
-	ctx->r13 = f->r13;
-	ctx->r14 = f->r14;
-	ctx->r15 = f->r15;
-	ctx->ax = f->refusal;
 	ctx->ip = (unsigned long)otf_guard_return;
 	return 0;
 }
@@ -134,14 +140,8 @@ __bpf_kfunc int otf_guard_return_to(struct pt_regs *ctx, const void *frame, u32 
 		return -EINVAL;
 	if (!otf_guard_probed(ctx))
 		return -EOPNOTSUPP;
+	otf_guard_restore(ctx, f);
 	ctx->sp = f->sp + sizeof(f->ret);
-	ctx->bx = f->bx;
-	ctx->bp = f->bp;
-	ctx->r12 = f->r12;
-	ctx->r13 = f->r13;
-	ctx->r14 = f->r14;
-	ctx->r15 = f->r15;
-	ctx->ax = f->refusal;
 	ctx->ip = f->ret;
 	return 0;
 }

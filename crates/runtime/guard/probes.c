@@ -346,26 +346,13 @@ static void otf_probes_unreg(void *kdata, struct bpf_link *link)
 	otf_set_free(found);
 }
 
-static int otf_probes_init_member(const struct btf_type *t, const struct btf_member *member,
-				  void *kdata, const void *udata)
-{
-	/* all is data, and all is copied with the first member */
-	memcpy(kdata, udata, sizeof(struct otf_probes));
-	return 1;
-}
-
-static int otf_probes_init(struct btf *btf)
-{
-	return 0;
-}
-
 static const struct bpf_verifier_ops otf_probes_verifier_ops;
 static struct otf_probes otf_probes_stubs;
 
 static struct bpf_struct_ops otf_probes_ops = {
 	.verifier_ops = &otf_probes_verifier_ops,
-	.init = otf_probes_init,
-	.init_member = otf_probes_init_member,
+	.init = otf_guard_init_type,
+	.init_member = otf_guard_copy_data,
 	.reg = otf_probes_reg,
 	.unreg = otf_probes_unreg,
 	.cfi_stubs = &otf_probes_stubs,
