@@ -29,6 +29,10 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub enum Accel {
     /// As fast as emulation goes.
     Tcg,
+    /// All CPUs in turns in one thread: for runs in which the kernel patches its text all the time.
+    /// With a thread for each an `Oops: int3` came once out of the kernel's own call of a
+    /// tracepoint that was being patched, far from any probe.
+    RoundRobin,
     /// Guest time counts instructions, 2^shift ns each: the same on every run; one CPU only.
     Icount {
         /// Binary logarithm of the nanoseconds per instruction.
@@ -220,6 +224,9 @@ impl Vm {
         match self.accel {
             Accel::Tcg => {
                 command.args(["-accel", "tcg,thread=multi", "-smp", &self.smp.to_string()]);
+            }
+            Accel::RoundRobin => {
+                command.args(["-accel", "tcg,thread=single", "-smp", &self.smp.to_string()]);
             }
             Accel::Icount { shift } => {
                 command.args(["-accel", "tcg,thread=single", "-smp", "1"]);

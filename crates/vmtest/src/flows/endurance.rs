@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use otf_artifact::diagnostic::Diagnostic;
-use otf_vmtest::vm::Vm;
+use otf_vmtest::vm::{Accel, Vm};
 
 use super::{checks::Checks, stock, target::Setting};
 
@@ -36,6 +36,7 @@ pub fn run(options: &Endurance, checks: &mut Checks) -> Result<(), Diagnostic> {
     let mut vm = Vm::new(target.kernel(), guest.build());
     vm.time_limit = time + REST;
     vm.smp = options.smp;
+    vm.accel = Accel::RoundRobin;
     checks.guest(&vm.run()?);
     Ok(())
 }
