@@ -67,6 +67,10 @@ pub fn drain(
                 n => n,
             };
         }
+        if rc >= 0 && follow {
+            // What came while the loop was about to end.
+            ring.consume_raw();
+        }
     }
     Ok(Drained {
         unreadable,

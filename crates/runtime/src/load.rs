@@ -14,6 +14,8 @@ use crate::ability;
 use crate::attach::{self, Refused};
 use crate::bind::{self, Binding};
 use crate::carry::{self, Side};
+use crate::event::Event;
+use crate::events;
 use crate::guard;
 use crate::guard_probes;
 use crate::host::{
@@ -51,6 +53,9 @@ pub struct Loaded {
     pub covered: usize,
     /// Nothing was attached.
     pub dry_run: bool,
+    /// Events of the bundle that was replaced, which nobody had read: they go with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<Event>,
 }
 
 /// What the operator wants of a load.
@@ -111,6 +116,22 @@ pub fn prepare<'a>(
     })
 }
 
+/// Events that nobody has read. Somebody who follows them reads the last ones too.
+fn unread(name: &str, folder: &Folder, meta: &Meta, host: &Host) -> Result<Vec<Event>, Diagnostic> {
+    let mut events = Vec::new();
+    if meta.plan.recording.is_some() {
+        return Ok(events);
+    }
+    let Ok(_lock) = Pins::lock_events(name) else {
+        return Ok(events);
+    };
+    events::drain(folder, meta, host, false, &mut |event| {
+        events.push(event.clone());
+        Ok(())
+    })?;
+    Ok(events)
+}
+
 impl Prepared<'_> {
     /// What a load would do.
     pub fn summary(&self, dry_run: bool) -> Loaded {
@@ -125,6 +146,7 @@ impl Prepared<'_> {
             sites: bundle.plan.sites.len(),
             covered: bundle.plan.probes.len() - self.plan.probes.len(),
             dry_run,
+            unread: Vec::new(),
         }
     }
 
@@ -171,11 +193,13 @@ impl Prepared<'_> {
                 },
             );
         }
-        if old.is_some() {
+        let mut loaded = self.summary(false);
+        if let Some(old) = old {
+            loaded.unread = unread(name, &staging, old.meta, host)?;
             // It goes on beside the new one until it is gone; the next command tries again.
             unload::discard(&staging, pins, host, &mut |_, _| ())?;
         }
-        Ok(self.summary(false))
+        Ok(loaded)
     }
 
     fn build(

@@ -81,6 +81,7 @@ protected 2
 check ordinary.during_replacement ordinary traffic 1
 wait $pid
 equal replaced 0 $?
+check unread_events_are_told grep -q 'qfq_schedule_agg' /tmp/replace
 check phase_is_taken_over sh -c "otf-load status | grep -q 'phase working'"
 equal quarantine_is_taken_over 2 "$(otf-load status | grep -c quarantined:)"
 check ordinary.after_replacement ordinary traffic 1

@@ -84,7 +84,12 @@ impl Display for Loaded {
             self.sites,
             self.covered,
             self.signer.key_id
-        )
+        )?;
+        if !self.unread.is_empty() {
+            writeln!(f, "events of the replaced bundle that nobody had read:")?;
+        }
+        let mut unread = self.unread.iter();
+        unread.try_for_each(|event| write!(f, "{}", EventText(event)))
     }
 }
 
