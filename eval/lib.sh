@@ -71,4 +71,4 @@ machine() {
 
 export otf vmtest load key steps root modules BUDGET
 export -f machine
-scripts=$(hash eval/root.sh eval/modules.sh eval/workloads/* crates/vmtest/guest/*)
+scripts=$(hash eval/root.sh eval/modules.sh eval/workloads/* crates/vmtest/guest/{lib,enter,record}.sh)
