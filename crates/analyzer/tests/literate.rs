@@ -1,8 +1,8 @@
 //! Markdown with snippets of C and, under them, all that the analysis says about them.
 //!
 //! A case is one file: prose, a fence ```` ```c ```` per file (the first is confined, others are
-//! named after the word `c`), an optional fence ```` ```request ```` with `whole` or
-//! `complete: TYPE`, and a fence ```` ```expect ```` that lists every write, argument, allocation
+//! named after the word `c`), an optional fence ```` ```request ```` with `whole`, `complete: TYPE`
+//! or `because` (allocations alone, and what says which types they have), and a fence ```` ```expect ```` that lists every write, argument, allocation
 //! and gate of the confined file by its line. `OTF_BLESS=1 cargo test -p otf-analyzer --test
 //! literate` writes what is found; read the difference before committing it.
 
@@ -17,6 +17,8 @@ use otf_artifact::analysis::Analysis;
 
 /// The confined file's name.
 const BOX: &str = "box.c";
+/// The request that asks for the sources of types.
+const BECAUSE: &str = "because";
 
 #[test]
 fn every_case_is_as_it_says() {
@@ -33,7 +35,10 @@ fn every_case_is_as_it_says() {
         cases += 1;
         let text = fs::read_to_string(&path).unwrap();
         let fences = fences(&text);
-        let found = describe(&run(&fences), fences[BOX].lines().count() as u32);
+        let because = fences
+            .get("request")
+            .is_some_and(|r| r.lines().any(|l| l == BECAUSE));
+        let found = describe(&run(&fences), fences[BOX].lines().count() as u32, because);
         let expected = fences.get("expect").copied().unwrap_or_default();
         if bless {
             let old = format!("```expect\n{expected}```");
@@ -101,6 +106,7 @@ fn run(fences: &BTreeMap<&str, &str>) -> Analysis {
     for line in fences.get("request").copied().unwrap_or_default().lines() {
         match line.split_once(": ") {
             None if line == "whole" => request.whole = true,
+            None if line == BECAUSE => {}
             Some(("complete", name)) => {
                 request.complete.insert(name.into());
             }
@@ -123,10 +129,15 @@ fn compile(folder: &Path, name: &str) -> Vec<u8> {
     fs::read(folder.join("out.bc")).expect("clang wrote bitcode")
 }
 
-fn describe(analysis: &Analysis, lines: u32) -> String {
+fn describe(analysis: &Analysis, lines: u32, because: bool) -> String {
     let mut text = String::new();
+    let tags: &[&str] = if because {
+        &["alloc", "why"]
+    } else {
+        &["gate", "alloc", "write", "pass"]
+    };
     for line in 1..=lines {
-        for tag in ["gate", "alloc", "write", "pass"] {
+        for tag in tags.iter().copied() {
             let said = words::say(analysis, BOX, line, tag);
             if said != "nothing" {
                 writeln!(text, "{line} {tag}: {said}").expect("text grows");

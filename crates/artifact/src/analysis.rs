@@ -118,6 +118,9 @@ pub struct AllocationSite {
     pub count_argument: Option<u8>,
     /// Types of the object; empty when unknown.
     pub types: Vec<ObjectTypeId>,
+    /// For people: what in the source says that the object has each of its structure types.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub because: Vec<String>,
     /// Whether the call is in a confined file.
     pub confined: bool,
 }

@@ -23,6 +23,7 @@ fn site(image: &str, file: &str, function: &str, line: u32, family: Family) -> A
         size_argument: None,
         count_argument: None,
         types: Vec::new(),
+        because: Vec::new(),
         confined: image == "test",
     }
 }

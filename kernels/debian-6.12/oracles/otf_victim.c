@@ -7,7 +7,9 @@
  *	address		 (read) where the victim global is
  *	global_changed	 (read) its changed bytes
  *	function	 (read) where a function is that changes it
- *	spray		 (write N) allocate N marked objects of 4096 bytes
+ *	source		 (write N) where sprayed objects come from: 0 kmalloc, 1 a cache of the
+ *			 size of otf_broken's leaves, 2 pages, 3 vmalloc, 4 blocks of 8 pages
+ *	spray		 (write N) let frees that wait happen, and allocate N marked objects
  *	spray_changed	 (read) their changed bytes
  *	spray_shared	 (read) how many of them the kernel gives out once more
  *	frame		 (write good|bad|turn) call otf_broken's codec with a marked array on the
@@ -16,20 +18,25 @@
  *	frame_changed	 (read) changed bytes of that array, over all calls
  *	turned		 (read) how often it has returned to where it should not have
  *	restore		 (write anything) mark the global again, free the spray, forget the frames
+ *			 and the source
  */
 #include <linux/debugfs.h>
 #include <linux/err.h>
 #include <linux/fs.h>
+#include <linux/gfp.h>
 #include <linux/instruction_pointer.h>
 #include <linux/linkage.h>
 #include <linux/module.h>
+#include <linux/rcupdate.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 
 #define MARK		0xa5
 #define MAX_SPRAY	64
-#define SPRAY_BYTES	4096
+#define LEAF_BYTES	3224	/* as in otf_broken: caches of one size are one cache */
+#define BLOCK_ORDER	3	/* of a slab of such a cache */
 #define FRAME_WORDS	16
 #define CALLER_BYTES	1024
 
@@ -39,6 +46,16 @@ struct otf_codec {
 };
 
 static u8 victim_global[64] = { [0 ... 63] = MARK };
+enum source { KMALLOC, CACHE, PAGES, VMALLOC, BLOCKS, SOURCES };
+static const size_t spray_bytes[SOURCES] = {
+	[KMALLOC] = PAGE_SIZE,
+	[CACHE] = LEAF_BYTES,
+	[PAGES] = PAGE_SIZE,
+	[VMALLOC] = PAGE_SIZE,
+	[BLOCKS] = PAGE_SIZE << BLOCK_ORDER,
+};
+static struct kmem_cache *victim_leaves;
+static enum source source;
 static u8 *spray[MAX_SPRAY];
 static unsigned int sprayed;
 static u64 frame_changed;
@@ -79,13 +96,61 @@ static int function_get(void *data, u64 *value)
 }
 DEFINE_DEBUGFS_ATTRIBUTE(function_fops, function_get, NULL, "0x%llx\n");
 
+static int source_set(void *data, u64 value)
+{
+	if (value >= SOURCES || sprayed)
+		return -EINVAL;
+	source = value;
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(source_fops, NULL, source_set, "%llu\n");
+
+static u8 *spray_get(void)
+{
+	switch (source) {
+	case CACHE:
+		return kmem_cache_alloc(victim_leaves, GFP_KERNEL);
+	case PAGES:
+		return (u8 *)__get_free_page(GFP_KERNEL);
+	case VMALLOC:
+		return vmalloc(spray_bytes[VMALLOC]);
+	case BLOCKS:
+		return (u8 *)__get_free_pages(GFP_KERNEL, BLOCK_ORDER);
+	default:
+		return kmalloc(spray_bytes[KMALLOC], GFP_KERNEL);
+	}
+}
+
+static void spray_put(u8 *object)
+{
+	switch (source) {
+	case CACHE:
+		kmem_cache_free(victim_leaves, object);
+		break;
+	case PAGES:
+		free_page((unsigned long)object);
+		break;
+	case VMALLOC:
+		vfree(object);
+		break;
+	case BLOCKS:
+		free_pages((unsigned long)object, BLOCK_ORDER);
+		break;
+	default:
+		kfree(object);
+		break;
+	}
+}
+
 static int spray_set(void *data, u64 value)
 {
+	kvfree_rcu_barrier();
+	vm_unmap_aliases();
 	for (; value && sprayed < MAX_SPRAY; value--) {
-		spray[sprayed] = kmalloc(SPRAY_BYTES, GFP_KERNEL);
+		spray[sprayed] = spray_get();
 		if (!spray[sprayed])
 			return -ENOMEM;
-		memset(spray[sprayed++], MARK, SPRAY_BYTES);
+		memset(spray[sprayed++], MARK, spray_bytes[source]);
 	}
 	return value ? -ENOSPC : 0;
 }
@@ -97,7 +162,7 @@ static int spray_changed_get(void *data, u64 *value)
 
 	*value = 0;
 	for (i = 0; i < sprayed; i++)
-		*value += spray[i] ? changed_bytes(spray[i], SPRAY_BYTES) : 0;
+		*value += spray[i] ? changed_bytes(spray[i], spray_bytes[source]) : 0;
 	return 0;
 }
 DEFINE_DEBUGFS_ATTRIBUTE(spray_changed_fops, spray_changed_get, NULL, "%llu\n");
@@ -213,13 +278,15 @@ DEFINE_DEBUGFS_ATTRIBUTE(frame_changed_fops, frame_changed_get, NULL, "%llu\n");
 static void free_spray(void)
 {
 	while (sprayed)
-		kfree(spray[--sprayed]);
+		if (spray[--sprayed])
+			spray_put(spray[sprayed]);
 }
 
 static int restore_set(void *data, u64 value)
 {
 	memset(victim_global, MARK, sizeof(victim_global));
 	free_spray();
+	source = KMALLOC;
 	frame_changed = 0;
 	turned = 0;
 	return 0;
@@ -228,10 +295,14 @@ DEFINE_DEBUGFS_ATTRIBUTE(restore_fops, NULL, restore_set, "%llu\n");
 
 static int __init victim_init(void)
 {
+	victim_leaves = kmem_cache_create("otf_victim_leaf", LEAF_BYTES, 0, 0, NULL);
+	if (!victim_leaves)
+		return -ENOMEM;
 	directory = debugfs_create_dir("otf_victim", NULL);
 	debugfs_create_file("address", 0400, directory, NULL, &address_fops);
 	debugfs_create_file("global_changed", 0400, directory, NULL, &global_changed_fops);
 	debugfs_create_file("function", 0400, directory, NULL, &function_fops);
+	debugfs_create_file("source", 0200, directory, NULL, &source_fops);
 	debugfs_create_file("spray", 0200, directory, NULL, &spray_fops);
 	debugfs_create_file("spray_changed", 0400, directory, NULL, &spray_changed_fops);
 	debugfs_create_file("spray_shared", 0400, directory, NULL, &spray_shared_fops);
@@ -246,6 +317,7 @@ static void __exit victim_exit(void)
 {
 	debugfs_remove(directory);
 	free_spray();
+	kmem_cache_destroy(victim_leaves);
 }
 
 module_init(victim_init);

@@ -1,11 +1,44 @@
-//! How the source makes a pointer, in words for people: why a type is in a legal set.
+//! How the source makes a pointer, and what says which type an object has, in words for people: why
+//! a type is in a legal set.
 
 use std::collections::BTreeSet;
 
 use crate::{
     facts::{Path, Pointer, Root, Source, View},
-    program::{FunctionRef, Program},
+    program::{
+        FunctionRef, Program,
+        origins::{Allocation, Because},
+    },
 };
+
+/// One line for each type of an object: the source place that says that it has it, sorted.
+pub(super) fn types(program: &Program<'_>, allocation: &Allocation) -> Vec<String> {
+    let lines: BTreeSet<String> = allocation
+        .types
+        .iter()
+        .map(|(record, because)| because.line(program, &program.records[record.0].name))
+        .collect();
+    lines.into_iter().collect()
+}
+
+impl Because {
+    fn line(self, program: &Program<'_>, ty: &str) -> String {
+        let (Self::Used(at) | Self::Declared(at) | Self::Copied(at) | Self::Later(at)) = self;
+        let function = program.function(at.function);
+        let call = &function.calls[at.call as usize];
+        let name = &function.name;
+        let callee = call.callee.as_deref().unwrap_or("a call through a pointer");
+        let said = match self {
+            Self::Used(_) => format!("{name} uses what {callee} returns so"),
+            Self::Declared(_) => format!("{callee}, called by {name}, is declared to return so"),
+            Self::Copied(_) => format!("{name} has {callee} copy such an object"),
+            Self::Later(_) => {
+                format!("a reader of the pointer that {name} keeps from {callee} casts it so")
+            }
+        };
+        format!("{ty}: {said} ({}:{})", function.file, call.line)
+    }
+}
 
 /// One line for each way that the pointer may have been made, sorted.
 pub(super) fn ways(program: &Program<'_>, at: FunctionRef, pointer: &Pointer) -> Vec<String> {

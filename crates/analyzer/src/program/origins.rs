@@ -47,7 +47,37 @@ pub(super) struct Pending {
     allocator: usize,
     size: Size,
     cache: Cache,
-    types: BTreeSet<RecordId>,
+    types: Typed,
+}
+
+/// Why an object has a type: the source place that says so. The first kind says it best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Because {
+    /// The function of this call uses what it returns so.
+    Used(CallRef),
+    /// What this call calls is declared to return so.
+    Declared(CallRef),
+    /// It is a copy of what the first argument of this call leads to.
+    Copied(CallRef),
+    /// Somebody who gets what this call returned, as a pointer without a type, casts it so.
+    Later(CallRef),
+}
+
+/// Types of an object, each with the best place that says so.
+pub(crate) type Typed = BTreeMap<RecordId, Because>;
+
+/// Adds types that one place names.
+pub(super) fn note(types: &mut Typed, records: impl IntoIterator<Item = RecordId>, why: Because) {
+    for record in records {
+        let known = types.entry(record).or_insert(why);
+        *known = why.min(*known);
+    }
+}
+
+fn merge(types: &mut Typed, more: &Typed) {
+    for (record, why) in more {
+        note(types, [*record], *why);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +114,7 @@ pub(crate) struct Allocation {
     pub(crate) allocator: &'static Allocator,
     pub(crate) size: Option<u64>,
     pub(crate) cache: Option<String>,
-    pub(crate) types: BTreeSet<RecordId>,
+    pub(crate) types: Typed,
     /// The types are those of whoever gets the object later: there may be others.
     pub(crate) remote: bool,
     /// It is used as an array of numbers, characters or pointers.
@@ -248,7 +278,7 @@ impl Search<'_, '_> {
                 size: argument(base.size.filter(|_| base.count.is_none()))
                     .map_or(Size::Unknown, |a| size(a.integer)),
                 cache: cache.unwrap_or(Cache::Unknown),
-                types: BTreeSet::new(),
+                types: Typed::new(),
             });
         } else if symbol.starts_with("memblock_") {
             found.insert(Origin::Boot);
@@ -265,7 +295,7 @@ impl Search<'_, '_> {
                 match origin {
                     Origin::Pending(inner) => {
                         let mut outer = self.carry(at.function.file, inner, &call.arguments);
-                        outer.types.extend(declared);
+                        note(&mut outer.types, declared, Because::Declared(at));
                         pending.push(outer);
                     }
                     Origin::Parameter(index) => {
@@ -285,7 +315,7 @@ impl Search<'_, '_> {
                 if ALLOCATORS[p.allocator].product == Product::Page {
                     p.types.clear();
                 } else {
-                    p.types.extend(&types);
+                    note(&mut p.types, types.iter().copied(), Because::Used(at));
                 }
             }
             if program.in_header(at.function) && is_returned(caller, at.call) {
@@ -302,7 +332,11 @@ impl Search<'_, '_> {
                     && let Some(allocation) = self.claimed.borrow_mut().get_mut(site)
                     && allocation.allocator.product == Product::Object
                 {
-                    allocation.types.extend(&types);
+                    note(
+                        &mut allocation.types,
+                        types.iter().copied(),
+                        Because::Used(at),
+                    );
                 }
             }
         }
@@ -442,13 +476,17 @@ impl Search<'_, '_> {
             None
         };
         let ordered = chosen.family == otf_artifact::analysis::Family::Pages;
+        let mut types = Typed::new();
+        for one in pending {
+            merge(&mut types, &one.types);
+        }
         self.claimed.borrow_mut().insert(
             at,
             Allocation {
                 allocator: chosen,
                 size: if ordered { size.and_then(pages) } else { size },
                 cache,
-                types: pending.iter().flat_map(|p| p.types.clone()).collect(),
+                types,
                 remote: false,
                 plain: false,
             },

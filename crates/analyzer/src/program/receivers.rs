@@ -10,7 +10,7 @@ use crate::{
     program::{
         Program, RecordId,
         legal::TypeRef,
-        origins::{Allocation, CallRef, Returned},
+        origins::{Allocation, Because, CallRef, Returned, note},
         voids::Voids,
     },
     tables::Product,
@@ -43,7 +43,7 @@ impl Allocation {
         if self.types.is_empty() && self.plain {
             return BTreeSet::from([TypeRef::Buffer(at)]);
         }
-        self.types.iter().copied().map(TypeRef::Record).collect()
+        self.types.keys().copied().map(TypeRef::Record).collect()
     }
 }
 
@@ -71,11 +71,14 @@ pub(super) fn complete(
         allocation.plain = TEXTS.contains(&allocation.allocator.symbol)
             || calls().any(|call| is_plain(program, *call));
         if DUPLICATES.contains(&allocation.allocator.symbol) {
-            allocation.types = calls().flat_map(|call| copied(program, *call)).collect();
+            for call in calls() {
+                let records = copied(program, *call);
+                note(&mut allocation.types, records, Because::Copied(*call));
+            }
         }
         if allocation.types.is_empty() && !allocation.plain {
             let seen = voids.of_calls(calls().copied());
-            allocation.types = seen.records;
+            note(&mut allocation.types, seen.records, Because::Later(*site));
             allocation.plain = seen.plain;
         }
         allocation.remote = !allocation.types.is_empty();

@@ -136,7 +136,7 @@ fn group(
 fn by_type(program: &Program<'_>, origins: &Origins) -> BTreeMap<RecordId, BTreeSet<CallRef>> {
     let mut sites: BTreeMap<RecordId, BTreeSet<CallRef>> = BTreeMap::new();
     for (call, allocation) in &origins.allocations {
-        for record in &allocation.types {
+        for record in allocation.types.keys() {
             sites.entry(*record).or_default().insert(*call);
         }
     }

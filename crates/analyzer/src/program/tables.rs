@@ -12,7 +12,7 @@ use otf_artifact::{
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use crate::program::{
-    Program, RecordId,
+    Program, RecordId, evidence,
     legal::{LegalDraft, TypeRef},
     origins::{CallRef, Origins},
     places::Places,
@@ -164,6 +164,7 @@ fn site(program: &Program<'_>, origins: &Origins, tables: &Tables, at: CallRef) 
         size_argument: allocation.allocator.size,
         count_argument: allocation.allocator.count,
         types: sorted(allocation.object_types(at).iter().map(|ty| tables.rows[ty])),
+        because: evidence::types(program, allocation),
         confined: meta.confined,
     }
 }

@@ -43,7 +43,7 @@ pub fn analysis(name: &str) -> Analysis {
     analyze(&files, &request).expect("a sound analysis")
 }
 
-/// Words for what a tag asks about a line: `write`, `pass`, `call`, `alloc` or `gate`.
+/// Words for what a tag asks about a line: `write`, `pass`, `call`, `alloc`, `why` (the types of an allocation) or `gate`.
 pub fn say(analysis: &Analysis, file: &str, line: u32, tag: &str) -> String {
     let mut said = Vec::new();
     for function in analysis.functions.iter().filter(|f| f.file == file) {
@@ -79,6 +79,11 @@ pub fn say(analysis: &Analysis, file: &str, line: u32, tag: &str) -> String {
         for site in sites.filter(|s| s.file == file && s.line == line) {
             said.push(allocation(analysis, site));
         }
+    }
+    if tag == "why" {
+        let sites = analysis.allocation_sites.iter();
+        let here = sites.filter(|s| s.file == file && s.line == line);
+        said.extend(here.flat_map(|s| s.because.clone()));
     }
     if tag == "gate" {
         let name = analysis

@@ -154,6 +154,7 @@ mod tests {
             size_argument: None,
             count_argument: None,
             types: Vec::new(),
+            because: Vec::new(),
             confined: true,
         }
     }

@@ -147,6 +147,9 @@ fn one_allocation(all: &Sites, id: AllocationSiteId, site: &AllocationSite) -> S
     } else {
         format!("  used as {}", few(types, ", "))
     });
+    lines.extend(first(
+        site.because.iter().map(|why| format!("  {why}")).collect(),
+    ));
     let probes = all.allocation_probes.iter().filter(|p| p.allocation == id);
     lines.extend(
         probes.map(|p| format!("  noted at {}+{:#x}", p.after.symbol, p.after.symbol_offset)),

@@ -47,6 +47,7 @@ fn allocation(line: u32, callee: &str, family: Family) -> AllocationSite {
         size_argument: None,
         count_argument: None,
         types: vec![],
+        because: Vec::new(),
         confined: true,
     }
 }

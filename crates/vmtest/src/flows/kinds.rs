@@ -17,7 +17,7 @@ const NAME: &str = "otf_broken@broken";
 const OVERLAY: &str = "broken";
 const SOURCE: &str = "drivers/misc/otf_broken.c";
 /// Kinds as the overlay's trigger knows them, and what they are.
-const KINDS: [(&str, &str); 10] = [
+const KINDS: [(&str, &str); 18] = [
     ("slot", "neighbour object, plain store"),
     ("lock_or", "neighbour object, lock or"),
     ("lock_bts", "neighbour object, lock bts"),
@@ -28,6 +28,15 @@ const KINDS: [(&str, &str); 10] = [
     ("freed", "freed and reused object"),
     ("call", "call of another function"),
     ("double_free", "free of a freed and reused object"),
+    ("freed_cache", "freed by kmem_cache_free, reused"),
+    ("freed_cache_bulk", "by kmem_cache_free_bulk"),
+    ("freed_bulk", "by kfree_bulk"),
+    ("freed_rcu", "by kfree_rcu"),
+    ("freed_realloc", "by krealloc"),
+    ("freed_page", "by free_page"),
+    ("freed_vmalloc", "by vfree"),
+    // Last: the cache does not come back.
+    ("freed_destroyed", "with its cache"),
 ];
 const ACTIONS: [&str; 4] = ["without", "audit", "kill", "deny"];
 

@@ -21,6 +21,11 @@ ordinary() { # ROUND
 	echo "call $1" >&3
 	echo "step 0" >&3
 	echo "call $1" >&3
+	for way in 0 1 3 4 5 6 7; do
+		echo "grow $way" >&3
+		echo "leaf $1" >&3
+		echo shed >&3
+	done
 	echo good >/sys/kernel/debug/otf_victim/frame
 }
 

@@ -19,17 +19,24 @@
  *	step NUMBER        sets the function that call uses
  *	hook ADDRESS       sets it by address                (address not checked)
  *	call VALUE         calls it
+ *	grow WAY           gets the leaf from one allocator  (see enum broken_way)
+ *	shed               frees it, keeps the pointer
+ *	leaf VALUE         plain store to the leaf           (may be freed)
+ *	raze               destroys the cache of CACHE_DESTROY
  *
  * The stack bug is in otf_broken_codec, which another module calls.
  */
 #include <linux/atomic.h>
 #include <linux/bitops.h>
 #include <linux/fs.h>
+#include <linux/gfp.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
+#include <linux/rcupdate.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 
 #define COMMAND_BYTES	64
 #define TEXT_BYTES	1024
@@ -50,6 +57,28 @@ struct broken_note {
 	u64 number;
 	u64 lines[400];
 };
+
+/* How a leaf is obtained, and with that how it is freed. */
+enum broken_way {
+	CACHE_FREE,	/* kmem_cache_free */
+	CACHE_BULK,	/* kmem_cache_free_bulk */
+	CACHE_DESTROY,	/* kmem_cache_free, then the cache itself goes */
+	KFREE_BULK,	/* kfree_bulk */
+	KFREE_RCU,	/* kfree_rcu: in bulk, later */
+	KREALLOC,	/* krealloc, which moves it */
+	FREE_PAGE,	/* free_page */
+	VFREE,		/* vfree */
+};
+
+/* Larger than half a page: no two share one. */
+struct broken_leaf {
+	u64 number;
+	struct rcu_head rcu;
+	u64 lines[400];
+};
+
+static struct kmem_cache *broken_leaves;
+static struct kmem_cache *broken_brief;
 
 /* What poke writes to: the number is what the user sees, the pointer what the kernel follows. */
 union broken_target {
@@ -75,6 +104,9 @@ struct broken_box {
 	unsigned long marks[16];
 	struct broken_row rows[16];
 	union broken_step step;
+	struct broken_leaf *leaf;
+	enum broken_way way;
+	bool shed;
 	u8 text[];
 };
 
@@ -145,6 +177,89 @@ static noinline int broken_renew(struct broken_box *box)
 	return 0;
 }
 
+static noinline int broken_grow(struct broken_box *box, u64 way)
+{
+	struct broken_leaf *leaf;
+
+	if (!box->shed)
+		return -EBUSY;
+	switch (way) {
+	case CACHE_FREE:
+	case CACHE_BULK:
+		leaf = kmem_cache_zalloc(broken_leaves, GFP_KERNEL);
+		break;
+	case CACHE_DESTROY:
+		leaf = broken_brief ? kmem_cache_zalloc(broken_brief, GFP_KERNEL) : NULL;
+		break;
+	case KFREE_BULK:
+	case KFREE_RCU:
+	case KREALLOC:
+		leaf = kzalloc(sizeof(*leaf), GFP_KERNEL);
+		break;
+	case FREE_PAGE:
+		leaf = (struct broken_leaf *)get_zeroed_page(GFP_KERNEL);
+		break;
+	case VFREE:
+		leaf = vzalloc(sizeof(*leaf));
+		break;
+	default:
+		return -EINVAL;
+	}
+	if (!leaf)
+		return -ENOMEM;
+	box->leaf = leaf;
+	box->way = way;
+	box->shed = false;
+	return 0;
+}
+
+static noinline void broken_shed(struct broken_box *box)
+{
+	void *leaf = box->leaf;
+
+	if (box->shed)
+		return;
+	box->shed = true;
+	switch (box->way) {
+	case CACHE_FREE:
+		kmem_cache_free(broken_leaves, leaf);
+		break;
+	case CACHE_BULK:
+		kmem_cache_free_bulk(broken_leaves, 1, &leaf);
+		break;
+	case CACHE_DESTROY:
+		kmem_cache_free(broken_brief, leaf);
+		break;
+	case KFREE_BULK:
+		kfree_bulk(1, &leaf);
+		break;
+	case KFREE_RCU:
+		kfree_rcu(box->leaf, rcu);
+		break;
+	case KREALLOC:
+		/* as long as nothing is changed, the pointer leads to what was freed */
+		kfree(krealloc(leaf, 2 * PAGE_SIZE, GFP_KERNEL));
+		break;
+	case FREE_PAGE:
+		free_page((unsigned long)leaf);
+		break;
+	case VFREE:
+		vfree(leaf);
+		break;
+	}
+}
+
+static noinline void broken_leaf(struct broken_box *box, u64 value)
+{
+	box->leaf->lines[2] = value;
+}
+
+static void broken_raze(void)
+{
+	kmem_cache_destroy(broken_brief);
+	broken_brief = NULL;
+}
+
 static void broken_add(struct broken_box *box, u64 value)
 {
 	box->slots[0].uses += value;
@@ -204,6 +319,14 @@ static int broken_run(struct broken_box *box, const char *verb, u64 first, u64 s
 		box->step.number = first;
 	else if (!strcmp(verb, "call"))
 		return broken_call(box, first);
+	else if (!strcmp(verb, "grow"))
+		return broken_grow(box, first);
+	else if (!strcmp(verb, "shed"))
+		broken_shed(box);
+	else if (!strcmp(verb, "leaf"))
+		broken_leaf(box, first);
+	else if (!strcmp(verb, "raze"))
+		broken_raze();
 	else
 		return -EINVAL;
 	return 0;
@@ -241,6 +364,7 @@ static int broken_open(struct inode *inode, struct file *file)
 	}
 	box->target.pointer = box->note;
 	box->step.call = broken_add;
+	box->shed = true;
 	file->private_data = box;
 	return 0;
 }
@@ -249,6 +373,7 @@ static int broken_release(struct inode *inode, struct file *file)
 {
 	struct broken_box *box = file->private_data;
 
+	broken_shed(box);
 	if (!box->dropped)
 		kfree(box->note);
 	kfree(box);
@@ -274,6 +399,31 @@ const struct otf_codec otf_broken_codec = {
 };
 EXPORT_SYMBOL_GPL(otf_broken_codec);
 
-module_misc_device(broken_device);
+static int __init broken_init(void)
+{
+	int error = -ENOMEM;
+
+	broken_leaves = kmem_cache_create("otf_broken_leaf", sizeof(struct broken_leaf), 0, 0, NULL);
+	broken_brief = kmem_cache_create("otf_broken_brief", sizeof(struct broken_leaf), 0,
+					 SLAB_NO_MERGE, NULL);
+	if (broken_leaves && broken_brief)
+		error = misc_register(&broken_device);
+	if (error) {
+		kmem_cache_destroy(broken_leaves);
+		kmem_cache_destroy(broken_brief);
+	}
+	return error;
+}
+module_init(broken_init);
+
+static void __exit broken_exit(void)
+{
+	misc_deregister(&broken_device);
+	rcu_barrier();
+	kmem_cache_destroy(broken_leaves);
+	kmem_cache_destroy(broken_brief);
+}
+module_exit(broken_exit);
+
 MODULE_DESCRIPTION("Deliberately broken device for testing confinement");
 MODULE_LICENSE("GPL");
