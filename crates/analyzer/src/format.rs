@@ -8,7 +8,7 @@
 //! | 2 × 16 | length and XXH3 of each section |
 //!
 //! then the sections, in postcard: the facts with the types that they mention; types that they do
-//! not mention. Numbers of the header are little-endian.
+//! not mention, empty where these were not kept. Numbers of the header are little-endian.
 
 use std::ops::Range;
 
@@ -63,8 +63,8 @@ impl Unmentioned {
     }
 }
 
-/// The file of these facts, and what [`decode`] would read from it; `bitcode` is the SHA-256 of
-/// what they were read from, in hexadecimal.
+/// The file of these facts, kept so deep, and what [`decode`] would read from it; `bitcode` is the
+/// SHA-256 of what they were read from, in hexadecimal.
 pub fn encode(
     mut facts: Facts,
     bitcode: &str,
@@ -79,10 +79,13 @@ pub fn encode(
         whole.push((id, std::mem::replace(row, left)));
     }
     facts.types.0.shrink_to_fit();
-    let unmentioned = Unmentioned { whole, more };
+    let unmentioned = (depth == Depth::Full).then_some(Unmentioned { whole, more });
     let sections = [
         postcard::to_extend(&facts, Vec::with_capacity(ROOM)),
-        postcard::to_extend(&unmentioned, Vec::with_capacity(ROOM)),
+        match &unmentioned {
+            Some(unmentioned) => postcard::to_extend(unmentioned, Vec::with_capacity(ROOM)),
+            None => Ok(Vec::new()),
+        },
     ];
     let mut bytes = vec![0; HEADER];
     let mut header = Vec::with_capacity(HEADER);
@@ -104,18 +107,21 @@ pub fn encode(
         bytes.extend(section);
     }
     bytes[..HEADER].copy_from_slice(&header);
-    if depth == Depth::Full {
+    if let Some(unmentioned) = unmentioned {
         unmentioned.complete(&mut facts);
     }
     Ok((bytes, facts))
 }
 
 /// Reads a file of facts; `name` is for messages. Errors: another version, not what [`encode`]
-/// wrote, or a row that does not exist.
+/// wrote or not that deep, or a row that does not exist.
 pub fn decode(bytes: &[u8], depth: Depth, name: &str) -> Result<Facts, Diagnostic> {
     let sections = header(bytes, name)?.sections;
     let mut facts: Facts = section(bytes, &sections[0], name)?;
     if depth == Depth::Full {
+        if sections[1].0.is_empty() {
+            return Err(bad(name, "types that it does not mention were not kept"));
+        }
         section::<Unmentioned>(bytes, &sections[1], name)?.complete(&mut facts);
     }
     validate(&facts).map_err(|message| bad(name, message))?;

@@ -1,5 +1,6 @@
 //! Types of a translation unit: a table of rows that refer to each other, and what lies where.
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -15,7 +16,7 @@ pub struct Types(pub Vec<Type>);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Type {
     /// `struct qfq_group`, `unsigned int`; empty for pointers, arrays and functions.
-    pub name: String,
+    pub name: CompactString,
     /// Bytes; 0 for functions and incomplete types.
     pub size: u64,
     /// What it is made of.
@@ -62,7 +63,7 @@ pub enum Shape {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Member {
     /// Name, empty for an anonymous structure or union.
-    pub name: String,
+    pub name: CompactString,
     /// Bytes from the record's start (for a bit field, of the byte that holds its first bit).
     pub offset: u64,
     /// Type.

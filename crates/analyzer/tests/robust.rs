@@ -193,7 +193,7 @@ fn facts_that_name_a_row_which_does_not_exist_are_refused() {
         ("array of itself", &|f| {
             let row = TypeId(f.types.0.len() as u32);
             f.types.0.push(Type {
-                name: String::new(),
+                name: "".into(),
                 size: 8,
                 shape: Shape::Array {
                     element: row,

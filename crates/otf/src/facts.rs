@@ -22,7 +22,7 @@ pub fn command(args: &cli::Facts) -> Result<(), Failure> {
     let bitcode = files::read(&args.bitcode)?;
     let facts = otf_analyzer::facts(&bitcode, &name)?;
     let sha256 = otf_bundle::sha256(&bitcode);
-    let (bytes, _) = format::encode(facts, &sha256, Depth::Mentioned)?;
+    let (bytes, _) = format::encode(facts, &sha256, Depth::Full)?;
     files::write(&args.output, &bytes)
 }
 
@@ -135,7 +135,7 @@ mod tests {
         let path = folder.path().join("a.facts");
         assert_eq!(known(&path, &own, Depth::Full), None, "no file");
         fs::write(&path, &bytes).unwrap();
-        assert_eq!(known(&path, &own, Depth::Full), Some(facts));
+        assert_eq!(known(&path, &own, Depth::Full), Some(facts.clone()));
         assert_eq!(
             known(&path, &unit("b", "a.c"), Depth::Full),
             None,
@@ -146,6 +146,10 @@ mod tests {
             None,
             "other source"
         );
+        let (bytes, _) = format::encode(facts, &own.file.sha256, Depth::Mentioned).unwrap();
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(known(&path, &own, Depth::Full), None, "not deep enough");
+        assert!(known(&path, &own, Depth::Mentioned).is_some());
         fs::write(&path, &bytes[1..]).unwrap();
         assert_eq!(known(&path, &own, Depth::Full), None, "damaged");
     }

@@ -6,6 +6,7 @@
 
 use std::{cell::RefCell, collections::BTreeSet};
 
+use compact_str::CompactString;
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
 pub(crate) struct Unit<'m> {
     pub(crate) module: &'m Module,
     pub(crate) types: Types,
-    pub(crate) by_ir_name: HashMap<String, TypeId>,
+    pub(crate) by_ir_name: HashMap<CompactString, TypeId>,
     pub(crate) signatures: HashMap<usize, Signature>,
     pub(crate) global_rows: HashMap<usize, u32>,
     pub(crate) globals: Vec<GlobalFacts>,
@@ -588,7 +589,7 @@ fn simple_variables(instructions: &[Value<'_>]) -> HashSet<usize> {
 }
 
 /// What a finished type reader leaves to resolvers.
-pub(crate) fn finish_types(mut reader: TypeReader<'_>) -> (Types, HashMap<String, TypeId>) {
+pub(crate) fn finish_types(mut reader: TypeReader<'_>) -> (Types, HashMap<CompactString, TypeId>) {
     reader.types.seal();
     (reader.types, reader.by_ir_name)
 }

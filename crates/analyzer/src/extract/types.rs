@@ -1,5 +1,6 @@
 //! Types of a translation unit from its debug information.
 
+use compact_str::{CompactString, format_compact};
 use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
@@ -64,6 +65,14 @@ impl Files {
     }
 }
 
+fn concat(parts: &[&str]) -> CompactString {
+    let mut whole = CompactString::with_capacity(parts.iter().map(|part| part.len()).sum());
+    for part in parts {
+        whole.push_str(part);
+    }
+    whole
+}
+
 /// Directory and file name as one path without `.` and `..`.
 pub(crate) fn join((directory, name): &(String, String)) -> String {
     let path = if name.starts_with('/') {
@@ -90,7 +99,7 @@ pub(crate) struct TypeReader<'m> {
     pub(crate) files: Files,
     ids: HashMap<usize, Option<TypeId>>,
     /// Structures by their name in the IR, `struct.qfq_group`.
-    pub(crate) by_ir_name: HashMap<String, TypeId>,
+    pub(crate) by_ir_name: HashMap<CompactString, TypeId>,
     pub(crate) types: Types,
     /// Rows to fill, with the last typedef on the way to each.
     pending: Vec<(TypeId, Meta<'m>, Option<Meta<'m>>)>,
@@ -142,7 +151,7 @@ impl<'m> TypeReader<'m> {
         } else {
             let id = TypeId(self.types.0.len() as u32);
             self.types.0.push(Type {
-                name: String::new(),
+                name: CompactString::default(),
                 size: 0,
                 shape: Shape::Scalar,
                 identity: 0,
@@ -171,7 +180,7 @@ impl<'m> TypeReader<'m> {
         };
         match (node.class(), node.tag()) {
             (Class::Derived, TAG_POINTER) => Type {
-                name: String::new(),
+                name: CompactString::default(),
                 size: 8,
                 shape: Shape::Pointer(self.base(node)),
                 identity: 0,
@@ -184,7 +193,7 @@ impl<'m> TypeReader<'m> {
             (Class::Composite, tag @ (TAG_STRUCTURE | TAG_UNION)) => {
                 let keyword = if tag == TAG_UNION { "union" } else { "struct" };
                 let alias = alias.filter(|_| name.is_empty());
-                let alias = alias.map_or_else(String::new, |a| a.type_facts().0);
+                let alias = alias.map_or_else(CompactString::default, |a| a.type_facts().0);
                 self.record(node, keyword, &name, &alias, size, line)
             }
             (Class::Subroutine, _) => self.function(node),
@@ -207,7 +216,7 @@ impl<'m> TypeReader<'m> {
             .product::<u64>();
         let Some(element) = self.base(node) else {
             return Type {
-                name: String::new(),
+                name: CompactString::default(),
                 size,
                 shape: Shape::Scalar,
                 identity: 0,
@@ -216,7 +225,7 @@ impl<'m> TypeReader<'m> {
         // The element's own row may not be filled yet: its size is in its node.
         let stride = self.size_of(self.module.node(node, BASE));
         Type {
-            name: String::new(),
+            name: CompactString::default(),
             size: stride * count,
             shape: Shape::Array {
                 element,
@@ -277,16 +286,17 @@ impl<'m> TypeReader<'m> {
         if !called.is_empty() && !file.is_empty() {
             let id = self.ids.get(&node.key()).copied().flatten();
             if let Some(id) = id {
-                self.by_ir_name.insert(format!("{keyword}.{called}"), id);
+                let name = concat(&[keyword, ".", called]);
+                self.by_ir_name.insert(name, id);
             }
         }
         Type {
             name: if called.is_empty() {
-                format!("{keyword}{}{line}", Type::ANONYMOUS)
+                format_compact!("{keyword}{}{line}", Type::ANONYMOUS)
             } else if name.is_empty() {
-                called.to_owned()
+                called.into()
             } else {
-                format!("{keyword} {called}")
+                concat(&[keyword, " ", called])
             },
             size,
             shape: Shape::Record { file, members },
@@ -315,7 +325,7 @@ impl<'m> TypeReader<'m> {
             rows.pop();
         }
         Type {
-            name: String::new(),
+            name: CompactString::default(),
             size: 0,
             shape: Shape::Function {
                 result,

@@ -10,6 +10,7 @@ use std::{
     sync::Once,
 };
 
+use compact_str::CompactString;
 pub(crate) use inkwell::llvm_sys::LLVMOpcode as Opcode;
 use inkwell::llvm_sys::{
     bit_reader::LLVMParseBitcodeInContext2,
@@ -43,12 +44,21 @@ pub(crate) use value::{Kind, Value};
 
 /// Bytes that LLVM owns, as text.
 fn text(pointer: *const c_char, length: usize) -> String {
+    String::from_utf8_lossy(bytes(pointer, length)).into_owned()
+}
+
+/// The same without an allocation where it is short.
+fn short_text(pointer: *const c_char, length: usize) -> CompactString {
+    CompactString::from_utf8_lossy(bytes(pointer, length))
+}
+
+/// Bytes that LLVM gave out, to be copied at once.
+fn bytes<'a>(pointer: *const c_char, length: usize) -> &'a [u8] {
     if pointer.is_null() || length == 0 {
-        return String::new();
+        return &[];
     }
-    // SAFETY: LLVM gave out `length` readable bytes at `pointer`; they are copied at once.
-    let bytes = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), length) };
-    String::from_utf8_lossy(bytes).into_owned()
+    // SAFETY: LLVM gave out `length` readable bytes at `pointer`.
+    unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), length) }
 }
 
 /// Keeps a message instead of ending the process, which LLVM's default handler does on errors.

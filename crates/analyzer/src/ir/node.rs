@@ -2,6 +2,7 @@
 
 use std::{ffi::CStr, marker::PhantomData, ptr};
 
+use compact_str::CompactString;
 #[cfg_attr(
     not(test),
     expect(
@@ -11,7 +12,7 @@ use std::{ffi::CStr, marker::PhantomData, ptr};
 )]
 use inkwell::llvm_sys::{LLVMTypeKind, core::*, debuginfo::*, prelude::*};
 
-use crate::ir::{Module, text};
+use crate::ir::{Module, short_text, text};
 
 /// An IR type.
 #[derive(Clone, Copy)]
@@ -55,7 +56,7 @@ impl Type<'_> {
     }
 
     /// Name of a structure type, `struct.qfq_group`; `None` for a literal one.
-    pub(crate) fn struct_name(self) -> Option<String> {
+    pub(crate) fn struct_name(self) -> Option<CompactString> {
         if !self.is_struct() {
             return None;
         }
@@ -64,11 +65,8 @@ impl Type<'_> {
             return None;
         }
         // SAFETY: LLVM keeps structure names as NUL-terminated strings of the context.
-        Some(
-            unsafe { CStr::from_ptr(name) }
-                .to_string_lossy()
-                .into_owned(),
-        )
+        let name = unsafe { CStr::from_ptr(name) };
+        Some(CompactString::from_utf8_lossy(name.to_bytes()))
     }
 
     pub(crate) fn field(self, index: u32) -> Option<Self> {
@@ -148,10 +146,10 @@ impl Meta<'_> {
     }
 
     /// Name, size in bits, offset in bits and line of a type node.
-    pub(crate) fn type_facts(self) -> (String, u64, u64, u32) {
+    pub(crate) fn type_facts(self) -> (CompactString, u64, u64, u32) {
         let mut length = 0;
         llvm!({
-            let name = text(LLVMDITypeGetName(self.raw, &raw mut length), length);
+            let name = short_text(LLVMDITypeGetName(self.raw, &raw mut length), length);
             (
                 name,
                 LLVMDITypeGetSizeInBits(self.raw),

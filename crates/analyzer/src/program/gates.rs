@@ -126,7 +126,7 @@ fn gate(
         function: function.name.clone(),
         reached_by,
         instance_argument: instance.map(|(index, _)| index),
-        instance_type: instance.map(|(_, record)| facts.types.get(record).name.clone()),
+        instance_type: instance.map(|(_, record)| facts.types.get(record).name.to_string()),
         refusal,
     }
 }

@@ -88,7 +88,7 @@ pub(super) fn intern(files: &[&Facts]) -> Interned {
         records: sorted
             .into_iter()
             .map(|(_, (ty, file))| Record {
-                name: ty.name.clone(),
+                name: ty.name.to_string(),
                 file: file.to_owned(),
                 size: ty.size,
             })
