@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use otf_artifact::{
+    analysis::Analysis,
     diagnostic::{Code, Diagnostic},
     recording::Recording,
     sites::Sites,
@@ -75,8 +76,10 @@ fn case(args: &cli::EvalReport, name: &str) -> Result<Case, Failure> {
     let sites: Sites = files::read_artifact(&path)?;
     case.figures = Ok(report::figures(&sites));
     if let Some(tags) = text(&recorded.join("allocinfo.txt")) {
+        // What is confined stands in the source's analysis alone.
+        let source: Analysis = files::read_artifact(&folder.join("analysis.json"))?;
         let tags = report::parse_allocinfo(&tags);
-        case.allocinfo = Some(report::compare(&tags, &sites.analysis));
+        case.allocinfo = Some(report::compare(&tags, &source));
     }
     if let Some(why) = failed(&format!("{run}.record")) {
         case.judgement = Err(why.trim().to_owned());

@@ -49,7 +49,14 @@ fn text(pointer: *const c_char, length: usize) -> String {
 
 /// The same without an allocation where it is short.
 fn short_text(pointer: *const c_char, length: usize) -> CompactString {
-    CompactString::from_utf8_lossy(bytes(pointer, length))
+    short(bytes(pointer, length))
+}
+
+fn short(bytes: &[u8]) -> CompactString {
+    str::from_utf8(bytes).map_or_else(
+        |_| CompactString::from_utf8_lossy(bytes),
+        CompactString::new,
+    )
 }
 
 /// Bytes that LLVM gave out, to be copied at once.

@@ -12,7 +12,7 @@ use compact_str::CompactString;
 )]
 use inkwell::llvm_sys::{LLVMTypeKind, core::*, debuginfo::*, prelude::*};
 
-use crate::ir::{Module, short_text, text};
+use crate::ir::{Module, short, short_text, text};
 
 /// An IR type.
 #[derive(Clone, Copy)]
@@ -66,7 +66,7 @@ impl Type<'_> {
         }
         // SAFETY: LLVM keeps structure names as NUL-terminated strings of the context.
         let name = unsafe { CStr::from_ptr(name) };
-        Some(CompactString::from_utf8_lossy(name.to_bytes()))
+        Some(short(name.to_bytes()))
     }
 
     pub(crate) fn field(self, index: u32) -> Option<Self> {
