@@ -69,11 +69,12 @@ pub fn compare(tags: &[Tag], analysis: &Analysis) -> Comparison {
         .filter(|f| !f.file.starts_with("include/"))
         .map(|f| (f.file.as_str(), f.name.as_str()))
         .collect();
-    let mut known = BTreeMap::<(&str, u32), Vec<&AllocationSite>>::new();
+    let mut known = Known::new();
     for site in &analysis.allocation_sites {
-        known.entry((&site.file, site.line)).or_default().push(site);
+        let here = known.entry((&site.file, site.line)).or_default();
+        here.push(site);
     }
-    let mut places = BTreeMap::<(&str, u32), Vec<&Tag>>::new();
+    let mut places = Places::new();
     for held in tags {
         if functions.contains(&(held.file.as_str(), held.function.as_str())) {
             places
@@ -83,16 +84,16 @@ pub fn compare(tags: &[Tag], analysis: &Analysis) -> Comparison {
         }
     }
     let mut result = Comparison::default();
-    for ((file, line), here) in places {
+    for ((file, line), here) in &places {
         result.seen += 1;
-        let Some(sites) = known.get(&(file, line)) else {
+        let Some(sites) = sites_of(&known, &places, (file, *line)) else {
             let function = here.first().map_or("", |t| t.function.as_str());
             result.missing.push(format!("{file}:{line} {function}"));
             continue;
         };
         result.known += 1;
         // Several sites on a line cannot be told apart.
-        let ([only], [held]) = (sites.as_slice(), here.as_slice()) else {
+        let ([only], [held]) = (sites, here.as_slice()) else {
             continue;
         };
         let Some(size) = only.size else { continue };
@@ -105,6 +106,32 @@ pub fn compare(tags: &[Tag], analysis: &Analysis) -> Comparison {
         }
     }
     result
+}
+
+/// Allocation sites by file and line.
+type Known<'a> = BTreeMap<(&'a str, u32), Vec<&'a AllocationSite>>;
+/// What the kernel holds, by file and line.
+type Places<'a> = BTreeMap<(&'a str, u32), Vec<&'a Tag>>;
+
+/// Lines that a call may have.
+const CALL_LINES: u32 = 6;
+
+/// The sites of a place. `__LINE__` in a macro is the line where its arguments end, debug information names the one where they
+/// begin: without a site on the line itself it is the last one before it that no other place is at.
+fn sites_of<'k>(
+    known: &'k Known<'k>,
+    places: &Places<'_>,
+    (file, line): (&'k str, u32),
+) -> Option<&'k [&'k AllocationSite]> {
+    if let Some(sites) = known.get(&(file, line)) {
+        return Some(sites);
+    }
+    let function = &places.get(&(file, line))?.first()?.function;
+    let before = known.range((file, line.saturating_sub(CALL_LINES))..(file, line));
+    let ((_, begins), sites) = before.last()?;
+    let free = !places.contains_key(&(file, *begins))
+        && sites.iter().all(|site| site.function == *function);
+    free.then_some(sites)
 }
 
 /// The kernel counts what it gives out: for `kmalloc` the size of the general cache, for a dedicated one that of its objects.
@@ -167,6 +194,27 @@ mod tests {
             bytes,
             objects,
         }
+    }
+
+    #[test]
+    fn a_call_of_several_lines_is_found_by_its_end() {
+        let one = site(Family::Kmalloc, 64);
+        let known = Known::from([(("a.c", 1), vec![&one])]);
+        let end = Tag {
+            line: 3,
+            ..tag(64, 1)
+        };
+        let places = Places::from([(("a.c", 3), vec![&end])]);
+        assert!(sites_of(&known, &places, ("a.c", 3)).is_some());
+        let begin = tag(64, 1);
+        let taken = Places::from([(("a.c", 1), vec![&begin]), (("a.c", 3), vec![&end])]);
+        assert!(sites_of(&known, &taken, ("a.c", 3)).is_none());
+        let far = Tag {
+            line: 9,
+            ..tag(64, 1)
+        };
+        let places = Places::from([(("a.c", 9), vec![&far])]);
+        assert!(sites_of(&known, &places, ("a.c", 9)).is_none());
     }
 
     #[test]
