@@ -51,8 +51,9 @@ pub struct KernelLock {
     /// list sorted by source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commands: Option<CachedFile>,
-    /// `otf_guard.ko`, stripped of DWARF, for this release.
-    pub guard: CachedFile,
+    /// `otf_guard.ko`, stripped of DWARF, for this release; none for one that is too old for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<CachedFile>,
 }
 
 /// A package and the hash of its file.
@@ -123,4 +124,25 @@ pub struct CodegenCommand {
     pub compiler: String,
     /// Arguments that decide the code. None is a path.
     pub arguments: Vec<String>,
+}
+
+/// First version whose kprobe programs may call functions of a module: what the guard needs.
+pub const GUARD_SINCE: (u32, u32) = (6, 10);
+
+/// Version and patch level of a release as `uname -r` says it.
+pub fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+
+    #[test]
+    fn versions() {
+        assert_eq!(version("6.12.117+deb12-amd64"), Some((6, 12)));
+        assert_eq!(version("6.1.0-56-amd64"), Some((6, 1)));
+        assert_eq!(version("rubbish"), None);
+    }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 use otf_artifact::{
     FORMAT_VERSION,
     diagnostic::{Code, Diagnostic},
-    kernel::{Bitcode, ENTRY_POINT, Image, KernelLock, Loadable},
+    kernel::{Bitcode, ENTRY_POINT, GUARD_SINCE, Image, KernelLock, Loadable, version},
 };
 use tracing::info;
 
@@ -248,7 +248,15 @@ impl Resolver<'_> {
         let units = self.units(&images, &around)?;
         let bitcode = self.bitcode(&units, overlay.as_ref())?;
 
-        let guard = builder.guard().map_err(one)?;
+        let guard = version(&kernel.release)
+            .is_none_or(|version| version >= GUARD_SINCE)
+            .then(|| {
+                let product = builder.guard()?;
+                let file = format!("{GUARD_MODULE}.ko");
+                self.cache.locked(&product, &file)
+            })
+            .transpose()
+            .map_err(one)?;
         let vmlinux = images
             .remove(VMLINUX)
             .ok_or_else(|| one(Kernel::lacking(VMLINUX)))?;
@@ -277,10 +285,7 @@ impl Resolver<'_> {
             closed_headers: self.closed_headers(&bitcode).map_err(one)?,
             bitcode,
             commands: kernel.commands().map_err(one)?,
-            guard: self
-                .cache
-                .locked(&guard, &format!("{GUARD_MODULE}.ko"))
-                .map_err(one)?,
+            guard,
         })
     }
 

@@ -317,7 +317,7 @@ fn compile_in(
     let inputs = otf_policygen::Inputs {
         images: &images,
         release: made.lock.release.clone(),
-        guard: cached(&made.lock.guard)?,
+        guard: made.lock.guard.as_ref().map_or(Ok(Vec::new()), cached)?,
         hashes: made.hashes,
         policy_text: Some(text),
     };
@@ -343,7 +343,7 @@ fn naive_in(dir: &Path, output: Option<&Path>, key: Option<&Path>) -> Result<Pat
         // Nothing is covered by something else, so that nothing is to be validated.
         images: &[],
         release: made.lock.release.clone(),
-        guard: cached(&made.lock.guard)?,
+        guard: made.lock.guard.as_ref().map_or(Ok(Vec::new()), cached)?,
         hashes: made.hashes,
         policy_text: None,
     };

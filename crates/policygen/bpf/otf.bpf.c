@@ -545,6 +545,14 @@ int otf_free_vmap(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
+/* before 6.3 there is no such tracepoint */
+SEC("kprobe/vfree")
+int otf_vfree(struct pt_regs *ctx)
+{
+	otf_forget(ctx->di);
+	return 0;
+}
+
 static long otf_walk_bulk(__u32 i, __u64 *array)
 {
 	__u64 addr;

@@ -62,6 +62,7 @@ struct page {
 };
 
 struct folio { unsigned long _flags_1; };
+struct folio___order { unsigned char _folio_order; };	/* before 6.6 */
 
 struct task_struct {
 	void *stack;
@@ -84,11 +85,12 @@ static __always_inline __u64 otf_word(__u64 addr)
 }
 
 enum pagetype___otf { PGTY_slab___otf = 0xf5 };
-enum pageflags___otf { PG_head___otf = 6 };
+enum pageflags___otf { PG_head___otf = 6, PG_slab___otf = 9 };
 enum _slab_flag_bits___otf { _SLAB_KMALLOC___otf = 4 };
 
 #define OTF_PAGE_SIZE	4096
 #define OTF_PAGE_SHIFT	12
+#define OTF_SLAB_KMALLOC	0x1000	/* before 6.10, where it is no enum */
 #define OTF_THREAD_SIZE	16384	/* x86-64 without KASAN, task and interrupt stacks alike */
 #define OTF_KFENCE_SIZE	((255 + 1) * 2 * 4096UL)	/* CONFIG_KFENCE_NUM_OBJECTS=255 */
 #define OTF_PF_KTHREAD	0x00200000

@@ -40,8 +40,13 @@ static __always_inline __u64 otf_head_page(const struct otf_state *st, __u64 add
 
 static __always_inline bool otf_page_is_slab(__u64 page)
 {
-	__u32 type = OTF_READ((struct page *)page, page_type);
+	__u32 type;
 
+	/* before 6.12 a flag says so */
+	if (bpf_core_enum_value_exists(enum pageflags___otf, PG_slab___otf))
+		return otf_word(page) & (1UL << bpf_core_enum_value(enum pageflags___otf,
+								    PG_slab___otf));
+	type = OTF_READ((struct page *)page, page_type);
 	return type >> 24 == bpf_core_enum_value(enum pagetype___otf, PGTY_slab___otf);
 }
 
@@ -57,6 +62,9 @@ static __always_inline __u64 otf_folio_size(__u64 head)
 {
 	if (!otf_is_folio(head))
 		return OTF_PAGE_SIZE;
+	if (bpf_core_field_exists(struct folio___order, _folio_order))
+		return (__u64)OTF_PAGE_SIZE <<
+		       (OTF_READ((struct folio___order *)head, _folio_order) & 0x3f);
 	return (__u64)OTF_PAGE_SIZE << (OTF_READ((struct folio *)head, _flags_1) & 0xff);
 }
 
@@ -91,10 +99,11 @@ static __always_inline void otf_find_slab(const struct otf_state *st, __u64 head
 static __always_inline bool otf_is_general(__u64 cache)
 {
 	struct kmem_cache *s = (void *)cache;
+	__u32 kmalloc = OTF_SLAB_KMALLOC;
 
-	return OTF_READ(s, flags) & (1U << bpf_core_enum_value(enum _slab_flag_bits___otf,
-							       _SLAB_KMALLOC___otf)) ||
-	       otf_is_bucket(s);
+	if (bpf_core_enum_value_exists(enum _slab_flag_bits___otf, _SLAB_KMALLOC___otf))
+		kmalloc = 1U << bpf_core_enum_value(enum _slab_flag_bits___otf, _SLAB_KMALLOC___otf);
+	return OTF_READ(s, flags) & kmalloc || otf_is_bucket(s);
 }
 
 static __always_inline bool otf_in_linear_map(const struct otf_state *st, __u64 addr)

@@ -6,6 +6,7 @@ use libbpf_rs::{MapType, ProgramType};
 use otf_artifact::{
     abi::Action,
     diagnostic::{Code, Diagnostic},
+    kernel::{GUARD_SINCE, version},
 };
 use serde::Serialize;
 
@@ -94,8 +95,7 @@ fn arch() -> Fact {
 fn release(host: &Host) -> Fact {
     let release = host.release().unwrap_or_default();
     match version(&release) {
-        // kfuncs can be called from kprobe programs since 6.10
-        Some(version) if version >= (6, 10) => fact("kernel", release, &[]),
+        Some(version) if version >= GUARD_SINCE => fact("kernel", release, &[]),
         Some(version) if version >= (5, 15) => fact(
             "kernel",
             format!("{release}, kfuncs from kprobes need 6.10"),
@@ -204,11 +204,6 @@ fn supported(name: &'static str, answer: libbpf_rs::Result<bool>) -> Fact {
 }
 
 /// `6.12.117+deb12-amd64` → (6, 12).
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,12 +235,5 @@ mod tests {
         assert_eq!(require(Action::Kill, &found), Ok(()));
         fs::write(machine.host.proc.join("sys/kernel/ftrace_enabled"), "0\n").unwrap();
         assert!(require(Action::Audit, &facts(&machine.host)).is_err());
-    }
-
-    #[test]
-    fn versions() {
-        assert_eq!(version("6.12.117+deb12-amd64"), Some((6, 12)));
-        assert_eq!(version("6.1.0-56-amd64"), Some((6, 1)));
-        assert_eq!(version("rubbish"), None);
     }
 }

@@ -211,7 +211,8 @@ impl Prepared<'_> {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(), Diagnostic> {
         let bundle = &self.verified.bundle;
-        let opened = object::open(&bundle.object, &bundle.plan, self.action)?;
+        let mut opened = object::open(&bundle.object, &bundle.plan, self.action)?;
+        object::choose_hooks(&mut opened, host)?;
         sys::raise_file_limit();
         staging.create()?;
         let changes = self.changes(pins, host)?;

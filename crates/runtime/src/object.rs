@@ -1,6 +1,6 @@
 //! The BPF object: opened, configured, loaded, its maps filled. Nothing is attached here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -17,11 +17,13 @@ use otf_artifact::{
 };
 
 use crate::bind::Binding;
-use crate::host::Host;
+use crate::host::{Host, kallsyms};
 use crate::{pod, sys};
 
 /// Lines of the kernel's or libbpf's own words that a message keeps.
 const LOG_LINES: usize = 12;
+/// Function behind the tracepoint of freed vmalloc areas, which 6.3 brought.
+const VMAP_TRACEPOINT: &str = "__traceiter_free_vmap_area_noflush";
 /// Constant that takes the calls into the guard out of the programs when it is 0.
 const WITH_GUARD: &str = "otf_with_guard";
 
@@ -97,6 +99,20 @@ pub fn open(elf: &[u8], plan: &Plan, action: Action) -> Result<OpenObject, Diagn
         }
     }
     Ok(object)
+}
+
+/// Of two programs that follow frees of vmalloc memory, the one that this kernel has a hook for.
+pub fn choose_hooks(object: &mut OpenObject, host: &Host) -> Result<(), Diagnostic> {
+    let (_, symbols) = kallsyms::read(host, &BTreeSet::from([VMAP_TRACEPOINT.to_owned()]))?;
+    let unused = if symbols.addresses(VMAP_TRACEPOINT).is_empty() {
+        "otf_free_vmap"
+    } else {
+        "otf_vfree"
+    };
+    for mut program in object.progs_mut().filter(|p| p.name() == unused) {
+        program.set_autoload(false);
+    }
+    Ok(())
 }
 
 /// Loads programs and maps and lets the set-up program look around in the kernel.

@@ -30,8 +30,9 @@ pub enum Accel {
     /// As fast as emulation goes.
     Tcg,
     /// All CPUs in turns in one thread: for runs in which the kernel patches its text all the time.
-    /// With a thread for each an `Oops: int3` came once out of the kernel's own call of a
-    /// tracepoint that was being patched, far from any probe.
+    /// With a thread for each an `Oops: int3` came twice out of the kernel's own patching, of a
+    /// tracepoint and of a static key far from any probe: a CPU met a breakpoint that the
+    /// kernel had taken out and had waited for all CPUs to see gone.
     RoundRobin,
     /// Guest time counts instructions, 2^shift ns each: the same on every run; one CPU only.
     Icount {

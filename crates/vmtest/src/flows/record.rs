@@ -13,7 +13,7 @@ use otf_artifact::diagnostic::{Code, Diagnostic};
 use otf_vmtest::{
     guest::Guest,
     modules::ModuleTree,
-    vm::{Drive, Outcome, Vm, Writes},
+    vm::{Accel, Drive, Outcome, Vm, Writes},
     watch::Trouble,
 };
 
@@ -114,6 +114,7 @@ pub fn run(options: &Record) -> Result<bool, Diagnostic> {
     ];
     vm.append = format!("tsc_early_khz={}", tick_rate());
     vm.smp = options.smp;
+    vm.accel = Accel::RoundRobin;
     vm.memory = options.memory;
     vm.time_limit = Duration::from_secs(options.budget) + AROUND;
     // A stall under emulation is slowness; what the kernel says is kept in the log.
