@@ -17,6 +17,7 @@ mod mentions;
 mod pointer;
 mod program;
 mod prune;
+pub mod shadow;
 mod signature;
 pub mod slots;
 pub mod tables;

@@ -1,0 +1,140 @@
+//! The exact map of one file's machine code: which instruction implements which write of the source.
+//! Read off an object that was made again from the same bitcode with a mark on every instruction.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Artifact, analysis::WriteKind};
+
+/// The map of one object file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExactMap {
+    /// [`crate::FORMAT_VERSION`].
+    pub version: u32,
+    /// Source relative to the kernel tree.
+    pub source: String,
+    /// Why there is no map; then it has no functions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+    /// Writes of the source that left machine code, in the order of the bitcode.
+    pub writes: Vec<SourceWrite>,
+    /// Machine functions, sorted by symbol.
+    pub functions: Vec<MappedFunction>,
+}
+
+impl Artifact for ExactMap {
+    const NAME: &'static str = "exact";
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+/// One instruction of the bitcode, before any pass, that writes memory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SourceWrite {
+    /// Function that it stands in, as the source names it.
+    pub function: String,
+    /// Line; 0 for what the compiler adds.
+    pub line: u32,
+    /// Column.
+    pub column: u32,
+    /// Kind.
+    pub kind: WriteKind,
+    /// Bytes; 0 when not constant.
+    pub size: u64,
+}
+
+/// A machine function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappedFunction {
+    /// Symbol.
+    pub symbol: String,
+    /// Its bytes, hexadecimal. The map holds for code that is the same but for the masked bytes.
+    pub code: String,
+    /// Bytes that the linker or objtool fills in: offset and length, sorted.
+    pub masked: Vec<(u32, u32)>,
+    /// Offsets from which on an origin holds, sorted; the last one holds to the end.
+    pub rows: Vec<MapRow>,
+}
+
+/// What the instructions from an offset on were made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapRow {
+    /// Bytes from the function's start.
+    pub offset: u32,
+    /// What they implement.
+    pub origin: Mapped,
+}
+
+/// What an instruction implements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mapped {
+    /// Row of [`ExactMap::writes`].
+    Write(u32),
+    /// A write that the optimiser made something else of: merged, widened, moved into a call.
+    Reshaped,
+    /// Bitcode that writes nothing.
+    Other,
+    /// Several instructions of the bitcode, or none.
+    Nothing,
+}
+
+/// What the exact map said about a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exact {
+    /// It is this write of the source: the legal set is that of the write.
+    Bound,
+    /// The function's code is not the one that the map was made from.
+    OtherCode,
+    /// The compiler merged several writes, or added this one.
+    Nothing,
+    /// The code was made of something that writes nothing: a register that is spilt, say.
+    NoWrite,
+    /// The optimiser made something else of the source's write.
+    Reshaped,
+    /// Locked instructions of assembly carry the mark of what stands before them.
+    Locked,
+    /// It writes more than the source's write, or in another way.
+    Unlike,
+    /// The analysis has no such write: a variable that is no object in memory, or nothing but
+    /// variables of the frame, which this operand cannot reach.
+    Variable,
+    /// Debug information has another function here.
+    OtherFunction,
+}
+
+impl Exact {
+    /// All of them, with what they mean, for reports.
+    pub const ALL: [(Self, &'static str); 9] = [
+        (Self::Bound, "bound"),
+        (Self::OtherCode, "the code is not that of the map"),
+        (Self::Nothing, "several writes, or one that the compiler added"),
+        (Self::NoWrite, "made of something that writes nothing"),
+        (Self::Reshaped, "the optimiser made something else of the write"),
+        (Self::Locked, "locked assembly carries no mark of its own"),
+        (Self::Unlike, "it writes more than the source, or otherwise"),
+        (Self::Variable, "a variable of the frame in the source"),
+        (Self::OtherFunction, "debug information has another function"),
+    ];
+
+    /// What it means, for people.
+    pub fn describe(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(one, _)| *one == self)
+            .map_or("", |(_, text)| text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_is_described() {
+        for (one, text) in Exact::ALL {
+            assert_eq!(one.describe(), text);
+        }
+    }
+}
