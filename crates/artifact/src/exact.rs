@@ -71,12 +71,22 @@ pub struct MapRow {
 pub enum Mapped {
     /// Row of [`ExactMap::writes`].
     Write(u32),
-    /// A write that the optimiser made something else of: merged, widened, moved into a call.
-    Reshaped,
+    /// A write that is not what it was.
+    Changed(Change),
     /// Bitcode that writes nothing.
     Other,
     /// Several instructions of the bitcode, or none.
     Nothing,
+}
+
+/// What became of a write in the optimiser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// It looks like the write, or a piece of it, but some pass made it anew.
+    Remade,
+    /// It was put together with others: it writes more, or in another way.
+    Merged,
 }
 
 /// What the exact map said about a site.
@@ -87,15 +97,18 @@ pub enum Exact {
     Bound,
     /// The function's code is not the one that the map was made from.
     OtherCode,
-    /// The compiler merged several writes, or added this one.
+    /// It has no place in the source: paths with different writes were joined, or the compiler
+    /// added it.
     Nothing,
     /// The code was made of something that writes nothing: a register that is spilt, say.
     NoWrite,
-    /// The optimiser made something else of the source's write.
-    Reshaped,
-    /// Locked instructions of assembly carry the mark of what stands before them.
+    /// The optimiser made the write anew.
+    Remade,
+    /// The optimiser put the write together with others. What it may write is what the function may.
+    Merged,
+    /// A locked instruction, or one behind it, with the mark of something that does not lock.
     Locked,
-    /// It writes more than the source's write, or in another way.
+    /// The code generator did: it writes more than the source's write, or in another way.
     Unlike,
     /// The analysis has no such write: a variable that is no object in memory, or nothing but
     /// variables of the frame, which this operand cannot reach.
@@ -106,16 +119,26 @@ pub enum Exact {
 
 impl Exact {
     /// All of them, with what they mean, for reports.
-    pub const ALL: [(Self, &'static str); 9] = [
-        (Self::Bound, "bound"),
+    pub const ALL: [(Self, &'static str); 10] = [
+        (Self::Bound, "it is this write of the source"),
         (Self::OtherCode, "the code is not that of the map"),
-        (Self::Nothing, "several writes, or one that the compiler added"),
+        (Self::Nothing, "joined paths, or added by the compiler"),
         (Self::NoWrite, "made of something that writes nothing"),
-        (Self::Reshaped, "the optimiser made something else of the write"),
-        (Self::Locked, "locked assembly carries no mark of its own"),
-        (Self::Unlike, "it writes more than the source, or otherwise"),
-        (Self::Variable, "a variable of the frame in the source"),
-        (Self::OtherFunction, "debug information has another function"),
+        (Self::Remade, "the optimiser made the write anew"),
+        (Self::Merged, "the optimiser merged it with other writes"),
+        (
+            Self::Locked,
+            "locked, with the mark of something that is not",
+        ),
+        (
+            Self::Unlike,
+            "the code generator merged it with other writes",
+        ),
+        (Self::Variable, "the analysis has no such write"),
+        (
+            Self::OtherFunction,
+            "debug information has another function",
+        ),
     ];
 
     /// What it means, for people.

@@ -220,7 +220,9 @@ impl Join<'_, '_> {
         let instruction = &confined.code.all[row];
         let base = write.operand.base;
         let in_frame = base.is_some_and(|base| confined.held.is_in_frame(row, base));
-        let mut exact = source.map(Result::err).map(|e| e.unwrap_or(Exact::OtherFunction));
+        let mut exact = source
+            .map(Result::err)
+            .map(|e| e.unwrap_or(Exact::OtherFunction));
         let bound = origin.and_then(|origin| {
             let inlined = confined.debug.inlined_beside(instruction.ip());
             let access = Access {
@@ -245,7 +247,11 @@ impl Join<'_, '_> {
                     Err(why) => exact = Some(why),
                 }
             }
-            self.ladder.bind(&access)
+            match exact {
+                // Whatever the line says: part of it may stand elsewhere.
+                Some(Exact::Merged | Exact::Unlike) => self.ladder.bind_merged(&access),
+                _ => self.ladder.bind(&access),
+            }
         });
         let bound = bound.and_then(|bound| {
             let id = self.legal.union(&bound.sets)?;

@@ -73,6 +73,17 @@ struct Climb<'a> {
     given: RefCell<BTreeMap<(usize, usize), bool>>,
 }
 
+impl<'a> Climb<'a> {
+    fn new(access: &'a Access<'a>) -> Self {
+        Self {
+            access,
+            parameters: RefCell::default(),
+            strays: Cell::default(),
+            given: RefCell::default(),
+        }
+    }
+}
+
 impl<'a> Deref for Climb<'a> {
     type Target = Access<'a>;
     fn deref(&self) -> &Access<'a> {
@@ -175,12 +186,7 @@ impl<'a> Ladder<'a> {
 
     /// Climbs from the narrowest rung; `None` when no rung but the compartment is left.
     pub fn bind(&self, access: &Access<'_>) -> Option<Binding> {
-        let climb = Climb {
-            access,
-            parameters: RefCell::default(),
-            strays: Cell::default(),
-            given: RefCell::default(),
-        };
+        let climb = Climb::new(access);
         let mut bound = self.climb(&climb)?;
         bound.strays = climb.strays.get();
         Some(bound)

@@ -1,20 +1,13 @@
 //! The code generation of a recorded build, run once more on other bitcode.
 
-use std::{
-    fs,
-    path::Path,
-    process::Command,
-};
+use std::{fs, path::Path, process::Command};
 
 use otf_artifact::{
     diagnostic::{Code, Diagnostic},
     kernel::CodegenCommand,
 };
 
-use crate::{
-    cache::io_error,
-    command,
-};
+use crate::{cache::io_error, command};
 
 /// What the two halves of a compilation left.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use tracing::{debug, info};
 use crate::{files, pipeline, render::Failure};
 
 /// Raised when maps of the same objects come out differently.
-const RECIPE: &str = "exact 1";
+const RECIPE: &str = "exact 2";
 
 /// Exact maps by image; none for a kernel that was not built here.
 pub fn of_lock(lock: &KernelLock) -> Result<BTreeMap<String, Vec<ExactMap>>, Failure> {
@@ -112,12 +112,14 @@ fn make(kept: &Path, unit: &Bitcode, command: &CodegenCommand) -> Result<ExactMa
         writes: Vec::new(),
         functions: Vec::new(),
     };
+    if let Some(reason) = shadow.unmarkable {
+        return Ok(missing(reason));
+    }
     let made = match codegen::again(command, &shadow.bitcode, folder.path()) {
         Ok(made) => made,
         Err(e) => return Ok(missing(e.message)),
     };
-    let reshaped = shadow::reshaped(&made.optimised, &shadow.marks, &unit.source)?;
-    let map =
-        otf_binresolve::exact::read(&unit.source, &made.object, &shadow.marks, &reshaped);
+    let changed = shadow::changed(&made.optimised, &shadow.marks, &unit.source)?;
+    let map = otf_binresolve::exact::read(&unit.source, &made.object, &shadow.marks, &changed);
     Ok(map.unwrap_or_else(missing))
 }

@@ -64,7 +64,11 @@ pub(super) fn range<'m>(call: Value<'m>, callee: Value<'m>) -> Option<Range<'m>>
         } else {
             UserAccess::No
         };
-        (u32::from(writer.destination), writer.length.map(u32::from), user)
+        (
+            u32::from(writer.destination),
+            writer.length.map(u32::from),
+            user,
+        )
     } else {
         return None;
     };

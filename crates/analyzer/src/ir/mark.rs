@@ -1,5 +1,5 @@
-//! Marks on instructions: a debug location and a memory scope of their own. The only changes that
-//! are made to a module, for a shadow of its object.
+//! Marks on instructions: a debug location and a memory scope of their own. With the text of
+//! assembly the only thing that is changed in a module, for a shadow of its object.
 //!
 //! A pass that merges two instructions gives the result no line, where the lines differ, and only
 //! those scopes that both had. A pass that makes a new one gives it the line of some neighbour, and
@@ -16,7 +16,7 @@ use std::ffi::CStr;
 )]
 use inkwell::llvm_sys::{bit_writer::*, core::*, debuginfo::*, prelude::*};
 
-use crate::ir::{Module, Value};
+use crate::ir::{Kind, Module, Value};
 
 /// What the scopes are called; the number follows.
 const SCOPE: &str = "otf ";
@@ -77,6 +77,29 @@ impl Module {
             });
         }
         true
+    }
+
+    /// Gives a call of inline assembly another text.
+    pub(crate) fn set_assembly(&self, call: Value<'_>, text: &str) {
+        let Some(old) = call.callee().filter(|c| c.kind() == Kind::Assembly) else {
+            return;
+        };
+        let (constraints, _) = old.assembly();
+        llvm!({
+            let new = LLVMGetInlineAsm(
+                LLVMGetInlineAsmFunctionType(old.raw),
+                text.as_ptr().cast(),
+                text.len(),
+                constraints.as_ptr().cast(),
+                constraints.len(),
+                LLVMGetInlineAsmHasSideEffects(old.raw),
+                LLVMGetInlineAsmNeedsAlignedStack(old.raw),
+                LLVMGetInlineAsmDialect(old.raw),
+                LLVMGetInlineAsmCanUnwind(old.raw),
+            );
+            // What is called is the last operand.
+            LLVMSetOperand(call.raw, call.operand_count().saturating_sub(1), new);
+        });
     }
 
     /// Whether an instruction still has the memory scope of this number.

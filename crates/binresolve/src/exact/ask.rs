@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use iced_x86::Instruction;
 use otf_artifact::{
     analysis::WriteKind,
-    exact::{Exact, ExactMap, Mapped, SourceWrite},
+    exact::{Change, Exact, ExactMap, Mapped, SourceWrite},
     sites::{Length, Register, SiteKind},
 };
 
@@ -60,9 +60,10 @@ impl<'m> Asked<'m> {
         let hit = self.linked.at(instruction.ip())?;
         Some(match hit.origin {
             None => Err(Exact::OtherCode),
-            Some(_) if is_stale(confined, row, hit.since) => Err(Exact::Locked),
+            Some(origin) if is_stale(confined, row, hit.since, origin) => Err(Exact::Locked),
             Some(Origin::No(mapped)) => Err(match mapped {
-                Mapped::Reshaped => Exact::Reshaped,
+                Mapped::Changed(Change::Remade) => Exact::Remade,
+                Mapped::Changed(Change::Merged) => Exact::Merged,
                 Mapped::Other => Exact::NoWrite,
                 Mapped::Nothing | Mapped::Write(_) => Exact::Nothing,
             }),
@@ -118,16 +119,17 @@ impl<'m> Asked<'m> {
     }
 }
 
-/// Whether a mark that holds since an address may be that of something earlier. Kernel assembly
-/// notes the addresses of locked instructions in another section first, where the assembler then
-/// leaves the mark.
-fn is_stale(confined: &Confined<'_>, row: usize, since: u64) -> bool {
+/// Whether a mark that holds since an address is that of something else: a locked instruction was
+/// made of assembly or of an atomic.
+fn is_stale(confined: &Confined<'_>, row: usize, since: u64, origin: Origin<'_>) -> bool {
+    let may_lock = |source: &SourceWrite| matches!(source.kind, WriteKind::Atomic | WriteKind::Asm);
+    if matches!(origin, Origin::Write(source, _) if may_lock(source)) {
+        return false;
+    }
     let code = &confined.code.all;
     let first = code.partition_point(|instruction| instruction.ip() < since);
-    let locked = |instruction: &Instruction| {
-        instruction.has_lock_prefix() && instruction.ip() != since
-    };
-    code.get(first..=row).is_none_or(|range| range.iter().any(locked))
+    let marked = code.get(first..=row);
+    marked.is_none_or(|marked| marked.iter().any(Instruction::has_lock_prefix))
 }
 
 /// Whether a machine write can be (a piece of) a write of the source.

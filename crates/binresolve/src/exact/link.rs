@@ -58,12 +58,17 @@ impl<'m> Linked<'m> {
                     let taken = known.is_some_and(|(_, function)| function.is_some());
                     if !taken && is_same(image, symbol.address, symbol.size, function) {
                         let function = Function { map, row, function };
-                        linked.functions.insert(symbol.address, (end, Some(function)));
+                        linked
+                            .functions
+                            .insert(symbol.address, (end, Some(function)));
                         found = Some(true);
                         break;
                     }
                     found = found.or(Some(false));
-                    linked.functions.entry(symbol.address).or_insert((end, None));
+                    linked
+                        .functions
+                        .entry(symbol.address)
+                        .or_insert((end, None));
                 }
                 if found == Some(false) {
                     linked.other_code.push((&map.source, &function.symbol));

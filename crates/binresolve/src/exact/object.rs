@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget};
 use otf_artifact::{
     FORMAT_VERSION,
-    exact::{ExactMap, MapRow, Mapped, MappedFunction, SourceWrite},
+    exact::{Change, ExactMap, MapRow, Mapped, MappedFunction, SourceWrite},
     ids::ImageId,
 };
 
@@ -18,7 +18,7 @@ use crate::{
 const TRACER: &str = "__fentry__";
 
 /// Reads the map off an object whose lines are marks. `marks` says by mark, from 1, which write it
-/// stands for; `reshaped` are the marks of those that the optimiser changed.
+/// stands for; `changed` are the marks of those that the optimiser changed.
 ///
 /// # Errors
 /// When the object cannot be read.
@@ -26,7 +26,7 @@ pub fn read(
     source: &str,
     object: &[u8],
     marks: &[Option<SourceWrite>],
-    reshaped: &BTreeSet<u32>,
+    changed: &BTreeMap<u32, Change>,
 ) -> Result<ExactMap, Problem> {
     let image = Image::parse(source, ImageId(0), object)?;
     if !image.relocatable() {
@@ -49,7 +49,11 @@ pub fn read(
             .ok_or_else(|| format!("{} reaches beyond its section", symbol.name))?;
         // What came before the function ends with it.
         let mut rows: Vec<(u64, Option<u32>)> = vec![(start, None)];
-        rows.extend(lines.range(start..end).map(|(address, line)| (*address, *line)));
+        rows.extend(
+            lines
+                .range(start..end)
+                .map(|(address, line)| (*address, *line)),
+        );
         let mut masked = Vec::new();
         for (at, length) in patched.range(start..end) {
             masked.push((offset(*at - start)?, *length));
@@ -57,13 +61,15 @@ pub fn read(
         used.extend(rows.iter().filter_map(|(_, line)| *line));
         found.push((symbol.name, start, hex(code), masked, rows));
     }
-    let kept = |mark: &u32| write_of(marks, *mark).is_some() && !reshaped.contains(mark);
+    let kept = |mark: &u32| write_of(marks, *mark).is_some() && !changed.contains_key(mark);
     let writes: BTreeMap<u32, u32> = used.iter().copied().filter(kept).zip(0..).collect();
     let origin = |line: Option<u32>| match line {
         None | Some(0) => Mapped::Nothing,
         Some(mark) => match (writes.get(&mark), write_of(marks, mark)) {
             (Some(row), _) => Mapped::Write(*row),
-            (None, Some(_)) => Mapped::Reshaped,
+            (None, Some(_)) => changed
+                .get(&mark)
+                .map_or(Mapped::Other, |change| Mapped::Changed(*change)),
             (None, None) => Mapped::Other,
         },
     };
@@ -119,7 +125,10 @@ fn patched(image: &Image<'_>) -> Result<BTreeMap<u64, u32>, Problem> {
             let RelocationTarget::Symbol(index) = relocation.target() else {
                 continue;
             };
-            let symbol = image.file.symbol_by_index(index).map_err(|e| e.to_string())?;
+            let symbol = image
+                .file
+                .symbol_by_index(index)
+                .map_err(|e| e.to_string())?;
             let length = u32::from(relocation.size() / 8);
             // The call's opcode too.
             let before = u64::from(symbol.name_bytes().is_ok_and(|n| n == TRACER.as_bytes()));

@@ -1,7 +1,5 @@
 //! The first rung where an exact map says which write of the source an instruction is.
 
-use std::cell::{Cell, RefCell};
-
 use otf_artifact::{
     analysis::WriteKind,
     exact::{Exact, SourceWrite},
@@ -11,23 +9,23 @@ use otf_artifact::{
 use super::{Access, Binding, Caller, Climb, Found, Ladder, Sets};
 
 impl Ladder<'_> {
+    /// The function rung: for a write that is known to be put together from several, none of which
+    /// may be at its line.
+    pub fn bind_merged(&self, access: &Access<'_>) -> Option<Binding> {
+        let climb = Climb::new(access);
+        let mut bound = self.by_function(&climb)?;
+        bound.strays = climb.strays.get();
+        Some(bound)
+    }
+
     /// What the source may write by this write of it; if the analysis has several at its place
     /// that cannot be told apart, by all of these. Else why the other rungs have to say.
-    pub fn bind_exact(
-        &self,
-        access: &Access<'_>,
-        source: &SourceWrite,
-    ) -> Result<Binding, Exact> {
+    pub fn bind_exact(&self, access: &Access<'_>, source: &SourceWrite) -> Result<Binding, Exact> {
         let step = access.chain.first().ok_or(Exact::OtherFunction)?;
         if step.function != source.function {
             return Err(Exact::OtherFunction);
         }
-        let climb = Climb {
-            access,
-            parameters: RefCell::default(),
-            strays: Cell::default(),
-            given: RefCell::default(),
-        };
+        let climb = Climb::new(access);
         let mut found = Found::default();
         let mut given = true;
         for function in self.functions(step) {
