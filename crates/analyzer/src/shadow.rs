@@ -99,14 +99,18 @@ pub fn changed(
                 continue;
             };
             let change = if !stays(source, kind, size) {
-                Change::Merged
-            } else if !module.has_scope(instruction, mark) {
+                Change::Merged(size)
+            } else if module.has_scope(instruction, mark) {
+                continue;
+            } else if source.kind == WriteKind::Bulk {
+                // Copies in pieces lose their scopes.
                 Change::Remade
             } else {
-                continue;
+                // It may be another's, with the place of this one.
+                Change::Merged(0)
             };
             let worst = found.entry(mark).or_insert(change);
-            *worst = change.max(*worst);
+            *worst = worst.and(change);
         }
     }
     Ok(found)

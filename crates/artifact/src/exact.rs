@@ -71,8 +71,15 @@ pub struct MapRow {
 pub enum Mapped {
     /// Row of [`ExactMap::writes`].
     Write(u32),
-    /// A write that is not what it was.
-    Changed(Change),
+    /// A piece of a copy that some pass made anew.
+    Remade,
+    /// Row of [`ExactMap::writes`]: the optimiser put this write together with others.
+    Merged {
+        /// The row.
+        write: u32,
+        /// Bytes written then; 0 when not constant.
+        bytes: u64,
+    },
     /// Bitcode that writes nothing.
     Other,
     /// Several instructions of the bitcode, or none.
@@ -80,13 +87,28 @@ pub enum Mapped {
 }
 
 /// What became of a write in the optimiser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It looks like the write, or a piece of it, but some pass made it anew.
+    /// It looks like a piece of the copy that it was, but some pass made it anew.
     Remade,
-    /// It was put together with others: it writes more, or in another way.
-    Merged,
+    /// It was put together with others: it writes this many bytes (0 when not constant), or in
+    /// another way.
+    Merged(u64),
+}
+
+impl Change {
+    /// What is to be said of a write of which several instructions were made.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Merged(a), Self::Merged(b)) if a > 0 && b > 0 => Self::Merged(a.max(b)),
+            (Self::Merged(_), Self::Merged(_)) => Self::Merged(0),
+            (Self::Merged(bytes), Self::Remade) | (Self::Remade, Self::Merged(bytes)) => {
+                Self::Merged(bytes)
+            }
+            (Self::Remade, Self::Remade) => Self::Remade,
+        }
+    }
 }
 
 /// What the exact map said about a site.
@@ -102,14 +124,18 @@ pub enum Exact {
     Nothing,
     /// The code was made of something that writes nothing: a register that is spilt, say.
     NoWrite,
-    /// The optimiser made the write anew.
+    /// The optimiser made a piece of a copy anew.
     Remade,
-    /// The optimiser put the write together with others. What it may write is what the function may.
+    /// The optimiser put the write together with others: with those of its line where these are as
+    /// many bytes, else with any of the function.
     Merged,
     /// A locked instruction, or one behind it, with the mark of something that does not lock.
     Locked,
     /// The code generator did: it writes more than the source's write, or in another way.
     Unlike,
+    /// The pieces of a copy lie further apart than it is long: an unrolled loop, or one of them was
+    /// merged with a neighbour.
+    Spread,
     /// The analysis has no such write: a variable that is no object in memory, or nothing but
     /// variables of the frame, which this operand cannot reach.
     Variable,
@@ -119,12 +145,12 @@ pub enum Exact {
 
 impl Exact {
     /// All of them, with what they mean, for reports.
-    pub const ALL: [(Self, &'static str); 10] = [
+    pub const ALL: [(Self, &'static str); 11] = [
         (Self::Bound, "it is this write of the source"),
         (Self::OtherCode, "the code is not that of the map"),
         (Self::Nothing, "joined paths, or added by the compiler"),
         (Self::NoWrite, "made of something that writes nothing"),
-        (Self::Remade, "the optimiser made the write anew"),
+        (Self::Remade, "the optimiser made a piece of a copy anew"),
         (Self::Merged, "the optimiser merged it with other writes"),
         (
             Self::Locked,
@@ -133,6 +159,10 @@ impl Exact {
         (
             Self::Unlike,
             "the code generator merged it with other writes",
+        ),
+        (
+            Self::Spread,
+            "a piece of a copy whose pieces lie further apart than it is long",
         ),
         (Self::Variable, "the analysis has no such write"),
         (
@@ -153,6 +183,15 @@ impl Exact {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_worst_change_counts() {
+        let [remade, some, more] = [Change::Remade, Change::Merged(8), Change::Merged(16)];
+        assert_eq!(remade.and(some), some);
+        assert_eq!(more.and(some), more);
+        assert_eq!(more.and(Change::Merged(0)), Change::Merged(0));
+        assert_eq!(remade.and(remade), remade);
+    }
 
     #[test]
     fn every_outcome_is_described() {

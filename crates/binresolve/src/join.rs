@@ -9,7 +9,7 @@ use iced_x86::{FlowControl, Formatter, Instruction, IntelFormatter, Mnemonic};
 use otf_artifact::{
     analysis::{Analysis, LegalSet, StackRule},
     diagnostic::{Code, Diagnostic},
-    exact::{Exact, SourceWrite},
+    exact::Exact,
     ids::{GateId, GlobalId, LegalSetId},
     places::Frame,
     sites::{
@@ -22,7 +22,7 @@ use crate::{
     coverage::{StaticTarget, coverage, is_own_frame},
     decode::destination,
     dwarf::{Origin, Step},
-    exact::ask::Asked,
+    exact::ask::{Asked, Said},
     globals::Globals,
     held::{FromGate, HeldAnalysis},
     image::Image,
@@ -139,7 +139,7 @@ impl Join<'_, '_> {
         } else if write.kind == SiteKind::Free {
             self.freed(confined, instruction, origin.as_ref())
         } else {
-            let source = match rewriting {
+            let said = match rewriting {
                 // The map is of the code that the compiler made.
                 Rewriting::None => asked.write(confined, row, write),
                 _ => None,
@@ -148,7 +148,7 @@ impl Join<'_, '_> {
                 origin: origin.as_ref(),
                 target: target.as_ref(),
             };
-            let (legal, precision, outcome) = self.legal_set(confined, row, write, &place, source);
+            let (legal, precision, outcome) = self.legal_set(confined, row, write, &place, said);
             exact = outcome;
             (legal, precision)
         };
@@ -214,15 +214,17 @@ impl Join<'_, '_> {
         row: usize,
         write: &MemoryWrite,
         place: &Found<'_>,
-        source: Option<Result<&SourceWrite, Exact>>,
+        said: Option<Result<Said<'_>, Exact>>,
     ) -> (LegalSetId, Precision, Option<Exact>) {
         let Found { origin, target } = *place;
         let instruction = &confined.code.all[row];
         let base = write.operand.base;
         let in_frame = base.is_some_and(|base| confined.held.is_in_frame(row, base));
-        let mut exact = source
-            .map(Result::err)
-            .map(|e| e.unwrap_or(Exact::OtherFunction));
+        let mut exact = said.map(|said| match said {
+            Ok(Said::Is(_)) => Exact::OtherFunction,
+            Ok(Said::Part(..)) => Exact::Merged,
+            Err(why) => why,
+        });
         let bound = origin.and_then(|origin| {
             let inlined = confined.debug.inlined_beside(instruction.ip());
             let access = Access {
@@ -238,7 +240,7 @@ impl Join<'_, '_> {
                 on_stack: in_frame,
                 inlined: &inlined,
             };
-            if let Some(Ok(source)) = source {
+            if let Some(Ok(Said::Is(source))) = said {
                 match self.ladder.bind_exact(&access, source) {
                     Ok(binding) => {
                         exact = Some(Exact::Bound);
@@ -247,9 +249,12 @@ impl Join<'_, '_> {
                     Err(why) => exact = Some(why),
                 }
             }
-            match exact {
-                // Whatever the line says: part of it may stand elsewhere.
-                Some(Exact::Merged | Exact::Unlike) => self.ladder.bind_merged(&access),
+            // Whatever the line says: what was merged, or took a neighbour's place, may stand elsewhere.
+            match (said, exact) {
+                (Some(Ok(Said::Part(part, bytes))), _) => {
+                    self.ladder.bind_merged(&access, Some((part, bytes)))
+                }
+                (_, Some(Exact::Unlike | Exact::NoWrite)) => self.ladder.bind_merged(&access, None),
                 _ => self.ladder.bind(&access),
             }
         });

@@ -20,7 +20,7 @@ use tracing::{debug, info};
 use crate::{files, pipeline, render::Failure};
 
 /// Raised when maps of the same objects come out differently.
-const RECIPE: &str = "exact 2";
+const RECIPE: &str = "exact 3";
 
 /// Exact maps by image; none for a kernel that was not built here.
 pub fn of_lock(lock: &KernelLock) -> Result<BTreeMap<String, Vec<ExactMap>>, Failure> {

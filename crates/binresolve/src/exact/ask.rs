@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use iced_x86::Instruction;
 use otf_artifact::{
     analysis::WriteKind,
-    exact::{Change, Exact, ExactMap, Mapped, SourceWrite},
+    exact::{Exact, ExactMap, Mapped, SourceWrite},
     sites::{Length, Register, SiteKind},
 };
 
@@ -17,6 +17,15 @@ use crate::{
 
 /// A write of the source in one copy of an inlined function.
 type Copy = ((usize, u32), Option<(usize, usize)>);
+
+/// Which write of the source a machine write was made of.
+#[derive(Clone, Copy)]
+pub enum Said<'m> {
+    /// This one.
+    Is(&'m SourceWrite),
+    /// This one and others, together so many bytes (0 when not constant).
+    Part(&'m SourceWrite, u64),
+}
 
 /// The maps of an image, and how far apart the pieces of its bulk writes lie.
 pub struct Asked<'m> {
@@ -55,24 +64,23 @@ impl<'m> Asked<'m> {
         confined: &Confined<'_>,
         row: usize,
         write: &MemoryWrite,
-    ) -> Option<Result<&'m SourceWrite, Exact>> {
+    ) -> Option<Result<Said<'m>, Exact>> {
         let instruction = &confined.code.all[row];
         let hit = self.linked.at(instruction.ip())?;
         Some(match hit.origin {
             None => Err(Exact::OtherCode),
             Some(origin) if is_stale(confined, row, hit.since, origin) => Err(Exact::Locked),
             Some(Origin::No(mapped)) => Err(match mapped {
-                Mapped::Changed(Change::Remade) => Exact::Remade,
-                Mapped::Changed(Change::Merged) => Exact::Merged,
+                Mapped::Remade => Exact::Remade,
                 Mapped::Other => Exact::NoWrite,
-                Mapped::Nothing | Mapped::Write(_) => Exact::Nothing,
+                Mapped::Nothing | Mapped::Write(_) | Mapped::Merged { .. } => Exact::Nothing,
             }),
-            Some(Origin::Write(source, _))
-                if !is_like(source, write) || self.is_spread(confined, instruction, write) =>
-            {
-                Err(Exact::Unlike)
+            Some(Origin::Merged(source, bytes)) => Ok(Said::Part(source, bytes)),
+            Some(Origin::Write(source, _)) if !is_like(source, write) => Err(Exact::Unlike),
+            Some(Origin::Write(..)) if self.is_spread(confined, instruction, write) => {
+                Err(Exact::Spread)
             }
-            Some(Origin::Write(source, _)) => Ok(source),
+            Some(Origin::Write(source, _)) => Ok(Said::Is(source)),
         })
     }
 

@@ -36,6 +36,8 @@ pub struct Hit<'m> {
 pub enum Origin<'m> {
     /// This write; its map and row tell it from others.
     Write(&'m SourceWrite, (usize, u32)),
+    /// This write, put together with others to this many bytes.
+    Merged(&'m SourceWrite, u64),
     /// Anything else.
     No(Mapped),
 }
@@ -99,6 +101,9 @@ impl<'m> Linked<'m> {
             Mapped::Write(write) => {
                 let source = found.map.writes.get(write as usize)?;
                 Origin::Write(source, (found.row, write))
+            }
+            Mapped::Merged { write, bytes } => {
+                Origin::Merged(found.map.writes.get(write as usize)?, bytes)
             }
             other => Origin::No(other),
         };

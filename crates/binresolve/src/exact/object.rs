@@ -61,15 +61,20 @@ pub fn read(
         used.extend(rows.iter().filter_map(|(_, line)| *line));
         found.push((symbol.name, start, hex(code), masked, rows));
     }
-    let kept = |mark: &u32| write_of(marks, *mark).is_some() && !changed.contains_key(mark);
-    let writes: BTreeMap<u32, u32> = used.iter().copied().filter(kept).zip(0..).collect();
+    let told = |mark: &u32| {
+        let remade = matches!(changed.get(mark), Some(Change::Remade));
+        write_of(marks, *mark).is_some() && !remade
+    };
+    let writes: BTreeMap<u32, u32> = used.iter().copied().filter(told).zip(0..).collect();
     let origin = |line: Option<u32>| match line {
         None | Some(0) => Mapped::Nothing,
-        Some(mark) => match (writes.get(&mark), write_of(marks, mark)) {
-            (Some(row), _) => Mapped::Write(*row),
-            (None, Some(_)) => changed
-                .get(&mark)
-                .map_or(Mapped::Other, |change| Mapped::Changed(*change)),
+        Some(mark) => match (writes.get(&mark), changed.get(&mark)) {
+            (Some(write), Some(Change::Merged(bytes))) => Mapped::Merged {
+                write: *write,
+                bytes: *bytes,
+            },
+            (Some(write), _) => Mapped::Write(*write),
+            (None, Some(_)) => Mapped::Remade,
             (None, None) => Mapped::Other,
         },
     };

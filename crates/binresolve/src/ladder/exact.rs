@@ -9,13 +9,42 @@ use otf_artifact::{
 use super::{Access, Binding, Caller, Climb, Found, Ladder, Sets};
 
 impl Ladder<'_> {
-    /// The function rung: for a write that is known to be put together from several, none of which
-    /// may be at its line.
-    pub fn bind_merged(&self, access: &Access<'_>) -> Option<Binding> {
+    /// What may be written by a write that was put together from several, of which `part`, if that
+    /// is known, is one: those at its line, where they are as many bytes in all (`a = b = NULL`); else
+    /// all of the function, as the others may stand anywhere in it.
+    pub fn bind_merged(
+        &self,
+        access: &Access<'_>,
+        part: Option<(&SourceWrite, u64)>,
+    ) -> Option<Binding> {
         let climb = Climb::new(access);
-        let mut bound = self.by_function(&climb)?;
+        let whole_line = part.and_then(|(part, bytes)| self.merged_line(&climb, part, bytes));
+        let mut bound = whole_line.or_else(|| self.by_function(&climb))?;
         bound.strays = climb.strays.get();
         Some(bound)
+    }
+
+    fn merged_line(&self, climb: &Climb<'_>, part: &SourceWrite, bytes: u64) -> Option<Binding> {
+        let step = climb.chain.first()?;
+        if step.function != part.function || bytes == 0 {
+            return None;
+        }
+        let mut found = Found::default();
+        let mut total = 0;
+        for function in self.functions(step) {
+            for write in function.writes.iter().filter(|w| w.line == part.line) {
+                if write.size == 0 {
+                    return None;
+                }
+                total += write.size;
+                found.add(write, self.resolve(write.target, &Caller::Step(0), climb));
+            }
+        }
+        (total == bytes).then_some(Binding {
+            sets: found.sets,
+            precision: Precision::Line,
+            strays: false,
+        })
     }
 
     /// What the source may write by this write of it; if the analysis has several at its place
