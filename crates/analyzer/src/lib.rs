@@ -8,6 +8,7 @@
 //! object may lie there. Pointer arithmetic stays in the object it began in. An access that breaks
 //! one of them is what a violation is.
 
+mod assembly;
 pub mod check;
 mod extract;
 pub mod facts;
@@ -17,6 +18,7 @@ mod mentions;
 mod pointer;
 mod program;
 mod prune;
+pub mod shadow;
 mod signature;
 pub mod slots;
 pub mod tables;

@@ -61,6 +61,7 @@ codes! {
     Unbound = 34, "something of the source has no place in the images", "A gate that was inlined everywhere, or a variable of an image that was not given. It is not noted or not recognised at run time.";
     Undecodable = 35, "bytes in a text section are no instruction", "They lie between instructions and are not checked. Data in a text section looks so.";
     OutsideLegalSet = 36, "a recording saw something outside its legal set", "A write or a call of the running kernel is not in the set that the analysis found. If the kernel works as it should, the analysis is too narrow there: `otf explain SITE --dir DIR` shows the set and its chain.";
+    NoExactMap = 37, "code of a kernel that is built here has no exact map", "Compiled again from the same bitcode it is other code than the image has, or it could not be compiled again. Its sites are bound by their lines, as those of a stock kernel are. A compiler of another version than the one that built the kernel is the usual reason.";
     PolicyInvalid = 40, "the policy contradicts itself or the sites", "The message names the line of policy.yaml and what exists instead.";
     PolicyTooLarge = 41, "the policy exceeds a limit of the enforcement", "The message names the limit. Split the compartment.";
     CompileFailed = 42, "LLVM could not emit the BPF object", "This is a bug in OTF unless the check library was edited.";

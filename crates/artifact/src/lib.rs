@@ -9,6 +9,7 @@ pub mod analysis;
 pub mod bundle;
 pub mod covered;
 pub mod diagnostic;
+pub mod exact;
 pub mod freers;
 pub mod ids;
 pub mod kernel;

@@ -7,6 +7,7 @@ use crate::{
     analysis::{Analysis, LegalSet, TargetSet},
     covered::Cover,
     diagnostic::Diagnostic,
+    exact::Exact,
     ids::{AllocationSiteId, GateId, GlobalId, ImageId, LegalSetId, SiteId, TargetId, TargetSetId},
     places::Frame,
 };
@@ -243,6 +244,10 @@ pub struct Site {
     pub chain: Vec<Frame>,
     /// Rung.
     pub precision: Precision,
+    /// What the exact map said, where the file has one; of a site that the operand alone decides
+    /// nothing was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact: Option<Exact>,
     /// What it may write.
     pub legal: LegalSetId,
     /// How it is covered.

@@ -263,7 +263,7 @@ impl<'d> Image<'d> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         use std::fmt::Write;
         // Writing to a String cannot fail.

@@ -9,6 +9,7 @@ use iced_x86::{FlowControl, Formatter, Instruction, IntelFormatter, Mnemonic};
 use otf_artifact::{
     analysis::{Analysis, LegalSet, StackRule},
     diagnostic::{Code, Diagnostic},
+    exact::Exact,
     ids::{GateId, GlobalId, LegalSetId},
     places::Frame,
     sites::{
@@ -21,6 +22,7 @@ use crate::{
     coverage::{StaticTarget, coverage, is_own_frame},
     decode::destination,
     dwarf::{Origin, Step},
+    exact::ask::{Asked, Said},
     globals::Globals,
     held::{FromGate, HeldAnalysis},
     image::Image,
@@ -29,6 +31,12 @@ use crate::{
     operand::{MemoryWrite, Referent},
     rewrite::{Rewrites, Rewriting},
 };
+
+/// What is known about an instruction's place and operand.
+struct Found<'f> {
+    origin: Option<&'f Origin>,
+    target: Option<&'f StaticTarget>,
+}
 
 /// What the join reads and fills.
 pub struct Join<'j, 'd> {
@@ -50,13 +58,18 @@ pub struct Join<'j, 'd> {
 
 impl Join<'_, '_> {
     /// All sites of an image.
-    pub fn sites(&mut self, confined: &Confined<'_>, gates: &[(GateId, FromGate)]) -> Vec<Site> {
+    pub fn sites(
+        &mut self,
+        confined: &Confined<'_>,
+        asked: &Asked<'_>,
+        gates: &[(GateId, FromGate)],
+    ) -> Vec<Site> {
         let rewrites = Rewrites::new(&confined.code, &confined.tables, &confined.writes);
         let mut sites = Vec::new();
         for (row, writes) in &confined.writes {
             let rewriting = rewrites.of(*row);
             for write in writes {
-                let mut site = self.site(confined, *row, write, rewriting);
+                let mut site = self.site(confined, asked, *row, write, rewriting);
                 site.unwind_gates = free_gates(&confined.held, gates, *row);
                 sites.push(site);
             }
@@ -90,6 +103,7 @@ impl Join<'_, '_> {
     fn site(
         &mut self,
         confined: &Confined<'_>,
+        asked: &Asked<'_>,
         row: usize,
         write: &MemoryWrite,
         rewriting: Rewriting,
@@ -114,6 +128,7 @@ impl Join<'_, '_> {
         };
         let own_frame = is_own_frame(write, frame_size.unwrap_or(0).max(least));
         let origin = confined.debug.origin(home);
+        let mut exact = None;
         let (legal, precision) = if own_frame {
             // The operand alone says what is written.
             let own = LegalSet {
@@ -124,7 +139,18 @@ impl Join<'_, '_> {
         } else if write.kind == SiteKind::Free {
             self.freed(confined, instruction, origin.as_ref())
         } else {
-            self.legal_set(confined, row, write, origin.as_ref(), target.as_ref())
+            let said = match rewriting {
+                // The map is of the code that the compiler made.
+                Rewriting::None => asked.write(confined, row, write),
+                _ => None,
+            };
+            let place = Found {
+                origin: origin.as_ref(),
+                target: target.as_ref(),
+            };
+            let (legal, precision, outcome) = self.legal_set(confined, row, write, &place, said);
+            exact = outcome;
+            (legal, precision)
         };
         let calls = matches!(write.kind, SiteKind::BulkCall | SiteKind::Free);
         let callee = calls
@@ -164,6 +190,7 @@ impl Join<'_, '_> {
             callee,
             chain: frames(image, home, origin),
             precision,
+            exact,
             legal,
             coverage: if probe_without_symbol {
                 Coverage::Unprobable("the operand's symbol is in no image that was given".into())
@@ -180,21 +207,27 @@ impl Join<'_, '_> {
         }
     }
 
-    /// Climbs the ladder, then adds what the operand alone proves.
+    /// Climbs the ladder, then adds what the operand alone proves. Also tells what the exact map said.
     fn legal_set(
         &mut self,
         confined: &Confined<'_>,
         row: usize,
         write: &MemoryWrite,
-        origin: Option<&Origin>,
-        target: Option<&StaticTarget>,
-    ) -> (LegalSetId, Precision) {
+        place: &Found<'_>,
+        said: Option<Result<Said<'_>, Exact>>,
+    ) -> (LegalSetId, Precision, Option<Exact>) {
+        let Found { origin, target } = *place;
         let instruction = &confined.code.all[row];
         let base = write.operand.base;
         let in_frame = base.is_some_and(|base| confined.held.is_in_frame(row, base));
+        let mut exact = said.map(|said| match said {
+            Ok(Said::Is(_)) => Exact::OtherFunction,
+            Ok(Said::Part(..)) => Exact::Merged,
+            Err(why) => why,
+        });
         let bound = origin.and_then(|origin| {
             let inlined = confined.debug.inlined_beside(instruction.ip());
-            self.ladder.bind(&Access {
+            let access = Access {
                 chain: &origin.chain,
                 columns: origin.clang,
                 size: match write.length {
@@ -206,7 +239,24 @@ impl Join<'_, '_> {
                 locked: instruction.has_lock_prefix(),
                 on_stack: in_frame,
                 inlined: &inlined,
-            })
+            };
+            if let Some(Ok(Said::Is(source))) = said {
+                match self.ladder.bind_exact(&access, source) {
+                    Ok(binding) => {
+                        exact = Some(Exact::Bound);
+                        return Some(binding);
+                    }
+                    Err(why) => exact = Some(why),
+                }
+            }
+            // Whatever the line says: what was merged, or took a neighbour's place, may stand elsewhere.
+            match (said, exact) {
+                (Some(Ok(Said::Part(part, bytes))), _) => {
+                    self.ladder.bind_merged(&access, Some((part, bytes)))
+                }
+                (_, Some(Exact::Unlike | Exact::NoWrite)) => self.ladder.bind_merged(&access, None),
+                _ => self.ladder.bind(&access),
+            }
         });
         let bound = bound.and_then(|bound| {
             let id = self.legal.union(&bound.sets)?;
@@ -226,7 +276,7 @@ impl Join<'_, '_> {
         if let Some(target) = target {
             legal = self.admit(legal, write, target, origin);
         }
-        (legal, precision)
+        (legal, precision, exact)
     }
 
     /// A fixed operand cannot be corrupted: what it names is really written there.

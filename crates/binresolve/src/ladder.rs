@@ -1,6 +1,7 @@
 //! The precision ladder: from the place of an instruction to what the source may write there.
 //!
-//! 1. *Instruction*: exactly one write of the source stands at the innermost place.
+//! 1. *Instruction*: an exact map ([`crate::exact`]) says which write of the source it is, or exactly
+//!    one stands at the innermost place.
 //! 2. *Line*: the union of the writes at that line; if it has none, of functions called there
 //!    (a compiler may drop the inlining step), then of the lines of the outer frames.
 //! 3. *Function*: the union over every function of the chain and those inlined beside it. Also
@@ -17,6 +18,7 @@
 //! keep them in registers, and give the store of an expression's value the line where the value was
 //! computed. Such a line is climbed past, to the first that writes anything else.
 
+mod exact;
 mod free;
 
 use std::{
@@ -69,6 +71,17 @@ struct Climb<'a> {
     strays: Cell<bool>,
     /// Whether it is a pointer that the machine function was given.
     given: RefCell<BTreeMap<(usize, usize), bool>>,
+}
+
+impl<'a> Climb<'a> {
+    fn new(access: &'a Access<'a>) -> Self {
+        Self {
+            access,
+            parameters: RefCell::default(),
+            strays: Cell::default(),
+            given: RefCell::default(),
+        }
+    }
 }
 
 impl<'a> Deref for Climb<'a> {
@@ -173,12 +186,7 @@ impl<'a> Ladder<'a> {
 
     /// Climbs from the narrowest rung; `None` when no rung but the compartment is left.
     pub fn bind(&self, access: &Access<'_>) -> Option<Binding> {
-        let climb = Climb {
-            access,
-            parameters: RefCell::default(),
-            strays: Cell::default(),
-            given: RefCell::default(),
-        };
+        let climb = Climb::new(access);
         let mut bound = self.climb(&climb)?;
         bound.strays = climb.strays.get();
         Some(bound)

@@ -17,6 +17,7 @@ pub mod coverage;
 pub mod covered;
 pub mod decode;
 pub mod dwarf;
+pub mod exact;
 pub mod extent;
 pub mod freed;
 pub mod gates;
@@ -40,6 +41,7 @@ use otf_artifact::{
     FORMAT_VERSION,
     analysis::Analysis,
     diagnostic::{Code, Diagnostic},
+    exact::ExactMap,
     ids::ImageId,
     sites::{Location, Site, SiteImage, SiteKind, Sites},
 };
@@ -50,6 +52,7 @@ use crate::{
     calls::TargetSets,
     confined::Confined,
     dwarf::paths::Paths,
+    exact::ask::Asked,
     extent::Confinement,
     globals::Globals,
     image::Image,
@@ -69,6 +72,8 @@ pub struct ImageInput<'a> {
     pub bytes: &'a [u8],
     /// What of it belongs to the compartment.
     pub confined: Confinement<'a>,
+    /// Exact maps of the confined files, where there are any.
+    pub exact: &'a [ExactMap],
 }
 
 /// Finds every site of the confined images and what it may write.
@@ -122,7 +127,10 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
     for image in &confined {
         info!(image = image.image.name, "joining sites with legal sets");
         let gates = join.gates_of(image);
-        by_kind(join.sites(image, &gates), &mut sites, &mut frees);
+        let maps = images[image.image.id.index()].exact;
+        let asked = Asked::new(image, maps);
+        by_kind(join.sites(image, &asked, &gates), &mut sites, &mut frees);
+        join.diagnostics.extend(unmapped(maps, &asked));
         call_sites.extend(calls::calls(image, &ladder, &gates, &mut target_sets));
         returns.extend(calls::returns(image));
         join.diagnostics.extend(weaknesses(image));
@@ -237,6 +245,20 @@ fn bad_image(file: &str, problem: &str) -> Diagnostic {
     Diagnostic::error(Code::BadImage, problem)
         .at(file, 0, 0)
         .help("give the image with its code and debug information, not stripped and not compressed")
+}
+
+/// What of exact maps is not used.
+fn unmapped(maps: &[ExactMap], asked: &Asked<'_>) -> Vec<Diagnostic> {
+    let missing = maps.iter().filter_map(|map| {
+        let reason = map.missing.as_ref()?;
+        let message = format!("there is no exact map: {reason}");
+        Some(Diagnostic::warning(Code::NoExactMap, message).at(&map.source, 0, 0))
+    });
+    let other = asked.other_code().iter().map(|(file, symbol)| {
+        let message = format!("the code of {symbol} is not that of its exact map");
+        Diagnostic::warning(Code::NoExactMap, message).at(*file, 0, 0)
+    });
+    missing.chain(other).collect()
 }
 
 /// What a user should know about an image.

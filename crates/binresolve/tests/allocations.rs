@@ -167,6 +167,7 @@ fn calls_in_a_real_kernel() {
         file: name,
         bytes,
         confined,
+        exact: &[],
     };
     let images = [
         input("vmlinux", &vmlinux[..], Confinement::Outside),

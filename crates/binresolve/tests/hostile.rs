@@ -42,6 +42,7 @@ fn try_resolve(bytes: &[u8]) {
         file: "test.ko",
         bytes,
         confined: Confinement::Whole,
+        exact: &[],
     };
     // A result has passed the checker; an error blames the input.
     if let Err(problems) = resolve(&common::empty_analysis(), &[input]) {
@@ -60,6 +61,7 @@ fn an_undamaged_module_resolves() {
         file: "test.ko",
         bytes: module(),
         confined: Confinement::Whole,
+        exact: &[],
     };
     assert!(resolve(&common::empty_analysis(), &[input]).is_ok());
 }

@@ -146,6 +146,7 @@ fn resolved(bytes: &[u8], files: &[&str]) -> Result<Sites, Vec<Diagnostic>> {
         file: "vmlinux",
         bytes,
         confined: Confinement::Files(&files),
+        exact: &[],
     };
     resolve(&analysis(), &[input])
 }

@@ -32,6 +32,7 @@ fn every_write_of_ipv6_is_a_site() {
         file: "vmlinux",
         bytes: &bytes,
         confined: Confinement::Files(&files),
+        exact: &[],
     };
     let sites = resolve(&common::empty_analysis(), &[input]).unwrap();
     let mut expected = BTreeMap::new();

@@ -8,6 +8,7 @@ mod apt;
 mod bitcode;
 mod build;
 mod cache;
+pub mod codegen;
 mod command;
 pub mod compartment;
 mod deb;

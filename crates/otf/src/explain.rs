@@ -109,6 +109,10 @@ fn describe(sites: &Sites, source: &Analysis, site: &Site) -> String {
     }
     lines.extend(things::pointers(source, site));
     lines.push(format!("  precision: {:?}", site.precision).to_lowercase());
+    lines.extend(
+        site.exact
+            .map(|exact| format!("  exact map: {}", exact.describe())),
+    );
     lines.push(match &site.coverage {
         Coverage::Probe => site.covered.as_ref().map_or_else(
             || "  coverage: probe".to_owned(),

@@ -77,6 +77,13 @@ fn write_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
         .map_err(|e| trouble(path, "write", &e))
 }
 
+/// A folder inside another one, that goes when it is dropped.
+pub fn scratch(parent: &Path) -> Result<tempfile::TempDir, Failure> {
+    fs::create_dir_all(parent)
+        .and_then(|()| tempfile::tempdir_in(parent))
+        .map_err(|e| trouble(parent, "make a folder in", &e))
+}
+
 /// Reads an artifact.
 pub fn read_artifact<A: Artifact>(path: &Path) -> Result<A, Failure> {
     Ok(A::read(&read(path)?, &path.display().to_string())?)

@@ -6,6 +6,7 @@ mod cli;
 mod cost;
 mod diff;
 mod evaluate;
+mod exact;
 mod explain;
 mod facts;
 mod files;

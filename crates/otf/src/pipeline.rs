@@ -17,7 +17,7 @@ use otf_binresolve::{ImageInput, extent::Confinement};
 use tracing::info;
 
 use crate::{
-    cli, facts, files, judge, keys,
+    cli, exact, facts, files, judge, keys,
     render::{self, Failure},
 };
 
@@ -186,6 +186,7 @@ fn bind(analysis: &Analysis, lock: &KernelLock) -> Result<Sites, Failure> {
         files.insert(unit.source.clone());
     }
     let images = map_images(lock)?;
+    let maps = exact::of_lock(lock)?;
     let inputs: Vec<ImageInput<'_>> = images
         .iter()
         .map(|(image, bytes)| ImageInput {
@@ -195,6 +196,7 @@ fn bind(analysis: &Analysis, lock: &KernelLock) -> Result<Sites, Failure> {
             confined: confined
                 .get(image.name.as_str())
                 .map_or(Confinement::Outside, Confinement::Files),
+            exact: maps.get(&image.name).map_or(&[], Vec::as_slice),
         })
         .collect();
     let sites = otf_binresolve::resolve(analysis, &inputs)?;

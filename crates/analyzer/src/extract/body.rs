@@ -10,13 +10,13 @@ use crate::{
         calls::{is_call, parameter_homes},
         paths::{Resolver, Unit, variable},
         slots::SlotReader,
+        written::{range, stored},
     },
     facts::{
         FunctionFacts, Holder, Path, Pointer, Reference, Root, Shape, TypeId, Types, UserAccess,
         Variable, WriteFacts,
     },
     ir::{Kind, Opcode, Value},
-    tables::range_writer,
 };
 
 /// Text in inline assembly that goes through an exception table or a user-access routine.
@@ -103,9 +103,7 @@ impl<'m> Body<'_, 'm> {
         match opcode {
             Opcode::LLVMStore => self.store(instruction),
             Opcode::LLVMAtomicRMW | Opcode::LLVMAtomicCmpXchg => {
-                let size = instruction
-                    .operand(1)
-                    .map_or(0, |v| self.unit.module.size_of(v.ty()));
+                let size = stored(self.unit.module, instruction, 1);
                 if let Some(to) = instruction.operand(0) {
                     self.write(instruction, to, WriteKind::Atomic, size, UserAccess::No);
                 }
@@ -130,7 +128,7 @@ impl<'m> Body<'_, 'm> {
         if self.resolver.is_simple(to) {
             return;
         }
-        let size = self.unit.module.size_of(value.ty());
+        let size = stored(self.unit.module, store, 0);
         self.write(store, to, WriteKind::Store, size, UserAccess::No);
         if !value.ty().is_pointer() {
             return;
@@ -204,34 +202,8 @@ impl<'m> Body<'_, 'm> {
         match callee.kind() {
             Kind::Assembly => self.assembly(call, callee),
             Kind::Function => {
-                if ["llvm.memcpy.", "llvm.memmove.", "llvm.memset."]
-                    .iter()
-                    .any(|p| callee.begins(p))
-                {
-                    let size = call.operand(2).and_then(Value::integer).unwrap_or(0);
-                    if let Some(to) = call.operand(0) {
-                        self.write(
-                            call,
-                            to,
-                            WriteKind::Bulk,
-                            size.max(0) as u64,
-                            UserAccess::No,
-                        );
-                    }
-                } else if callee.is_declaration()
-                    && let Some(writer) = range_writer(&callee.name())
-                    && let Some(to) = call.operand(u32::from(writer.destination))
-                {
-                    let size = writer
-                        .length
-                        .and_then(|i| call.operand(u32::from(i))?.integer())
-                        .unwrap_or(0);
-                    let user = if writer.user {
-                        UserAccess::Only
-                    } else {
-                        UserAccess::No
-                    };
-                    self.write(call, to, WriteKind::Bulk, size.max(0) as u64, user);
+                if let Some(range) = range(call, callee) {
+                    self.write(call, range.to, WriteKind::Bulk, range.size, range.user);
                 }
             }
             _ => {}

@@ -7,6 +7,9 @@ mod paths;
 mod retype;
 mod slots;
 mod types;
+mod written;
+
+pub(crate) use {module::source_name, written::written};
 
 use otf_artifact::diagnostic::{Code, Diagnostic};
 use rustc_hash::FxHashMap as HashMap;
@@ -25,7 +28,7 @@ use crate::{
 /// Operand of a compile unit that lists types which only casts use.
 const RETAINED_TYPES: usize = 5;
 
-fn unreadable(name: &str, message: &str) -> Diagnostic {
+pub(crate) fn unreadable(name: &str, message: &str) -> Diagnostic {
     Diagnostic::error(
         Code::BadBitcode,
         format!("the bitcode of {name} cannot be read: {message}"),

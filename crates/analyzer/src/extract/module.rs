@@ -15,6 +15,12 @@ const NAME: usize = 2;
 const SUBPROGRAM_TYPE: usize = 4;
 const VARIABLE_TYPE: usize = 3;
 
+/// A function's name in the source.
+pub(crate) fn source_name(module: &Module, subprogram: Meta<'_>) -> Option<String> {
+    let operands = module.operands(subprogram);
+    operands.get(NAME).copied().flatten()?.meta_string()
+}
+
 /// How a function is declared in the source.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Signature {
@@ -56,9 +62,7 @@ fn signature<'m>(module: &'m Module, types: &mut TypeReader<'m>, function: Value
     };
     let mut declared = 0;
     if let Some(node) = function.subprogram() {
-        let operands = module.operands(node);
-        let text = |i: usize| operands.get(i).copied().flatten()?.meta_string();
-        signature.name = text(NAME).unwrap_or(signature.name);
+        signature.name = source_name(module, node).unwrap_or(signature.name);
         signature.file = types.files.name(module.node(node, 0));
         signature.line = node.subprogram_line();
         let id = types.read(module.node(node, SUBPROGRAM_TYPE));

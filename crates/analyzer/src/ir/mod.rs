@@ -2,7 +2,7 @@
 //!
 //! A [`Module`] owns its context; every [`Value`], [`Type`] and [`Meta`] borrows from it, so a
 //! handle cannot outlive the memory it points to. Bitcode is parsed completely (nothing is lazy)
-//! and never modified after that.
+//! and, but for marks on instructions ([`mark`]), never modified after that.
 
 use std::{
     ffi::{CStr, c_char, c_uint, c_void},
@@ -35,6 +35,7 @@ macro_rules! llvm {
     }};
 }
 
+mod mark;
 mod node;
 mod producer;
 mod value;

@@ -1,5 +1,7 @@
 //! The line table of one compilation unit.
 
+use std::collections::BTreeMap;
+
 use super::{Place, Reader, paths::Paths};
 
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +76,26 @@ impl LineTable {
     pub fn file(&self, index: u32) -> &str {
         self.files.get(index as usize).map_or("", String::as_str)
     }
+}
+
+/// Adds address and line of every row of a unit's table; `None` where a sequence ends.
+pub fn collect(
+    unit: &gimli::Unit<Reader<'_>>,
+    lines: &mut BTreeMap<u64, Option<u32>>,
+) -> Result<(), gimli::Error> {
+    let Some(program) = unit.line_program.clone() else {
+        return Ok(());
+    };
+    let mut rows = program.rows();
+    while let Some((_, row)) = rows.next_row()? {
+        if row.end_sequence() {
+            lines.entry(row.address()).or_insert(None);
+        } else {
+            let line = row.line().map_or(0, |line| line.get());
+            lines.insert(row.address(), u32::try_from(line).ok());
+        }
+    }
+    Ok(())
 }
 
 fn file_names(

@@ -46,6 +46,21 @@ impl<'d> Sections<'d> {
         cfi::FrameTable::build(&self.frame, wanted)
     }
 
+    /// Every row of the line tables: address and line, or `None` where nothing is known from there
+    /// on. Of several rows for one address the last counts.
+    pub fn lines(&self) -> Result<BTreeMap<u64, Option<u32>>, gimli::Error> {
+        let dwarf = self
+            .sections
+            .borrow(|bytes| EndianSlice::new(bytes, LittleEndian));
+        let mut lines = BTreeMap::new();
+        let mut list = dwarf.units();
+        while let Some(header) = list.next()? {
+            let unit = dwarf.unit(header)?;
+            lines::collect(&unit, &mut lines)?;
+        }
+        Ok(lines)
+    }
+
     /// Lists the compilation units.
     pub fn index(&self, paths: &Paths) -> Result<UnitIndex<'_>, gimli::Error> {
         let dwarf = self
@@ -301,7 +316,8 @@ impl Unit {
         &self.name
     }
 
-    fn holds(&self, address: u64) -> bool {
+    /// Whether the address is in its code.
+    pub fn holds(&self, address: u64) -> bool {
         let end = self.ranges.partition_point(|(begin, _)| *begin <= address);
         end > 0 && address < self.ranges[end - 1].1
     }
@@ -363,6 +379,15 @@ impl DebugInfo {
         let unit = self.units.iter().find(|unit| unit.holds(address));
         unit.map(|unit| unit.scopes.inlined_beside(address))
             .unwrap_or_default()
+    }
+
+    /// Tells apart the copies of inlined functions: the innermost one that holds the address.
+    pub fn copy_at(&self, address: u64) -> Option<(usize, usize)> {
+        let mut units = self.units.iter().enumerate();
+        units.find_map(|(row, unit)| {
+            let scope = unit.holds(address).then(|| unit.scopes.innermost(address));
+            Some((row, scope??))
+        })
     }
 
     /// All machine code of a function.

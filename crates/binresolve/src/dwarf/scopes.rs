@@ -179,6 +179,17 @@ impl ScopeTree {
 }
 
 impl ScopeTree {
+    /// Row of the innermost scope that holds the address.
+    pub fn innermost(&self, address: u64) -> Option<usize> {
+        let mut found = None;
+        let mut level = &self.roots;
+        while let Some(row) = level.iter().find(|row| self.scopes[**row].holds(address)) {
+            found = Some(*row);
+            level = &self.scopes[*row].children;
+        }
+        found
+    }
+
     /// The scopes of this name, with the registers of their parameters.
     pub fn named<'s>(
         &'s self,

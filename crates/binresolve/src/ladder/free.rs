@@ -4,10 +4,7 @@
 //! them. So the line only has to be known: what counts are all such calls of the functions that the
 //! machine function is made of.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeSet,
-};
+use std::collections::BTreeSet;
 
 use otf_artifact::{analysis::Function, ids::LegalSetId};
 
@@ -22,13 +19,8 @@ impl<'a> Ladder<'a> {
         callee: &str,
         argument: usize,
     ) -> Option<BTreeSet<LegalSetId>> {
-        let climb = Climb {
-            access,
-            parameters: RefCell::default(),
-            given: RefCell::default(),
-            // Whatever moved it: what is freed has to be the start of an object.
-            strays: Cell::default(),
-        };
+        // Whether something moved it does not matter: what is freed has to be the start of an object.
+        let climb = Climb::new(access);
         let line = access.chain.first()?.place.line;
         let mut sets = BTreeSet::new();
         let mut placed = false;

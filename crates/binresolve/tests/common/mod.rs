@@ -111,6 +111,7 @@ pub fn resolve_file(analysis: &Analysis, object: &Path) -> Sites {
         file: "test.ko",
         bytes: &bytes,
         confined: Confinement::Whole,
+        exact: &[],
     };
     resolve(analysis, &[input]).unwrap_or_else(|problems| panic!("{problems:#?}"))
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
     analysis::LegalSet,
-    sites::{Coverage, Precision, Sites},
+    exact::Exact,
+    sites::{Coverage, Precision, Site, Sites},
 };
 
 /// Rows of a list of reasons.
@@ -17,6 +18,8 @@ pub struct Figures {
     pub sites: usize,
     /// Sites per rung: instruction, line, function, compartment.
     pub by_precision: BTreeMap<&'static str, usize>,
+    /// Sites at the instruction rung by an exact map, and sites that one was asked about; `None` without maps.
+    pub exact: Option<(usize, usize)>,
     /// Types per site's legal set; a set that allows any heap object counts as all types of the analysis.
     pub types: Spread,
     /// Allocation sites per site's legal set; a set that allows any heap object counts as all of them.
@@ -100,7 +103,11 @@ pub fn figures(sites: &Sites) -> Figures {
             .get(c.targets.index())
             .is_none_or(|set| set.any.is_some())
     };
+    let asked = sites.sites.iter().filter(|s| s.exact.is_some());
+    let bound = |s: &&Site| s.exact == Some(Exact::Bound) && s.precision == Precision::Instruction;
+    let bound = (asked.clone().filter(bound).count(), asked.count());
     Figures {
+        exact: (bound.1 > 0).then_some(bound),
         sites: sites.sites.len(),
         by_precision: BTreeMap::from([
             ("instruction", rung(Precision::Instruction)),

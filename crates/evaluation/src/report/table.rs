@@ -156,6 +156,14 @@ fn precision(text: &mut String, cases: &[Case]) {
             case.compartment.clone(),
             of(f, |f| f.sites),
             rung("instruction"),
+            of(f, |f| {
+                f.exact
+                    .map_or_else(|| "–".to_owned(), |(bound, _)| percent(bound, f.sites))
+            }),
+            of(f, |f| {
+                f.exact
+                    .map_or_else(|| "–".to_owned(), |(bound, asked)| percent(bound, asked))
+            }),
             rung("line"),
             rung("function"),
             rung("compartment"),
@@ -173,6 +181,8 @@ fn precision(text: &mut String, cases: &[Case]) {
         "compartment",
         "sites",
         "instruction",
+        "by an exact map",
+        "of those asked",
         "line",
         "function",
         "compartment (rung)",

@@ -169,6 +169,7 @@ pub fn site(symbol: &str, offset: u64, legal: u32) -> Site {
         guarded: Guarded::default(),
         unwind: Unwind::Safe,
         unwind_gates: vec![],
+        exact: None,
         on_skip: otf_artifact::sites::OnSkip::Nothing,
         tail: false,
     }
