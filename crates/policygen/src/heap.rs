@@ -9,6 +9,9 @@ use otf_artifact::{
     sites::{AllocationProbe, Location, Sites},
 };
 
+/// Why calls of others stay as they are.
+const OUTSIDE: &str = "in functions outside the compartment, which serve others too";
+
 /// How many calls a private heap serves, and why it does not serve the others. Calls by functions
 /// outside the compartment serve others too: those are known as far as the analysis has followed objects.
 pub fn plan(sites: &Sites) -> HeapPlan {
@@ -20,15 +23,14 @@ pub fn plan(sites: &Sites) -> HeapPlan {
         }
     }
     let own: BTreeSet<&Location> = sites.heap_calls.iter().map(|c| &c.location).collect();
-    let outside: BTreeSet<(&Location, &str)> = sites
+    let outside: BTreeSet<&Location> = sites
         .allocation_probes
         .iter()
         .filter(|probe| is_general(probe) && !own.contains(&probe.call))
-        .map(|probe| (&probe.call, probe.call.symbol.as_str()))
+        .map(|probe| &probe.call)
         .collect();
-    for (_, function) in outside {
-        let why = format!("{function} allocates, for others too");
-        *plan.general.entry(why).or_default() += 1;
+    if !outside.is_empty() {
+        plan.general.insert(OUTSIDE.into(), outside.len() as u64);
     }
     plan
 }

@@ -458,8 +458,7 @@ fn a_private_heap_only_if_wanted() {
         general,
         [
             ("krealloc_noprof allocates by itself", 1),
-            ("qfq_change_class allocates, for others too", 1),
-            ("qfq_init allocates, for others too", 1)
+            ("in functions outside the compartment, which serve others too", 3),
         ]
     );
 }

@@ -20,6 +20,8 @@ use crate::sys::{self, Target};
 
 /// In place of a program's name: the guard does it.
 const PRIVATE_HEAP: &str = "private_heap";
+/// Names the pins of sets whose calls go there.
+const HEAP_LINK: &str = "otf_heap";
 
 /// Name of the program in the BPF object.
 pub fn program_name(program: Program) -> &'static str {
@@ -143,13 +145,13 @@ fn attach_sets(
     // A call that is sent to the heap ends the hit: the oldest set at an address runs last.
     let all = heap
         .chunks(SET)
-        .map(|set| (PRIVATE_HEAP, set))
+        .map(|set| (HEAP_LINK, set))
         .chain(noting.chunks(SET).map(|set| (guard::NAME, set)))
         .chain(judging.chunks(SET).map(|set| (guard::NAME, set)));
     for (number, (name, set)) in all.enumerate() {
         not_interrupted()?;
         let pin = links.join(link_name(first_link + number, name));
-        let link = if name == PRIVATE_HEAP {
+        let link = if name == HEAP_LINK {
             sets.attach_heap(set)
         } else {
             sets.attach(set)

@@ -63,7 +63,7 @@ fn main() -> ExitCode {
         }),
         Command::Kinds(setting) => flow(|checks| flows::kinds::run(&setting, checks).map(Some)),
         Command::Heap(setting) => flow(|checks| {
-            flows::heap::run(&setting, checks)?;
+            flows::heap::run(&setting, &[1, 2], checks)?;
             Ok(None)
         }),
         Command::Endurance(options) => flow(|checks| {
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
             flows::stock::run(&setting, checks)?;
             flows::recorded::run(&setting, checks)?;
             flows::life::run(&setting, checks)?;
-            flows::heap::run(&setting, checks)?;
+            flows::heap::run(&setting, &[2], checks)?;
             let table = flows::kinds::run(&setting, checks)?;
             flows::demo::run(&setting, checks)?;
             Ok(Some(table))

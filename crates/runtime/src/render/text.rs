@@ -107,7 +107,7 @@ impl Display for Statuses {
 fn retired(heap: &Heap, f: &mut Formatter<'_>) -> Result {
     writeln!(
         f,
-        "the private heap of {} is retired: it goes when its objects are freed, {} of {} bytes; otf_guard stays as long",
+        "the private heap of {} is retired: it goes when its objects are freed, up to {} of {} bytes; otf_guard stays as long",
         heap.compartment, heap.objects, heap.bytes
     )
 }
@@ -115,7 +115,7 @@ fn retired(heap: &Heap, f: &mut Formatter<'_>) -> Result {
 fn private_heap(heap: &Heap, f: &mut Formatter<'_>) -> Result {
     write!(
         f,
-        "  private heap: {} objects of {} bytes, {} allocations served",
+        "  private heap: up to {} objects of {} bytes, {} allocations served",
         heap.objects, heap.bytes, heap.served
     )?;
     for (why, count) in &heap.general {

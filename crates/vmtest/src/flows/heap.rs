@@ -13,16 +13,16 @@ use super::{
 const SCRIPT: &str = include_str!("../../guest/heap.sh");
 
 /// One boot for each number of CPUs.
-pub fn run(setting: &Setting, checks: &mut Checks) -> Result<(), Diagnostic> {
+pub fn run(setting: &Setting, cpus: &[u32], checks: &mut Checks) -> Result<(), Diagnostic> {
     let target = Target::open(setting, "otf_heap@heap")?;
-    for cpus in [1, 2] {
+    for cpus in cpus {
         checks.section(&format!("heap.smp{cpus}"));
         let mut guest = target.guest(Some("heap"))?;
         guest.script("/otf/heap.sh", SCRIPT);
         guest.step("heap", &["/bin/sh", "/otf/heap.sh"])?;
         let mut vm = Vm::new(target.kernel(), guest.build());
         vm.time_limit = TIME_LIMIT;
-        vm.smp = cpus;
+        vm.smp = *cpus;
         let outcome = vm.run()?;
         checks.guest(&outcome);
         observed::ordinary_is_legal(&outcome.report, checks);
