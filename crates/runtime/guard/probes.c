@@ -59,6 +59,7 @@ struct otf_probe {
 	/* of a set with a heap: */
 	struct otf_heap *heap;
 	struct otf_heap_call call;
+	bool foreign;	/* somebody else had a probe there before */
 	u8 turn;	/* enum otf_turn: probes of newer sets run before it, those of older ones behind */
 };
 
@@ -223,7 +224,7 @@ static void otf_sets_order(void)
 
 	list_for_each_entry(set, &otf_sets, list) {
 		for (i = 0; set->heap && i < set->probes; i++) {
-			turn = OTF_TURN_MINE;
+			turn = set->probe[i].foreign ? OTF_TURN_OTHERS : OTF_TURN_MINE;
 			list_for_each_entry(older, &otf_sets, list) {
 				if (older == set || turn == OTF_TURN_OLDER)
 					break;
@@ -273,6 +274,11 @@ static int otf_set_arm(struct otf_set *set, const struct otf_probes *asked,
 		for (k = 0; k < probe->count; k++)
 			rows[row++].error = err;
 		cond_resched();
+		if (!err && set->heap && before != probe->kp.opcode &&
+		    probe->turn == OTF_TURN_MINE) {
+			probe->foreign = true;
+			probe->turn = OTF_TURN_OTHERS;
+		}
 		if (!err && set->heap &&
 		    !otf_heap_decode(&probe->call, probe->kp.opcode, probe->kp.addr)) {
 			unregister_kprobe(&probe->kp);
