@@ -31,12 +31,13 @@ build: setup
 analyze: build
 	$(OTF) analyze --kernel $(KERNEL) $(if $(COMPARTMENT),--compartment $(COMPARTMENT)) $(if $(OVERLAY),--overlay $(OVERLAY))
 
-# The bundles that demo and tests use: the stock module, the module with the bug, the broken module.
+# The bundles that demo and tests use: the stock module, the module with the bug, the broken module, one with a private heap.
 bundles: build
 	$(OTF) analyze --kernel $(KERNEL) --compartment sch_qfq
 	$(OTF) compile out/$(KERNEL)/sch_qfq --record
 	$(OTF) analyze --kernel $(KERNEL) --compartment sch_qfq --overlay cve-2023-31436
 	$(OTF) analyze --kernel $(KERNEL) --compartment otf_broken --overlay broken
+	$(OTF) analyze --kernel $(KERNEL) --compartment otf_heap --overlay heap --private-heap
 
 demo: build
 	$(OTF) analyze --kernel $(KERNEL) --compartment sch_qfq --overlay cve-2023-31436

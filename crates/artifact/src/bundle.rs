@@ -146,6 +146,10 @@ pub struct Plan {
     pub allocations: Vec<String>,
     /// Action for `load` without `--action`.
     pub default_action: abi::Action,
+    /// What the compartment's allocations from general caches become, if the policy wants them in
+    /// caches of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_heap: Option<HeapPlan>,
     /// The bundle records instead of checking.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recording: Option<RecordingPlan>,
@@ -161,6 +165,16 @@ pub struct RecordingPlan {
     /// What could be probed, but has no row, by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub left_out: BTreeMap<String, u64>,
+}
+
+/// Calls of allocators in the compartment's code, and those that others make for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeapPlan {
+    /// Calls that go to the private heap: as many probes of [`Program::PrivateHeap`].
+    pub private: u64,
+    /// Calls that do not, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub general: BTreeMap<String, u64>,
 }
 
 impl Artifact for Plan {
@@ -234,6 +248,8 @@ pub enum Program {
     /// `otf_free_bulk`, behind the ftrace site of [`FREE_BULK`]. Never in a plan: the loader adds it
     /// where the guard owns the probes.
     FreeBulk,
+    /// None: the guard sends the call of an allocator to the private heap. Cookie: 0.
+    PrivateHeap,
 }
 
 /// A probe.

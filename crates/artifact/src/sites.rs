@@ -39,6 +39,10 @@ pub struct Sites {
     pub allocation_probes: Vec<AllocationProbe>,
     /// Allocation sites that have no probe and why: their objects stay without provenance.
     pub untracked_allocations: Vec<Untracked>,
+    /// Calls of allocators in the compartment's code, sorted by (image, section, offset): what a
+    /// private heap is made of.
+    #[serde(default)]
+    pub heap_calls: Vec<HeapCall>,
     /// Machine entries of the gates.
     pub gate_probes: Vec<GateProbe>,
     /// Machine entries of the functions whose parameters point to objects on stacks that legal
@@ -369,6 +373,18 @@ pub struct Untracked {
     pub allocation: AllocationSiteId,
     /// Why.
     pub reason: String,
+}
+
+/// A direct call, or jump, to a function that obtains memory from general caches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeapCall {
+    /// The call instruction.
+    pub location: Location,
+    /// Function called, as the object file names it.
+    pub callee: String,
+    /// Why a private heap cannot serve it; without it, it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub general: Option<String>,
 }
 
 /// Words of a frame that only its function's first instructions write, below the slot of the return

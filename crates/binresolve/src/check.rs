@@ -1,5 +1,6 @@
 //! The invariants of [`Sites`].
 //!
+//! - Calls of allocators are sorted and unique.
 //! - Images: the compartment's own first, names unique, `vmlinux` last.
 //! - Every site lies with all its bytes in a text section of its image, has a frame, a legal set
 //!   in the table that allows something, and a length of at least one byte.
@@ -17,7 +18,7 @@ use otf_artifact::{
     covered::Cover,
     diagnostic::{Code, Diagnostic},
     ids::AllocationSiteId,
-    sites::{Coverage, Length, Location, Site, SiteKind, Sites},
+    sites::{Coverage, HeapCall, Length, Location, Site, SiteKind, Sites},
 };
 
 /// Every broken invariant.
@@ -182,6 +183,10 @@ fn order(sites: &Sites, broken: &mut Broken) {
             format!("sites are not sorted and unique at {}", pair[1].text)
         });
     }
+    let in_order = |a: &HeapCall, b: &HeapCall| crate::in_order(&a.location, &b.location).is_lt();
+    broken.unless(sites.heap_calls.is_sorted_by(in_order), || {
+        "calls of allocators are not sorted and unique".into()
+    });
 }
 
 fn rest(sites: &Sites, broken: &mut Broken) {

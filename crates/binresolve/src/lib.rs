@@ -22,6 +22,7 @@ pub mod extent;
 pub mod freed;
 pub mod gates;
 pub mod globals;
+pub mod heap;
 pub mod held;
 pub mod image;
 pub mod join;
@@ -162,6 +163,7 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
         legal_sets,
         allocation_probes: allocations.probes,
         untracked_allocations: allocations.untracked,
+        heap_calls: confined.iter().flat_map(heap::calls).collect(),
         gate_probes,
         passed_probes,
         global_symbols: globals.symbols,

@@ -199,3 +199,52 @@ fn calls_in_a_real_kernel() {
         );
     }
 }
+
+#[test]
+fn calls_that_a_private_heap_serves() {
+    let source = "typedef unsigned long u64;
+void *__kmalloc_noprof(u64, unsigned);
+void *krealloc_noprof(void *, u64, unsigned);
+void *kmem_cache_alloc_noprof(void *, unsigned);
+void *called(u64 n, void **out) {
+	*out = __kmalloc_noprof(n, 0);
+	return out;
+}
+void *jumped(u64 n) {
+	return __kmalloc_noprof(n, 0);
+}
+void *grown(void *old, u64 n) {
+	return krealloc_noprof(old, n, 0);
+}
+void *dedicated(void *cache) {
+	return kmem_cache_alloc_noprof(cache, 0);
+}
+";
+    // What the analysis knows of allocations has no say in it.
+    let analysis = with_sites(Vec::new());
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("t.c"), source).unwrap();
+    let object = common::compile("gcc", directory.path(), "t.c", &[]);
+    let sites = common::resolve_file(&analysis, &object);
+    let mut found: Vec<(&str, &str, Option<&str>)> = sites
+        .heap_calls
+        .iter()
+        .map(|c| {
+            (
+                c.location.symbol.as_str(),
+                c.callee.as_str(),
+                c.general.as_deref(),
+            )
+        })
+        .collect();
+    found.sort_unstable();
+    let general = Some("krealloc_noprof allocates by itself");
+    assert_eq!(
+        found,
+        [
+            ("called", "__kmalloc_noprof", None),
+            ("grown", "krealloc_noprof", general),
+            ("jumped", "__kmalloc_noprof", None),
+        ]
+    );
+}

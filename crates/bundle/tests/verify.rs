@@ -39,6 +39,7 @@ fn sample() -> Bundle {
             gates: vec![],
             allocations: vec![],
             default_action: abi::Action::Audit,
+            private_heap: None,
             recording: None,
         },
         policy: "kernel: debian-6.12\n".into(),

@@ -84,6 +84,9 @@ pub struct Analyze {
     /// Where artifacts go; the stages write below OUT/KERNEL/COMPARTMENT[@OVERLAY].
     #[arg(long, default_value = "out")]
     pub out: PathBuf,
+    /// The policy wants a private heap: what the compartment allocates comes from caches of its own.
+    #[arg(long)]
+    pub private_heap: bool,
     /// Secret key; without it a development key in the cache is used, and made if need be.
     #[arg(long, env = "OTF_SIGNING_KEY")]
     pub key: Option<PathBuf>,

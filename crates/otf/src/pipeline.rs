@@ -47,7 +47,8 @@ pub fn analyze(args: &cli::Analyze) -> Result<(), Failure> {
     let sites = bind(&analysis, &lock)?;
     render::warn(&sites.diagnostics);
     files::write_artifact(&dir.join("sites.json"), &sites)?;
-    let policy = otf_policygen::generate(&sites);
+    let mut policy = otf_policygen::generate(&sites);
+    policy.private_heap = args.private_heap;
     files::write(
         &dir.join("policy.yaml"),
         otf_policygen::to_yaml(&policy).as_bytes(),

@@ -36,6 +36,8 @@ pub struct Bound {
     pub calls: Vec<BoundCall>,
     /// Whether the returns of gates are checked.
     pub returns: bool,
+    /// Whether the compartment has a heap of its own.
+    pub private_heap: bool,
     /// Every gate of the analysis, as the policy wants it, by row.
     pub gates: Vec<Gate>,
     /// Action of a load that does not name one.
@@ -126,6 +128,7 @@ pub fn bind(policy: &Policy, sites: &Sites) -> Result<Bound, Vec<Diagnostic>> {
         target_sets,
         calls,
         returns: policy.returns,
+        private_heap: policy.private_heap,
         gates,
         default_action: policy.default_action,
     })

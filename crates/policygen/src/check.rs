@@ -212,6 +212,7 @@ fn check_probes(tables: &Tables, plan: &Plan, broken: &mut Broken) {
             Program::Entry => plan.entries.len(),
             Program::Return => tables.returns.len(),
             Program::FreeBulk => 0,
+            Program::PrivateHeap => usize::from(plan.private_heap.is_some()),
         };
         broken.unless(probe.cookie < rows as u64, || {
             format!("a probe at {:?} names row {}", probe.location, probe.cookie)

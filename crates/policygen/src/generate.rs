@@ -15,6 +15,7 @@ use otf_artifact::{
 use crate::{
     calls,
     extent::Extent,
+    heap,
     names::{self, Names},
     passed,
     policy::{
@@ -55,6 +56,7 @@ pub fn generate(sites: &Sites) -> Policy {
         compartment: sites.analysis.compartment.clone().into(),
         default_action: abi::Action::Audit,
         returns: false,
+        private_heap: false,
         gates: sites.analysis.gates.iter().map(gate).collect(),
         allocation_sites: used
             .allocations
@@ -68,6 +70,7 @@ pub fn generate(sites: &Sites) -> Policy {
             .collect(),
         target_sets: calls::target_rules(sites),
         sites: site_rules(sites, &names),
+        heap_note: heap::note(sites),
         unchecked: unchecked(sites, &names),
     }
 }

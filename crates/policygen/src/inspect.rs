@@ -10,7 +10,10 @@ use otf_artifact::{
 use otf_bundle::Bundle;
 use serde_json::{Value, json};
 
-use crate::calls::{UNREADABLE, is_checked, is_weak, known_targets};
+use crate::{
+    calls::{UNREADABLE, is_checked, is_weak, known_targets},
+    heap,
+};
 
 /// Counts the sites. `stores` are the instructions that write memory, `bulk_writes` the calls that
 /// write a range and the `rep` string instructions (which are in both).
@@ -123,6 +126,7 @@ pub fn inspect(sites: &Sites, files: &BTreeMap<String, String>, bundle_bytes: u6
         "unprobable": unprobable,
         "allocation_sites": sites.analysis.allocation_sites.len(),
         "untracked_allocations": sites.untracked_allocations.len(),
+        "private_heap": heap::plan(sites),
         "gates": sites.analysis.gates.len(),
         "legal_types_median": legal_types_median(sites),
         "bundle_bytes": bundle_bytes,
@@ -218,6 +222,7 @@ pub fn inspect_bundle(bundle: &Bundle, bundle_bytes: u64) -> Value {
         "unprobable_count": coverage.unprobable,
         "gates": bundle.plan.gates.len(),
         "allocation_sites": bundle.plan.allocations.len(),
+        "private_heap": bundle.plan.private_heap,
         "probes": bundle.plan.probes.len(),
         "default_action": bundle.plan.default_action,
         "bundle_bytes": bundle_bytes,

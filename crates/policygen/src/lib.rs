@@ -17,6 +17,7 @@ mod cost;
 mod covers;
 mod extent;
 mod generate;
+mod heap;
 mod inspect;
 mod legal_rows;
 mod naive;

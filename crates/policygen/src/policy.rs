@@ -30,6 +30,10 @@ pub struct Policy {
     /// Whether the returns of gates are checked: one more probe for each of them.
     #[serde(default)]
     pub returns: bool,
+    /// Whether what the compartment obtains from general caches (kmalloc) comes from caches of its
+    /// own: loads only with the guard.
+    #[serde(default)]
+    pub private_heap: bool,
     /// Entries of the compartment: where a denied call returns to, and with what.
     pub gates: Vec<GateRule>,
     /// Calls that obtain heap objects, named for use in `allocated_at`.
@@ -41,6 +45,9 @@ pub struct Policy {
     pub target_sets: Vec<TargetRule>,
     /// Every checked instruction, by source function.
     pub sites: Vec<FunctionRule>,
+    /// Comments beside `private_heap`: what it would be made of; not read back.
+    #[serde(skip)]
+    pub heap_note: Vec<String>,
     /// Comments at the end: which instructions are not checked, and why; not read back.
     #[serde(skip)]
     pub unchecked: Vec<String>,

@@ -76,6 +76,7 @@ pub fn record(sites: &Sites, inputs: RecordInputs) -> Result<Bundle, Vec<Diagnos
             .collect::<Vec<PlanGate>>(),
         allocations: Vec::new(),
         default_action: abi::Action::Audit,
+        private_heap: None,
         recording: Some(RecordingPlan {
             sites: probed,
             calls,

@@ -13,7 +13,7 @@ use otf_artifact::{
 use crate::{
     bind::{Bound, BoundSite},
     calls::{self, CallRows},
-    covers,
+    covers, heap,
     legal_rows::legal_rows,
     passed::Entries,
     provenance::Provenance,
@@ -131,6 +131,7 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
             .map(|row| allocation_text(&row.members, sites))
             .collect(),
         default_action: bound.default_action,
+        private_heap: bound.private_heap.then(|| heap::plan(sites)),
         recording: None,
     };
     let tables = Tables {
@@ -390,7 +391,13 @@ fn probes(
     entries: &Entries<'_>,
     flow: [&Vec<Probe>; 2],
 ) -> Vec<Probe> {
-    let mut probes = provenance.probes.clone();
+    // Attached first, the guard runs them last: they end a hit.
+    let mut probes = if bound.private_heap {
+        heap::probes(sites)
+    } else {
+        Vec::new()
+    };
+    probes.extend(provenance.probes.iter().cloned());
     probes.extend(entries.probes.iter().cloned());
     probes.extend(gate_probes(sites));
     probes.extend(bound.sites.iter().zip(0..).map(|(entry, cookie)| Probe {

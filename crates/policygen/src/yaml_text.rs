@@ -37,6 +37,10 @@ const ABOUT_RETURNS: &str = "\
 # Whether the returns of gates are checked against the address they were called from: one more
 # probe at each of them.
 ";
+const ABOUT_HEAP: &str = "\
+# Whether what the compartment obtains by kmalloc comes from caches of its own, which nobody else
+# gets memory from: loads only with the guard.
+";
 const ABOUT_TARGETS: &str = "\
 # Where an indirect call may lead. `any` (says why): besides any function that can be called so.
 ";
@@ -57,6 +61,13 @@ pub fn to_yaml(policy: &Policy) -> String {
         action(policy.default_action)
     ));
     out.line(format_args!("{ABOUT_RETURNS}returns: {}", policy.returns));
+    out.line(format_args!(
+        "{ABOUT_HEAP}private_heap: {}",
+        policy.private_heap
+    ));
+    for line in &policy.heap_note {
+        out.line(format_args!("#   {}", comment(line)));
+    }
     out.section("gates", ABOUT_GATES, &policy.gates, gate);
     out.section(
         "allocation_sites",

@@ -96,6 +96,9 @@ fn calls_are_for_people() {
     let text = text();
     for line in [
         "returns: false",
+        "private_heap: false",
+        "#   1 calls can go there",
+        "#   1 cannot: krealloc_noprof allocates by itself",
         "  - {id: T0, targets: [sch_qfq:qfq_dequeue, vmlinux:pfifo_dequeue]}",
         "  - {id: T1, targets: [sch_qfq:qfq_dequeue], \
          any: struct Qdisc_ops is filled outside the scope too}",

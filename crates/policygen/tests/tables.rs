@@ -6,7 +6,7 @@ mod common;
 use otf_artifact::{
     abi,
     analysis::{HeapPlace, StackRule},
-    bundle::Program,
+    bundle::{Probe, Program},
     diagnostic::{Code, Severity},
     ids::{AllocationSiteId, GlobalId},
     sites::{Coverage, Length, Register, Site, SiteKind, Sites},
@@ -428,6 +428,42 @@ fn returns_of_gates_only_and_only_if_wanted() {
     assert_eq!(gates, [0]);
     let place = common::location("qfq_dequeue", 0xb0);
     assert_eq!(built.plan.returns[0].location, place);
+}
+
+#[test]
+fn a_private_heap_only_if_wanted() {
+    let sites = common::sites();
+    let private = |p: &&Probe| p.program == Program::PrivateHeap;
+    let without = built(&sites).plan;
+    assert!(without.probes.iter().find(private).is_none());
+    assert_eq!(without.private_heap, None);
+    let policy = Policy {
+        private_heap: true,
+        ..generate(&sites)
+    };
+    let built = build(&bind(&policy, &sites).unwrap(), &sites).unwrap();
+    assert_eq!(check(&built.tables, &built.plan, &sites), []);
+    // First of all, and not where the heap cannot serve.
+    let probes = &built.plan.probes;
+    assert!(private(&&probes[0]));
+    assert_eq!(
+        probes[0].location,
+        common::location("qfq_change_class", 0x10)
+    );
+    assert_eq!(probes.iter().filter(private).count(), 1);
+    let heap = built.plan.private_heap.unwrap();
+    assert_eq!(heap.private, 1);
+    let general: Vec<(&str, u64)> = heap.general.iter().map(|(k, n)| (k.as_str(), *n)).collect();
+    assert_eq!(
+        general,
+        [
+            (
+                "in functions outside the compartment, which serve others too",
+                1
+            ),
+            ("krealloc_noprof allocates by itself", 1),
+        ]
+    );
 }
 
 #[test]

@@ -26,6 +26,37 @@ void otf_guard_unregister_probes(void);
 int otf_guard_register_frees(void);
 void otf_frees_show(struct seq_file *m);
 
+/* heap.c: caches of a compartment's own */
+struct otf_heap;
+
+/* allocators whose calls can be sent to a heap */
+enum otf_callee {
+	OTF_CALL_NONE,
+	OTF_CALL_CACHE, OTF_CALL_CACHE_NODE,	/* constant size: the cache is an argument */
+	OTF_CALL_KMALLOC, OTF_CALL_NODE,
+	OTF_CALL_KVMALLOC, OTF_CALL_MEMDUP,
+};
+
+struct otf_heap_call {
+	u8 callee;	/* enum otf_callee */
+	bool tail;	/* a jump: the allocator returns to the caller of the function */
+};
+
+/* what a hit has to do at an address where other sets may have a probe too */
+enum otf_turn {
+	OTF_TURN_MINE,
+	OTF_TURN_OLDER,		/* an older set sends calls to the same heap */
+	OTF_TURN_OTHERS,	/* an older set has programs there, which must run */
+};
+
+bool otf_heap_decode(struct otf_heap_call *call, u8 first, const u8 *addr);
+int otf_heap_send(struct otf_heap *heap, const struct otf_heap_call *call, enum otf_turn turn,
+		  struct pt_regs *regs);
+struct otf_heap *otf_heap_get(const char *name);
+void otf_heap_put(struct otf_heap *heap);
+void otf_heaps_show(struct seq_file *m);
+void otf_heaps_exit(void);
+
 #define OTF_NO_REGISTER 0xff
 #define OTF_RIP 0xfe
 

@@ -31,7 +31,8 @@ static int __init otf_guard_init(void)
 static void __exit otf_guard_exit(void)
 {
 	otf_guard_unregister_probes();
-	/* a preempted task may still stand in otf_guard_return */
+	otf_heaps_exit();
+	/* a preempted task may still stand in otf_guard_return or at the end of otf_heap_alloc */
 	synchronize_rcu_tasks();
 }
 

@@ -43,6 +43,8 @@ struct otf_probes {
 	u32 flags;
 	s32 programs[OTF_MAX_PROGRAMS];	/* file descriptors; 0: none */
 	char name[64];
+	/* not empty: no programs, but calls of allocators that go to the heap of this name */
+	char heap[64];
 };
 
 struct otf_run { struct bpf_prog *prog; u64 cookie; };
@@ -54,6 +56,11 @@ struct otf_probe {
 	u32 count;
 	bool shared;	/* another set has a probe there: the kernel must run both */
 	struct otf_plain_store store;	/* size is 0 until it may be done here */
+	/* of a set with a heap: */
+	struct otf_heap *heap;
+	struct otf_heap_call call;
+	bool foreign;	/* somebody else had a probe there before */
+	u8 turn;	/* enum otf_turn: probes of newer sets run before it, those of older ones behind */
 };
 
 struct otf_set {
@@ -63,6 +70,7 @@ struct otf_set {
 	struct bpf_prog *programs[OTF_MAX_PROGRAMS];
 	struct otf_probe *probe;
 	struct otf_run *run;
+	struct otf_heap *heap;
 	struct module *module[OTF_MAX_MODULES];	/* they stay as long as their code is probed */
 	char name[64];
 };
@@ -94,6 +102,14 @@ static int otf_probe_hit(struct kprobe *kp, struct pt_regs *regs)
 }
 NOKPROBE_SYMBOL(otf_probe_hit);
 
+static int otf_heap_hit(struct kprobe *kp, struct pt_regs *regs)
+{
+	struct otf_probe *probe = container_of(kp, struct otf_probe, kp);
+
+	return otf_heap_send(probe->heap, &probe->call, READ_ONCE(probe->turn), regs);
+}
+NOKPROBE_SYMBOL(otf_heap_hit);
+
 static void otf_set_free(struct otf_set *set)
 {
 	u32 i;
@@ -103,6 +119,7 @@ static void otf_set_free(struct otf_set *set)
 			bpf_prog_put(set->programs[i]);
 	while (set->modules)
 		module_put(set->module[--set->modules]);
+	otf_heap_put(set->heap);
 	kvfree(set->probe);
 	kvfree(set->run);
 	kfree(set);
@@ -196,6 +213,31 @@ static void otf_set_share(struct otf_set *set)
 }
 
 /*
+ * After the list of sets has changed: of several probes at one address the oldest
+ * runs last. Only there may a call be sent elsewhere, which ends the hit.
+ */
+static void otf_sets_order(void)
+{
+	struct otf_set *set, *older;
+	enum otf_turn turn;
+	u32 i;
+
+	list_for_each_entry(set, &otf_sets, list) {
+		for (i = 0; set->heap && i < set->probes; i++) {
+			turn = set->probe[i].foreign ? OTF_TURN_OTHERS : OTF_TURN_MINE;
+			list_for_each_entry(older, &otf_sets, list) {
+				if (older == set || turn == OTF_TURN_OLDER)
+					break;
+				if (otf_set_find(older, set->probe[i].address))
+					turn = older->heap == set->heap ? OTF_TURN_OLDER :
+									  OTF_TURN_OTHERS;
+			}
+			WRITE_ONCE(set->probe[i].turn, turn);
+		}
+	}
+}
+
+/*
  * Whether a plain store is done here: not where somebody else has a probe too,
  * for ours would end the hit for that one. Once armed no jump of an optimised
  * probe reaches over the instruction: what follows its first byte is what will run.
@@ -232,8 +274,20 @@ static int otf_set_arm(struct otf_set *set, const struct otf_probes *asked,
 		for (k = 0; k < probe->count; k++)
 			rows[row++].error = err;
 		cond_resched();
+		if (!err && set->heap && before != probe->kp.opcode &&
+		    probe->turn == OTF_TURN_MINE) {
+			probe->foreign = true;
+			probe->turn = OTF_TURN_OTHERS;
+		}
+		if (!err && set->heap &&
+		    !otf_heap_decode(&probe->call, probe->kp.opcode, probe->kp.addr)) {
+			unregister_kprobe(&probe->kp);
+			err = -ENXIO;
+			rows[row - 1].error = err;
+		}
 		if (!err) {
-			otf_probe_decode(probe, before);
+			if (!set->heap)
+				otf_probe_decode(probe, before);
 			continue;
 		}
 		probe->kp.addr = NULL;
@@ -263,17 +317,23 @@ static int otf_set_fill(struct otf_set *set, const struct otf_probes *asked,
 			return -EINVAL;
 	}
 	for (i = 0; i < asked->count; i++) {
-		if (rows[i].program >= OTF_MAX_PROGRAMS || !set->programs[rows[i].program] ||
-		    !rows[i].address || (i && rows[i].address < rows[i - 1].address))
+		if (!rows[i].address || (i && rows[i].address < rows[i - 1].address))
+			return -EINVAL;
+		if (set->heap ? i && rows[i].address == rows[i - 1].address :
+				rows[i].program >= OTF_MAX_PROGRAMS ||
+					!set->programs[rows[i].program])
 			return -EINVAL;
 		if (!i || rows[i].address != rows[i - 1].address) {
 			probe = &set->probe[set->probes++];
 			probe->address = (void *)rows[i].address;
 			probe->kp.addr = probe->address;
-			probe->kp.pre_handler = otf_probe_hit;
+			probe->kp.pre_handler = set->heap ? otf_heap_hit : otf_probe_hit;
+			probe->heap = set->heap;
 			probe->runs = &set->run[i];
 		}
 		probe->count++;
+		if (set->heap)
+			continue;
 		set->run[i].prog = set->programs[rows[i].program];
 		set->run[i].cookie = rows[i].cookie;
 	}
@@ -299,6 +359,17 @@ static int otf_probes_reg(void *kdata, struct bpf_link *link)
 	set->run = kvcalloc(asked->count, sizeof(*set->run), GFP_KERNEL);
 	if (!set->probe || !set->run)
 		goto free;
+	if (asked->heap[0]) {
+		char heap[sizeof(asked->heap)];
+
+		strscpy(heap, asked->heap, sizeof(heap));
+		set->heap = otf_heap_get(heap);
+		err = PTR_ERR_OR_ZERO(set->heap);
+		if (err) {
+			set->heap = NULL;
+			goto free;
+		}
+	}
 	err = copy_from_user(rows, user, bytes) ? -EFAULT : otf_set_fill(set, asked, rows);
 	if (!err)
 		err = otf_set_hold_modules(set);
@@ -309,6 +380,7 @@ static int otf_probes_reg(void *kdata, struct bpf_link *link)
 	mutex_lock(&otf_sets_mutex);
 	list_add_tail(&set->list, &otf_sets);
 	otf_set_share(set);
+	otf_sets_order();
 	mutex_unlock(&otf_sets_mutex);
 	err = otf_set_arm(set, asked, rows);
 	if (copy_to_user(user, rows, bytes) && !err) {
@@ -321,6 +393,7 @@ static int otf_probes_reg(void *kdata, struct bpf_link *link)
 	}
 	mutex_lock(&otf_sets_mutex);
 	list_del(&set->list);
+	otf_sets_order();
 	mutex_unlock(&otf_sets_mutex);
 free:
 	if (set)
@@ -337,8 +410,11 @@ static void otf_probes_unreg(void *kdata, struct bpf_link *link)
 	list_for_each_entry(set, &otf_sets, list)
 		if (set->link == link)
 			found = set;
-	if (found)
+	if (found) {
 		list_del(&found->list);
+		/* a newer set takes over what this one still does: nobody is left for whom it would matter */
+		otf_sets_order();
+	}
 	mutex_unlock(&otf_sets_mutex);
 	if (!found)
 		return;
@@ -360,7 +436,7 @@ static struct bpf_struct_ops otf_probes_ops = {
 	.owner = THIS_MODULE,
 };
 
-/* one line for each probe: set, address, hits that the kernel could not handle; one for who follows frees */
+/* one line for each probe: set, address, hits that the kernel could not handle; then who follows frees, and heaps */
 static int otf_probes_show(struct seq_file *m, void *v)
 {
 	struct otf_set *set;
@@ -375,6 +451,7 @@ static int otf_probes_show(struct seq_file *m, void *v)
 					   set->probe[i].kp.nmissed);
 	mutex_unlock(&otf_sets_mutex);
 	otf_frees_show(m);
+	otf_heaps_show(m);
 	return 0;
 }
 

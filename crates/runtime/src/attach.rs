@@ -18,6 +18,11 @@ use crate::guard_probes::{RefusedRow, SET, Sets};
 use crate::object::{kernel_refused, program};
 use crate::sys::{self, Target};
 
+/// In place of a program's name: the guard does it.
+const PRIVATE_HEAP: &str = "private_heap";
+/// Names the pins of sets whose calls go there.
+const HEAP_LINK: &str = "otf_heap";
+
 /// Name of the program in the BPF object.
 pub fn program_name(program: Program) -> &'static str {
     match program {
@@ -29,6 +34,7 @@ pub fn program_name(program: Program) -> &'static str {
         Program::Entry => "otf_entry",
         Program::Return => "otf_return",
         Program::FreeBulk => "otf_free_bulk",
+        Program::PrivateHeap => PRIVATE_HEAP,
     }
 }
 
@@ -84,7 +90,7 @@ pub fn attach(
     }
     let free_hooks = count;
     if let Some(guarded) = guarded {
-        let sets = Sets::new(object, probes, guarded.name, guarded.lenient)?;
+        let sets = Sets::new(object, probes, guarded)?;
         return attach_sets(&sets, probes, count, links, progress, refused);
     }
     for probe in probes {
@@ -113,6 +119,8 @@ fn not_interrupted() -> Result<(), Diagnostic> {
 pub struct Guarded<'a> {
     /// Name of the sets, unique for this load.
     pub name: &'a str,
+    /// Name of the private heap, if the bundle has one: the same for a bundle that replaces another.
+    pub heap: &'a str,
     /// The bundle records: it goes on without probes that the kernel refuses, and forgets nothing.
     pub lenient: bool,
 }
@@ -130,18 +138,31 @@ fn attach_sets(
     progress: &mut dyn FnMut(usize, usize),
     refused: &mut dyn FnMut(Refused<'_>, Diagnostic) -> Result<(), Diagnostic>,
 ) -> Result<(), Diagnostic> {
-    let (judging, noting): (Vec<_>, Vec<_>) = probes.iter().partition(|p| judges(p.program));
+    let is_heap = |probe: &&BoundProbe| probe.program == Program::PrivateHeap;
+    let (heap, others): (Vec<_>, Vec<_>) = probes.iter().partition(is_heap);
+    let (judging, noting): (Vec<_>, Vec<_>) = others.into_iter().partition(|p| judges(p.program));
     let mut done = 0;
-    let all = noting.chunks(SET).chain(judging.chunks(SET));
-    for (number, set) in all.enumerate() {
+    // A call that is sent to the heap ends the hit: the oldest set at an address runs last.
+    let all = heap
+        .chunks(SET)
+        .map(|set| (HEAP_LINK, set))
+        .chain(noting.chunks(SET).map(|set| (guard::NAME, set)))
+        .chain(judging.chunks(SET).map(|set| (guard::NAME, set)));
+    for (number, (name, set)) in all.enumerate() {
         not_interrupted()?;
-        let pin = links.join(link_name(first_link + number, guard::NAME));
-        let (link, errors) = sets.attach(set).map_err(|e| {
-            match e.get_ref().and_then(|e| e.downcast_ref::<RefusedRow>()) {
-                Some(row) => refused_probe(set[row.index], &row.error),
-                None => kernel_refused("a set of probes", &e),
-            }
-        })?;
+        let pin = links.join(link_name(first_link + number, name));
+        let link = if name == HEAP_LINK {
+            sets.attach_heap(set)
+        } else {
+            sets.attach(set)
+        };
+        let (link, errors) =
+            link.map_err(
+                |e| match e.get_ref().and_then(|e| e.downcast_ref::<RefusedRow>()) {
+                    Some(row) => refused_probe(set[row.index], &row.error),
+                    None => kernel_refused("a set of probes", &e),
+                },
+            )?;
         for (index, error) in errors {
             refused(
                 Refused::Probe(set[index]),
@@ -209,6 +230,7 @@ fn refused_probe(probe: &BoundProbe, error: &io::Error) -> Diagnostic {
         Some(libc::EILSEQ) => " (not the first byte of an instruction)",
         Some(libc::EINVAL) => " (code that cannot be probed)",
         Some(libc::EMFILE | libc::ENFILE) => " (too many open files)",
+        Some(libc::ENXIO) => " (no call of an allocator any more: has the kernel patched it?)",
         Some(libc::EACCES | libc::EPERM) => " (not allowed: root, or kernel lockdown)",
         _ => "",
     };

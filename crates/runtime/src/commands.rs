@@ -12,6 +12,7 @@ use otf_artifact::{
 
 use crate::cli::{BundleArgs, Cli, Command, Format};
 use crate::control::{self, Which};
+use crate::guard_heap::{self, Heap};
 use crate::host::{self, Host};
 use crate::load::Wish;
 use crate::meta::Meta;
@@ -181,7 +182,10 @@ impl Context {
             all.push(status::status(&self.pins.folder(name), &self.host)?);
         }
         let found = all.is_empty() || all.iter().any(has_findings);
-        self.out.write(&render::Statuses(all))?;
+        self.out.write(&render::Statuses {
+            loaded: all,
+            retired: self.retired_heaps(),
+        })?;
         Ok(if check && found {
             End::Findings
         } else {
@@ -322,8 +326,18 @@ impl Context {
             progress.end();
             done?;
         }
-        self.out.write(&render::Unloaded { unloaded: names })?;
+        self.out.write(&render::Unloaded {
+            unloaded: names,
+            retired: self.retired_heaps(),
+        })?;
         Ok(End::Fine)
+    }
+
+    /// Private heaps that wait for their last object.
+    fn retired_heaps(&self) -> Vec<Heap> {
+        let mut heaps = guard_heap::heaps(&self.host);
+        heaps.retain(|heap| heap.retired);
+        heaps
     }
 
     /// Under the lock: removes what killed commands have left.

@@ -1,6 +1,7 @@
 //! `otf_guard.ko`: inserted for the first *deny* compartment, removed after the last.
 
 use std::ffi::CStr;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread::sleep;
@@ -68,15 +69,25 @@ pub fn loaded(host: &Host) -> bool {
 
 /// Refuses a guard in the kernel that is not the bundle's, and a bundle without one.
 pub fn check(host: &Host, image: &[u8]) -> Result<(), Diagnostic> {
+    let wanted = build_id(image)?;
+    // An idle one is taken out before a bundle is loaded.
+    if loaded(host) && !is_idle(host) {
+        is_running(host, &wanted)
+    } else {
+        Ok(())
+    }
+}
+
+fn build_id(image: &[u8]) -> Result<String, Diagnostic> {
     let file = object::File::parse(image)
         .map_err(|e| refused(format!("the guard in the bundle cannot be read: {e}")))?;
     let Ok(Some(wanted)) = file.build_id() else {
         return Err(refused("the guard in the bundle has no build-id".into()));
     };
-    if !loaded(host) {
-        return Ok(());
-    }
-    let wanted = notes::hex(wanted);
+    Ok(notes::hex(wanted))
+}
+
+fn is_running(host: &Host, wanted: &str) -> Result<(), Diagnostic> {
     let running = host.module_build_id(NAME)?;
     if running == wanted {
         Ok(())
@@ -87,9 +98,24 @@ pub fn check(host: &Host, image: &[u8]) -> Result<(), Diagnostic> {
     }
 }
 
+/// Takes out a guard that stayed for a private heap which is gone by now. One that is in use after
+/// all stays: the kernel does not let go of it.
+pub fn remove_idle(host: &Host) {
+    if loaded(host) && is_idle(host) {
+        let _ = sys::remove_module(MODULE);
+    }
+}
+
+/// Whether it owns no probes and holds no heap.
+fn is_idle(host: &Host) -> bool {
+    fs::read_to_string(host.proc.join(NAME)).is_ok_and(|uses| uses.is_empty())
+}
+
 /// Puts the guard into the kernel if it is not there.
 pub fn insert(host: &Host, image: &[u8]) -> Result<(), Diagnostic> {
-    if !loaded(host) {
+    if loaded(host) {
+        is_running(host, &build_id(image)?)?;
+    } else {
         sys::insert_module(image)
             .map_err(|e| refused(format!("the kernel does not take otf_guard: {e} (dmesg)")))?;
     }

@@ -15,7 +15,7 @@ use otf_artifact::{
     diagnostic::{Code, Diagnostic},
 };
 
-use crate::attach::program_name;
+use crate::attach::{Guarded, program_name};
 use crate::bind::BoundProbe;
 use crate::guard::StructOps;
 use crate::host::{Host, parse_hex};
@@ -35,7 +35,7 @@ const VALUE: &CStr = c"bpf_struct_ops_otf_probes";
 /// Probes of one set: bounds how long the kernel is busy for one system call.
 pub const SET: usize = 1024;
 /// Up to whole cache lines.
-const VALUE_PAD: usize = 128 - 8 - 2 * 4 - MAX_PROGRAMS * 4 - NAME;
+const VALUE_PAD: usize = 192 - 8 - 2 * 4 - MAX_PROGRAMS * 4 - 2 * NAME;
 /// Below procfs: what the guard says about its probes.
 const LIST: &str = "otf_guard";
 
@@ -59,27 +59,29 @@ pub struct Value {
     flags: u32,
     programs: [i32; MAX_PROGRAMS],
     name: [u8; NAME],
+    heap: [u8; NAME],
     pad: [u8; VALUE_PAD],
 }
+
+/// A set's link, and the errors of probes that the kernel refused, by index.
+pub type Attached = (OwnedFd, Vec<(usize, io::Error)>);
 
 /// Makes sets of one compartment.
 pub struct Sets<'a> {
     programs: Vec<(Program, OwnedFd)>,
-    name: &'a str,
-    lenient: bool,
+    how: Guarded<'a>,
     kind: StructOps,
 }
 
 impl<'a> Sets<'a> {
-    /// `name` tells the sets of this load from those of others; `lenient` goes on without probes
-    /// that the kernel refuses. The guard is in the kernel.
+    /// The guard is in the kernel.
     pub fn new(
         object: &Object,
         probes: &[BoundProbe],
-        name: &'a str,
-        lenient: bool,
+        how: Guarded<'a>,
     ) -> Result<Self, Diagnostic> {
-        let kinds: BTreeSet<Program> = probes.iter().map(|p| p.program).collect();
+        let mut kinds: BTreeSet<Program> = probes.iter().map(|p| p.program).collect();
+        kinds.remove(&Program::PrivateHeap);
         let mut programs = Vec::new();
         for kind in kinds {
             let fd = program(object, program_name(kind))?
@@ -89,25 +91,40 @@ impl<'a> Sets<'a> {
         }
         Ok(Self {
             programs,
-            name,
-            lenient,
+            how,
             kind: StructOps::new(object, c"otf_probes", VALUE, size_of::<Value>())?,
         })
     }
 
     /// Puts probes into the kernel; they stay as long as the link does. Returns the errors of
     /// those that the kernel refused, by index; without `lenient` the first one undoes all.
-    pub fn attach(&self, probes: &[&BoundProbe]) -> io::Result<(OwnedFd, Vec<(usize, io::Error)>)> {
+    pub fn attach(&self, probes: &[&BoundProbe]) -> io::Result<Attached> {
+        self.register(probes, "", |program| {
+            let row = self.programs.iter().position(|(p, _)| *p == program);
+            Ok(row.ok_or(io::ErrorKind::NotFound)? as u32)
+        })
+    }
+
+    /// Sends the calls at these places to the private heap, which is made if need be.
+    pub fn attach_heap(&self, probes: &[&BoundProbe]) -> io::Result<Attached> {
+        self.register(probes, self.how.heap, |_| Ok(0))
+    }
+
+    fn register(
+        &self,
+        probes: &[&BoundProbe],
+        heap: &str,
+        program: impl Fn(Program) -> io::Result<u32>,
+    ) -> io::Result<Attached> {
         let mut order: Vec<usize> = (0..probes.len()).collect();
         order.sort_by_key(|i| probes[*i].address);
         let mut rows = Vec::with_capacity(probes.len());
         for index in &order {
             let probe = probes[*index];
-            let program = self.programs.iter().position(|(p, _)| *p == probe.program);
             rows.push(ProbeRow {
                 address: probe.address,
                 cookie: probe.cookie,
-                program: program.ok_or(io::ErrorKind::NotFound)? as u32,
+                program: program(probe.program)?,
                 error: 0,
             });
         }
@@ -115,13 +132,16 @@ impl<'a> Sets<'a> {
             common: [0; COMMON],
             rows: rows.as_mut_ptr() as u64,
             count: rows.len() as u32,
-            flags: if self.lenient { LENIENT } else { 0 },
+            flags: if self.how.lenient { LENIENT } else { 0 },
             programs: [0; MAX_PROGRAMS],
-            name: name_bytes(self.name),
+            name: name_bytes(self.how.name),
+            heap: name_bytes(heap),
             pad: [0; VALUE_PAD],
         };
-        for (slot, (_, fd)) in value.programs.iter_mut().zip(&self.programs) {
-            *slot = fd.as_raw_fd();
+        if heap.is_empty() {
+            for (slot, (_, fd)) in value.programs.iter_mut().zip(&self.programs) {
+                *slot = fd.as_raw_fd();
+            }
         }
         let link = self.kind.register(pod::bytes(&value));
         // The kernel has written errors into the rows through the address in `value`.

@@ -17,6 +17,7 @@ use crate::carry::{self, Side};
 use crate::event::Event;
 use crate::events;
 use crate::guard;
+use crate::guard_heap;
 use crate::guard_probes;
 use crate::host::{
     Host,
@@ -105,6 +106,12 @@ pub fn prepare<'a>(
         guard::check(host, &bundle.guard)?;
     }
     let plan = bundle.plan.for_action(action);
+    if plan.private_heap.is_some() && !guarded {
+        let message = "the policy wants a private heap, which only the guard can give";
+        return Err(Diagnostic::error(Code::ActionRefused, message).help(
+            "load with --guard or --action deny, or compile the policy with `private_heap: false`",
+        ));
+    }
     Ok(Prepared {
         verified,
         action,
@@ -242,12 +249,16 @@ impl Prepared<'_> {
             self.pmu,
             meta.guarded.as_deref().map(|name| attach::Guarded {
                 name,
+                heap: &bundle.manifest.compartment,
                 lenient: bundle.plan.recording.is_some(),
             }),
             &links,
             progress,
             refused,
         )?;
+        if self.plan.private_heap.is_some() {
+            guard_heap::keep_pages(host, &bundle.manifest.compartment)?;
+        }
         attached.pin(staging)?;
         let new = Side {
             folder: staging,
@@ -266,7 +277,9 @@ impl Prepared<'_> {
     fn changes(&self, pins: &Pins, host: &Host) -> Result<Changes, Diagnostic> {
         let mut changes = Changes {
             optimization_before: sysctl::get(host, sysctl::OPTIMIZATION).filter(|_| self.guarded),
-            guard_inserted: self.guarded && !guard::loaded(host),
+            // Who holds a heap was inserted for it.
+            guard_inserted: self.guarded
+                && (!guard::loaded(host) || !guard_heap::heaps(host).is_empty()),
         };
         for name in pins.loaded()? {
             let other = Meta::read(&pins.folder(&name))?;

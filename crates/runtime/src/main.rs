@@ -13,6 +13,7 @@ mod event;
 mod events;
 mod guard;
 mod guard_frees;
+mod guard_heap;
 mod guard_probes;
 mod host;
 mod load;

@@ -36,7 +36,7 @@ pod! {
     recorder::SeenUse = 3 * 8;
     recorder::Called = 8 + 2 * 4;
     guard_probes::ProbeRow = 2 * 8 + 2 * 4;
-    guard_probes::Value = 64 + 128;
+    guard_probes::Value = 64 + 192;
     guard_frees::Value = 64 + 128;
 }
 

@@ -16,6 +16,7 @@ use crate::attach::program_name;
 use crate::bind::{self, label};
 use crate::control;
 use crate::event::Hex;
+use crate::guard_heap::{self, Heap};
 use crate::host::{Host, kprobes};
 use crate::meta::Meta;
 use crate::object::{self, kernel_refused};
@@ -61,6 +62,9 @@ pub struct Status {
     pub recursion_misses: BTreeMap<String, u64>,
     /// Hits of probes that the kernel could not handle.
     pub missed_hits: u64,
+    /// The private heap, if the policy has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private_heap: Option<Heap>,
     /// Quarantined instances.
     pub quarantined: Vec<Quarantined>,
     /// Sites with most violations and hits.
@@ -180,6 +184,7 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
             weak: coverage.calls_weak,
         },
         missed_hits: links.missed,
+        private_heap: private_heap(&meta, host),
         quarantined: quarantined(folder, &meta)?,
         top_sites: top_sites(folder, &meta)?,
         alarms: alarm::alarms(&seen, host),
@@ -187,6 +192,13 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
         counters,
         recursion_misses,
     })
+}
+
+/// The heap that this compartment's allocations come from.
+fn private_heap(meta: &Meta, host: &Host) -> Option<Heap> {
+    meta.plan.private_heap.as_ref()?;
+    let mut heaps = guard_heap::heaps(host).into_iter();
+    heaps.find(|heap| heap.compartment == meta.manifest.compartment)
 }
 
 fn counters(folder: &Folder) -> Result<BTreeMap<Counter, u64>, Diagnostic> {

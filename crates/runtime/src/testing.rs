@@ -177,6 +177,7 @@ pub fn plan() -> Plan {
         entries: vec![],
         allocations: vec!["qdisc_alloc, net/sched/sch_generic.c:952".into()],
         default_action: Action::Deny,
+        private_heap: None,
         recording: None,
     }
 }

@@ -3,6 +3,7 @@
 use otf_artifact::diagnostic::Diagnostic;
 
 use crate::guard;
+use crate::guard_heap;
 use crate::host::{
     Host,
     expedite::{self, Expedited},
@@ -27,6 +28,9 @@ pub fn unload(
 /// Removes what killed commands have left, and says what it was. The caller holds the lock.
 pub fn clean(pins: &Pins, host: &Host) -> Result<usize, Diagnostic> {
     let leftovers = pins.leftovers()?;
+    if leftovers.is_empty() && pins.loaded()?.is_empty() {
+        guard::remove_idle(host);
+    }
     for folder in &leftovers {
         if folder.meta().exists()
             && let Some(before) = Meta::read(folder)?.expedited_before
@@ -70,7 +74,8 @@ fn restore(meta: &Meta, pins: &Pins, host: &Host) -> Result<(), Diagnostic> {
     if others.iter().any(|m| m.guarded.is_some()) {
         return Ok(());
     }
-    if meta.changes.guard_inserted {
+    // One that holds a heap stays; what comes after the heap's end takes it out.
+    if meta.changes.guard_inserted && guard_heap::heaps(host).is_empty() {
         guard::remove(host)?;
     }
     if let Some(before) = &meta.changes.optimization_before

@@ -168,6 +168,7 @@ fn check_rows(bundle: &Bundle) -> Result<(), Diagnostic> {
             Program::Return => plan.returns.len(),
             // Never in a plan.
             Program::FreeBulk => 0,
+            Program::PrivateHeap => usize::from(plan.private_heap.is_some()),
         };
         if probe.cookie >= rows as u64 {
             return bad(format!(

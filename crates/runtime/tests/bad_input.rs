@@ -142,6 +142,7 @@ fn sample() -> Bundle {
             gates: vec![],
             allocations: vec![],
             default_action: abi::Action::Audit,
+            private_heap: None,
             recording: None,
         },
         policy: "kernel: debian-6.12\n".into(),

@@ -131,7 +131,10 @@ fn unusual(case: &Case) -> bool {
             0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3
         )
     });
-    legacy.clone().any(|b| *b != 0x66) || legacy.nth(1).is_some()
+    let opcode = &case.code[legacy.clone().count()..];
+    // Of two REX prefixes only the last counts.
+    let twice = opcode.iter().take(2).all(|b| b & 0xf0 == 0x40);
+    twice || legacy.clone().any(|b| *b != 0x66) || legacy.nth(1).is_some()
 }
 
 /// Addresses below the kernel's, and the exception's own frames below the stack pointer.

@@ -28,6 +28,8 @@ enum Command {
     Demo(Setting),
     /// Show what each action does about each kind of illegal write.
     Kinds(Setting),
+    /// Show that a private heap serves, keeps attackers out, and goes only when it is empty.
+    Heap(Setting),
     /// Everything that `make test` runs in a machine.
     Test(Setting),
     /// Attack every bug that an overlay brings back, without a policy, under audit and under deny.
@@ -60,6 +62,10 @@ fn main() -> ExitCode {
             Ok(None)
         }),
         Command::Kinds(setting) => flow(|checks| flows::kinds::run(&setting, checks).map(Some)),
+        Command::Heap(setting) => flow(|checks| {
+            flows::heap::run(&setting, &[1, 2], checks)?;
+            Ok(None)
+        }),
         Command::Endurance(options) => flow(|checks| {
             flows::endurance::run(&options, checks)?;
             Ok(None)
@@ -70,6 +76,7 @@ fn main() -> ExitCode {
             flows::stock::run(&setting, checks)?;
             flows::recorded::run(&setting, checks)?;
             flows::life::run(&setting, checks)?;
+            flows::heap::run(&setting, &[2], checks)?;
             let table = flows::kinds::run(&setting, checks)?;
             flows::demo::run(&setting, checks)?;
             Ok(Some(table))

@@ -12,9 +12,9 @@ use otf_artifact::{
     },
     places::Frame,
     sites::{
-        AllocationProbe, CallSite, CallThrough, Coverage, GateProbe, GlobalSymbol, Guarded, Length,
-        Location, Operand, Precision, Register, ReturnSite, Site, SiteImage, SiteKind, Sites,
-        TargetSymbol, TextSection, Untracked, Unwind,
+        AllocationProbe, CallSite, CallThrough, Coverage, GateProbe, GlobalSymbol, Guarded,
+        HeapCall, Length, Location, Operand, Precision, Register, ReturnSite, Site, SiteImage,
+        SiteKind, Sites, TargetSymbol, TextSection, Untracked, Unwind,
     },
 };
 
@@ -30,6 +30,14 @@ pub fn location(symbol: &str, offset: u64) -> Location {
         offset: start + offset,
         symbol: symbol.into(),
         symbol_offset: offset,
+    }
+}
+
+fn heap_call(offset: u64, callee: &str, general: Option<&str>) -> HeapCall {
+    HeapCall {
+        location: location("qfq_change_class", offset),
+        callee: callee.into(),
+        general: general.map(str::to_owned),
     }
 }
 
@@ -461,6 +469,14 @@ pub fn sites() -> Sites {
             // The compiler merged the calls of sites 0 and 4 here.
             probe(0, "qfq_init", 0x10),
             probe(4, "qfq_init", 0x10),
+        ],
+        heap_calls: vec![
+            heap_call(0x10, "__kmalloc_cache_noprof", None),
+            heap_call(
+                0x20,
+                "krealloc_noprof",
+                Some("krealloc_noprof allocates by itself"),
+            ),
         ],
         untracked_allocations: vec![Untracked {
             allocation: AllocationSiteId(4),

@@ -10,11 +10,12 @@ use otf_artifact::{
     abi::{Action, Phase},
     diagnostic::{Diagnostic, Severity},
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeSeq as _};
 
 use crate::ability::{self, Fact};
 use crate::cli::Format;
 use crate::event::{Event, Hex};
+use crate::guard_heap::Heap;
 use crate::status::Status;
 use crate::verify::{Signer, Verified};
 
@@ -194,10 +195,32 @@ impl Facts {
     }
 }
 
-/// Result of `status`.
-#[derive(Debug, Serialize)]
-#[serde(transparent)]
-pub struct Statuses(pub Vec<Status>);
+/// Result of `status`: as JSON an array of the loaded compartments, then of what is left of others.
+#[derive(Debug)]
+pub struct Statuses {
+    /// What is loaded.
+    pub loaded: Vec<Status>,
+    /// Private heaps of what was loaded and still has objects.
+    pub retired: Vec<Heap>,
+}
+
+impl Serialize for Statuses {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut array = serializer.serialize_seq(Some(self.loaded.len() + self.retired.len()))?;
+        for status in &self.loaded {
+            array.serialize_element(status)?;
+        }
+        for heap in &self.retired {
+            array.serialize_element(&Retired { retired_heap: heap })?;
+        }
+        array.end()
+    }
+}
+
+#[derive(Serialize)]
+struct Retired<'a> {
+    retired_heap: &'a Heap,
+}
 
 /// Result of `phase`.
 #[derive(Debug, Serialize)]
@@ -234,6 +257,9 @@ impl Released {
 pub struct Unloaded {
     /// Compartments.
     pub unloaded: Vec<String>,
+    /// Private heaps that stay until their last object is freed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<Heap>,
 }
 
 /// An event for people.

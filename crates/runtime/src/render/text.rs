@@ -5,6 +5,7 @@ use std::fmt::{Display, Formatter, Result};
 use otf_artifact::abi::Counter;
 
 use super::{EventText, Facts, PhaseSet, Released, Report, Statuses, Unloaded};
+use crate::guard_heap::Heap;
 use crate::load::Loaded;
 use crate::status::Status;
 
@@ -95,11 +96,32 @@ impl Display for Loaded {
 
 impl Display for Statuses {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        if self.0.is_empty() {
-            return writeln!(f, "nothing is loaded");
+        if self.loaded.is_empty() {
+            writeln!(f, "nothing is loaded")?;
         }
-        self.0.iter().try_for_each(|status| one(status, f))
+        self.loaded.iter().try_for_each(|status| one(status, f))?;
+        self.retired.iter().try_for_each(|heap| retired(heap, f))
     }
+}
+
+fn retired(heap: &Heap, f: &mut Formatter<'_>) -> Result {
+    writeln!(
+        f,
+        "the private heap of {} is retired: it goes when its objects are freed, up to {} of {} bytes; otf_guard stays as long",
+        heap.compartment, heap.objects, heap.bytes
+    )
+}
+
+fn private_heap(heap: &Heap, f: &mut Formatter<'_>) -> Result {
+    write!(
+        f,
+        "  private heap: up to {} objects of {} bytes, {} allocations served",
+        heap.objects, heap.bytes, heap.served
+    )?;
+    for (why, count) in &heap.general {
+        write!(f, ", {count} not ({why})")?;
+    }
+    writeln!(f)
 }
 
 fn one(status: &Status, f: &mut Formatter<'_>) -> Result {
@@ -133,6 +155,9 @@ fn one(status: &Status, f: &mut Formatter<'_>) -> Result {
             "  {program}: {} of {} attached",
             count.attached, count.planned
         )?;
+    }
+    if let Some(heap) = &status.private_heap {
+        private_heap(heap, f)?;
     }
     for counter in Counter::ALL {
         let count = status.counters.get(counter).copied().unwrap_or(0);
@@ -190,11 +215,12 @@ impl Display for Released {
 impl Display for Unloaded {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         if self.unloaded.is_empty() {
-            return writeln!(f, "nothing was loaded");
+            writeln!(f, "nothing was loaded")?;
         }
-        self.unloaded
-            .iter()
-            .try_for_each(|name| writeln!(f, "{name} is unloaded"))
+        for name in &self.unloaded {
+            writeln!(f, "{name} is unloaded")?;
+        }
+        self.retired.iter().try_for_each(|heap| retired(heap, f))
     }
 }
 

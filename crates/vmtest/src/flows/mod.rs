@@ -6,6 +6,7 @@ pub mod bench;
 pub mod checks;
 pub mod demo;
 pub mod endurance;
+pub mod heap;
 pub mod kinds;
 pub mod life;
 pub mod observed;
