@@ -146,16 +146,24 @@ fn fill_caches(object: &Object, plan: &Plan, host: &Host) -> Result<(), Diagnost
     let slabs = slab_caches(object)?;
     let caches = map(object, "otf_caches")?;
     for (row, name) in plan.caches.iter().enumerate() {
-        let address = cache_address(name, &slabs, host).ok_or_else(|| {
-            Diagnostic::error(
-                Code::KernelRefused,
-                format!("the kernel has no slab cache {name}, where the compartment has objects"),
-            )
-            .help("load the module that makes the cache; without it legal writes would be denied")
-        })?;
+        let of_boot = u32::try_from(row).is_ok_and(|row| plan.boot_caches.contains(&row));
+        let address = match cache_address(name, &slabs, host) {
+            Some(address) => address,
+            // No object is in the cache 0.
+            None if of_boot => 0,
+            None => return Err(no_cache(name)),
+        };
         put(&caches, row, &address.to_ne_bytes())?;
     }
     Ok(())
+}
+
+fn no_cache(name: &str) -> Diagnostic {
+    Diagnostic::error(
+        Code::KernelRefused,
+        format!("the kernel has no slab cache {name}, where the compartment has objects"),
+    )
+    .help("load the module that makes the cache; without it legal writes would be denied")
 }
 
 fn fill_targets(object: &Object, binding: &Binding) -> Result<(), Diagnostic> {
