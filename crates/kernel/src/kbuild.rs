@@ -43,8 +43,8 @@ pub fn build(
             make.arg(format!("M={tree}"));
             build::use_wrapper(&mut make, &headers.common, compiler);
             vec![
-                format!("-ffile-prefix-map={tree}/="),
                 build::NAMES.to_owned(),
+                format!("-ffile-prefix-map={tree}/="),
             ]
         }
         None => {
