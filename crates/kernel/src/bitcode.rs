@@ -17,7 +17,7 @@ use crate::{
     cache::{Cache, key},
     command,
     profile::BitcodeRecipe,
-    trees::Headers,
+    trees::{Headers, relative},
     units::Unit,
 };
 
@@ -188,38 +188,5 @@ impl RelativeTrees {
     fn prefix_maps(&self) -> [String; 3] {
         [&self.source, &self.headers, &self.common]
             .map(|tree| format!("-ffile-prefix-map={tree}/="))
-    }
-}
-
-/// The way from one absolute folder to another; `.` when they are the same.
-fn relative(from: &Path, to: &Path) -> String {
-    let common = from
-        .components()
-        .zip(to.components())
-        .take_while(|(a, b)| a == b)
-        .count();
-    let up = from.components().skip(common).map(|_| "..".to_owned());
-    let down = to
-        .components()
-        .skip(common)
-        .map(|c| c.as_os_str().to_string_lossy().into_owned());
-    let steps: Vec<String> = up.chain(down).collect();
-    if steps.is_empty() {
-        ".".to_owned()
-    } else {
-        steps.join("/")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ways_between_folders() {
-        let way = |from: &str, to: &str| relative(Path::new(from), Path::new(to));
-        assert_eq!(way("/c/s/linux", "/c/s/linux"), ".");
-        assert_eq!(way("/c/s/linux", "/c/h/x"), "../../h/x");
-        assert_eq!(way("/c/o/tree", "/c"), "../..");
     }
 }

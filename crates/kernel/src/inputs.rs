@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Component, Path, PathBuf},
+    path::{Component, Path},
 };
 
 use otf_artifact::{
@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     compartment::Compartment,
+    lineage,
     overlay::Overlay,
     profile::{Archive, Build, Profile},
     units::EVERYTHING,
@@ -21,8 +22,7 @@ use crate::{
 
 /// Reads `kernels/KERNEL/kernel.yaml` below `root`.
 pub fn profile(root: &Path, kernel: &str) -> Result<Profile, Diagnostic> {
-    let kernels = root.join("kernels");
-    let exists = entries(&kernels, |path| path.join("kernel.yaml").is_file());
+    let exists = lineage::profiles(root);
     known(
         kernel,
         &exists,
@@ -30,10 +30,53 @@ pub fn profile(root: &Path, kernel: &str) -> Result<Profile, Diagnostic> {
         "kernel profile",
         "kernels",
     )?;
-    let file = format!("kernels/{kernel}/kernel.yaml");
+    let file = lineage::profile_file(kernel);
     let profile: Profile = read(root, &file)?;
+    if let Some(like) = &profile.like {
+        return derived(&profile, like, root, kernel, &file);
+    }
     valid(&profile, root, kernel, &file)?;
     Ok(profile)
+}
+
+/// A profile that is another one but for its name and some options.
+fn derived(
+    profile: &Profile,
+    like: &Placed<String>,
+    root: &Path,
+    kernel: &str,
+    file: &str,
+) -> Result<Profile, Diagnostic> {
+    if !profile.says_no_more_than_like() {
+        let message =
+            "a profile with `like` has `description` and `fragment` beside it, and nothing else";
+        return Err(like.error(Code::BadYaml, file, message.to_owned()));
+    }
+    let parent: Profile = match read(root, &lineage::profile_file(&like.value)) {
+        Ok(Profile {
+            like: None,
+            build: Some(_),
+            ..
+        }) => self::profile(root, &like.value)?,
+        Ok(_) => {
+            let message = format!("`{like}` is no profile that says how to build its kernel");
+            return Err(like.error(Code::BadYaml, file, message));
+        }
+        // Says which profiles there are.
+        Err(_) => self::profile(root, &like.value).map_err(|e| match e.code {
+            Code::UnknownKernel => e.at(file, like.line, like.column),
+            _ => e,
+        })?,
+    };
+    if let Some(fragment) = &profile.fragment {
+        self::fragment(root, kernel, fragment, file)?;
+    }
+    Ok(Profile {
+        description: profile.description.clone(),
+        like: profile.like.clone(),
+        fragment: profile.fragment.clone(),
+        ..parent
+    })
 }
 
 /// What the fields of a profile must be together.
@@ -46,6 +89,12 @@ fn valid(profile: &Profile, root: &Path, kernel: &str, file: &str) -> Result<(),
             .at(file, 0, 0)
             .help(help))
     };
+    if profile.fragment.is_some() {
+        return wrong(
+            "`fragment` needs `like`",
+            "name the profile that the options come over, or put the fragment under `build`",
+        );
+    }
     match (&profile.archive, &profile.bitcode, &profile.build) {
         (Some(archive), Some(_), None) => stock(archive, file),
         (None, None, Some(recipe)) => built(recipe, root, kernel, file),
@@ -68,17 +117,14 @@ fn valid(profile: &Profile, root: &Path, kernel: &str, file: &str) -> Result<(),
 pub(crate) fn archive(root: &Path, kernel: &str, profile: &Profile) -> Result<Archive, Diagnostic> {
     let lacking = |named: &Placed<String>| {
         let message = format!("`{named}` is no profile of packages");
-        named.error(
-            Code::BadYaml,
-            &format!("kernels/{kernel}/kernel.yaml"),
-            message,
-        )
+        named.error(Code::BadYaml, &lineage::profile_file(kernel), message)
     };
     match (&profile.archive, &profile.build) {
         (Some(archive), _) => Ok(archive.clone()),
         (None, Some(recipe)) => {
             let of = &recipe.source_of;
-            let file = format!("kernels/{kernel}/kernel.yaml");
+            let kernel = profile.like.as_ref().map_or(kernel, |like| &like.value);
+            let file = lineage::profile_file(kernel);
             let source = self::profile(root, &of.value).map_err(|e| match e.code {
                 Code::UnknownKernel => e.at(file, of.line, of.column),
                 _ => e,
@@ -121,19 +167,42 @@ fn built(recipe: &Build, root: &Path, kernel: &str, file: &str) -> Result<(), Di
             )
             .help("write `clang-19`"));
     }
-    inside(&recipe.fragment, file)?;
-    if !fragment(root, kernel, recipe).is_file() {
-        let missing = format!("`{}` does not exist beside {file}", recipe.fragment);
-        return Err(recipe.fragment.error(Code::BadYaml, file, missing));
-    }
-    Ok(())
+    fragment(root, kernel, &recipe.fragment, file)
 }
 
-/// Where the fragment of a kernel that is built lies.
-pub(crate) fn fragment(root: &Path, kernel: &str, recipe: &Build) -> PathBuf {
-    root.join("kernels")
+/// A fragment must exist beside the profile.
+fn fragment(
+    root: &Path,
+    kernel: &str,
+    name: &Placed<String>,
+    file: &str,
+) -> Result<(), Diagnostic> {
+    inside(name, file)?;
+    if root
+        .join("kernels")
         .join(kernel)
-        .join(&recipe.fragment.value)
+        .join(&name.value)
+        .is_file()
+    {
+        return Ok(());
+    }
+    let missing = format!("`{name}` does not exist beside {file}");
+    Err(name.error(Code::BadYaml, file, missing))
+}
+
+/// The fragments of a kernel that is built, relative to the root, each over those before it.
+pub(crate) fn fragments(kernel: &str, profile: &Profile) -> Vec<String> {
+    let base = profile.like.as_ref().map_or(kernel, |like| &like.value);
+    let recipe = profile.build.iter();
+    recipe
+        .map(|recipe| format!("kernels/{base}/{}", recipe.fragment))
+        .chain(
+            profile
+                .fragment
+                .iter()
+                .map(|f| format!("kernels/{kernel}/{f}")),
+        )
+        .collect()
 }
 
 /// Reads `kernels/KERNEL/compartments/COMPARTMENT.yaml` below `root`.
@@ -142,7 +211,6 @@ pub fn compartment(
     kernel: &str,
     compartment: &str,
 ) -> Result<Compartment, Diagnostic> {
-    let file = compartment_file(kernel, compartment);
     known(
         compartment,
         &compartments(root, kernel),
@@ -150,6 +218,7 @@ pub fn compartment(
         "compartment",
         "compartments",
     )?;
+    let file = lineage::compartment_file(root, kernel, compartment);
     let compartment: Compartment = read(root, &file)?;
     for path in &compartment.confined {
         inside(path, &file)?;
@@ -171,8 +240,7 @@ pub fn compartment(
 
 /// Names of the compartments of a profile, sorted.
 pub fn compartments(root: &Path, kernel: &str) -> Vec<String> {
-    let folder = root.join("kernels").join(kernel).join("compartments");
-    entries(&folder, Path::is_file)
+    lineage::entries(root, kernel, "compartments", Path::is_file)
         .iter()
         .filter_map(|name| name.strip_suffix(".yaml").map(str::to_owned))
         .collect()
@@ -180,13 +248,13 @@ pub fn compartments(root: &Path, kernel: &str) -> Vec<String> {
 
 /// Names of the overlays of a profile, sorted.
 pub fn overlays(root: &Path, kernel: &str) -> Vec<String> {
-    let folder = root.join("kernels").join(kernel).join("overlays");
-    entries(&folder, |path| path.join("overlay.yaml").is_file())
+    lineage::entries(root, kernel, "overlays", |path| {
+        path.join("overlay.yaml").is_file()
+    })
 }
 
 /// Reads `kernels/KERNEL/overlays/OVERLAY/overlay.yaml` below `root`.
 pub fn overlay(root: &Path, kernel: &str, overlay: &str) -> Result<Overlay, Diagnostic> {
-    let folder = root.join("kernels").join(kernel).join("overlays");
     known(
         overlay,
         &overlays(root, kernel),
@@ -194,9 +262,9 @@ pub fn overlay(root: &Path, kernel: &str, overlay: &str) -> Result<Overlay, Diag
         "overlay",
         "overlays",
     )?;
-    let file = overlay_file(kernel, overlay);
+    let file = lineage::overlay_file(root, kernel, overlay);
     let parsed: Overlay = read(root, &file)?;
-    let beside = folder.join(overlay);
+    let beside = lineage::overlay_folder(root, kernel, overlay);
     let named = [
         &parsed.patch,
         &parsed.files,
@@ -218,12 +286,9 @@ pub fn overlay(root: &Path, kernel: &str, overlay: &str) -> Result<Overlay, Diag
     }
     for oracle in &parsed.oracles {
         inside(oracle, &file)?;
-        if !oracle_source(root, kernel, &oracle.value).is_file() {
-            return Err(oracle.error(
-                Code::BadYaml,
-                &file,
-                format!("no kernels/{kernel}/oracles/{oracle}.c"),
-            ));
+        let source = lineage::oracle_source(root, kernel, &oracle.value);
+        if !root.join(&source).is_file() {
+            return Err(oracle.error(Code::BadYaml, &file, format!("no {source}")));
         }
     }
     Ok(parsed)
@@ -238,39 +303,11 @@ pub fn schemas() -> Vec<(&'static str, Schema)> {
     ]
 }
 
-/// What a compartment's file is called, relative to the root.
-pub(crate) fn compartment_file(kernel: &str, compartment: &str) -> String {
-    format!("kernels/{kernel}/compartments/{compartment}.yaml")
-}
-
-/// What an overlay's file is called, relative to the root.
-pub(crate) fn overlay_file(kernel: &str, overlay: &str) -> String {
-    format!("kernels/{kernel}/overlays/{overlay}/overlay.yaml")
-}
-
-/// Where an oracle's source is.
-pub(crate) fn oracle_source(root: &Path, kernel: &str, oracle: &str) -> PathBuf {
-    root.join(format!("kernels/{kernel}/oracles/{oracle}.c"))
-}
-
 fn read<T: DeserializeOwned>(root: &Path, file: &str) -> Result<T, Diagnostic> {
     let text = fs::read_to_string(root.join(file)).map_err(|e| {
         Diagnostic::error(Code::BadYaml, format!("cannot be read: {e}")).at(file, 0, 0)
     })?;
     yaml::parse(&text, file)
-}
-
-/// Names in a folder that satisfy `wanted`, sorted; none when there is no such folder.
-fn entries(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| wanted(&entry.path()))
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
 }
 
 fn known(
@@ -317,6 +354,8 @@ fn inside(path: &Placed<String>, file: &str) -> Result<(), Diagnostic> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -329,14 +368,13 @@ mod tests {
     fn shipped_files_are_valid() {
         let root = repository();
         let mut read = 0;
-        for kernel in entries(&root.join("kernels"), Path::is_dir) {
+        for kernel in lineage::profiles(&root) {
             profile(&root, &kernel).unwrap();
-            let folder = root.join("kernels").join(&kernel);
-            for file in entries(&folder.join("compartments"), Path::is_file) {
-                compartment(&root, &kernel, file.strip_suffix(".yaml").unwrap()).unwrap();
+            for name in compartments(&root, &kernel) {
+                compartment(&root, &kernel, &name).unwrap();
                 read += 1;
             }
-            for name in entries(&folder.join("overlays"), Path::is_dir) {
+            for name in overlays(&root, &kernel) {
                 overlay(&root, &kernel, &name).unwrap();
                 read += 1;
             }
@@ -444,6 +482,72 @@ mod tests {
         assert_eq!((error.code, error.line), (Code::BadYaml, 7));
         let error = built_kernel("scope: [\"**\"]", "scope: [\"../x\"]");
         assert_eq!((error.code, error.column), (Code::BadYaml, 9));
+    }
+
+    /// A profile that is like the lab kernel.
+    fn derived_kernel(text: &str) -> Result<Profile, Diagnostic> {
+        let dir = tempfile::tempdir().unwrap();
+        let lab = "kernels/lab-6.12";
+        for (file, text) in [
+            ("kernels/k/kernel.yaml", text.to_owned()),
+            ("kernels/k/extra.config", String::new()),
+            ("kernels/stock/kernel.yaml", "archive: 1\n".to_owned()),
+            ("kernels/twice/kernel.yaml", "like: k\n".to_owned()),
+            (
+                "kernels/lab-6.12/kernel.yaml",
+                fs::read_to_string(repository().join(lab).join("kernel.yaml")).unwrap(),
+            ),
+            ("kernels/lab-6.12/fragment.config", String::new()),
+        ] {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        profile(dir.path(), "k")
+    }
+
+    #[test]
+    fn a_profile_like_another_has_its_recipe_and_options_over_it() {
+        let profile =
+            derived_kernel("description: d\nlike: lab-6.12\nfragment: extra.config\n").unwrap();
+        assert_eq!(profile.description, "d");
+        assert_eq!(
+            fragments("k", &profile),
+            ["kernels/lab-6.12/fragment.config", "kernels/k/extra.config"]
+        );
+        assert!(!profile.refusals.is_empty() && !profile.scope.is_empty());
+        let plain = derived_kernel("like: lab-6.12\n").unwrap();
+        assert_eq!(fragments("k", &plain), ["kernels/lab-6.12/fragment.config"]);
+    }
+
+    #[test]
+    fn wrong_derivations_have_places() {
+        for (text, code, said) in [
+            ("like: lab-6.13\n", Code::UnknownKernel, "lab-6.13"),
+            ("like: stock\n", Code::BadYaml, "archive"),
+            ("like: twice\n", Code::BadYaml, "how to build"),
+            ("like: k\n", Code::BadYaml, "how to build"),
+            (
+                "like: lab-6.12\nscope: [net]\n",
+                Code::BadYaml,
+                "nothing else",
+            ),
+            (
+                "like: lab-6.12\nfragment: gone\n",
+                Code::BadYaml,
+                "does not exist",
+            ),
+            (
+                "like: lab-6.12\nfragment: ../x\n",
+                Code::BadYaml,
+                "no plain path",
+            ),
+            ("fragment: extra.config\n", Code::BadYaml, "needs `like`"),
+        ] {
+            let error = derived_kernel(text).unwrap_err();
+            assert_eq!(error.code, code, "{text}");
+            assert!(error.message.contains(said), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -11,9 +11,10 @@ use std::{
 use otf_artifact::diagnostic::{Code, Diagnostic};
 
 use crate::{
+    build,
     cache::io_error,
     command::{self, run},
-    trees::Headers,
+    trees::{self, Headers},
 };
 
 /// Builds what the `Kbuild` files in these directories of `tree` describe. `tree` mirrors the kernel
@@ -27,25 +28,37 @@ pub fn build(
     let top = format!("obj-m += {}\n", entries.join(" "));
     let kbuild = tree.join("Kbuild");
     fs::write(&kbuild, top).map_err(|e| io_error("write", &kbuild, &e))?;
-    let prefix_maps = [
-        format!("-ffile-prefix-map={}/=", tree.display()),
-        format!("-ffile-prefix-map={}/=", headers.common.display()),
-        format!("-ffile-prefix-map={}=.", headers.flavour.display()),
-    ]
-    .join(" ");
     let jobs = thread::available_parallelism().map_or(1, usize::from);
     let mut make = Command::new("make");
     make.arg("-C")
         .arg(&headers.flavour)
         .arg(format!("-j{jobs}"))
-        .arg(format!("M={}", tree.display()))
-        .arg(format!("KCFLAGS={prefix_maps}"))
-        .arg(format!("KAFLAGS={prefix_maps}"))
         .arg("modules")
         .stdin(Stdio::null());
-    if let Some(suffix) = &headers.llvm {
-        make.arg(format!("LLVM={suffix}"));
+    let prefix_maps = match &headers.built_with {
+        Some(compiler) => {
+            // Relative names, as in the build of the kernel itself. Of two maps that fit, clang
+            // takes the later one.
+            let tree = trees::relative(&headers.flavour, tree);
+            make.arg(format!("M={tree}"));
+            build::use_wrapper(&mut make, &headers.common, compiler);
+            vec![
+                build::NAMES.to_owned(),
+                format!("-ffile-prefix-map={tree}/="),
+            ]
+        }
+        None => {
+            make.arg(format!("M={}", tree.display()));
+            vec![
+                format!("-ffile-prefix-map={}/=", tree.display()),
+                format!("-ffile-prefix-map={}/=", headers.common.display()),
+                format!("-ffile-prefix-map={}=.", headers.flavour.display()),
+            ]
+        }
     }
+    .join(" ");
+    make.arg(format!("KCFLAGS={prefix_maps}"))
+        .arg(format!("KAFLAGS={prefix_maps}"));
     reproducible(&mut make);
     let output = command::output(&mut make, "make")?;
     if output.status.success() {

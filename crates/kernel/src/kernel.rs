@@ -93,8 +93,9 @@ impl<'a> Kernel<'a> {
             headers: Headers {
                 flavour: root.join(build::OUT),
                 common: root.clone(),
-                key: product.clone(),
-                llvm: Some(build::suffix(compiler).to_owned()),
+                // Modules of such a kernel are built through its wrapper.
+                key: format!("{product} recorded"),
+                built_with: Some(compiler.to_owned()),
             },
             source,
             source_key: set.source.sha256.clone(),

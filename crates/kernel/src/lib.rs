@@ -18,6 +18,7 @@ mod includes;
 pub mod inputs;
 mod kbuild;
 mod kernel;
+pub mod lineage;
 mod listing;
 mod modules;
 pub mod overlay;

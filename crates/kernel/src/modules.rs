@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -11,16 +11,21 @@ use otf_artifact::diagnostic::{Code, Diagnostic};
 use tracing::info;
 
 use crate::{
+    build,
     cache::{Cache, io_error, key},
-    command, elf, inputs, kbuild,
+    command, elf, kbuild, lineage,
     overlay::Overlay,
-    trees::Headers,
+    trees::{self, Headers},
 };
 
 /// Where the guard's source and Kbuild file are, relative to the root.
 const GUARD: &str = "crates/runtime/guard";
 /// Raised when a change of this file or of `kbuild` changes the products, so that cached ones are not taken.
 const RECIPE: &[u8] = b"modules 1";
+/// Folder of the bitcode in an overlay's product, for a kernel that was built here.
+pub const BITCODE: &str = "bitcode";
+/// Table of its files by source.
+const BITCODE_TABLE: &str = "bitcode.json";
 /// Module name of the guard.
 pub const GUARD_MODULE: &str = "otf_guard";
 
@@ -44,6 +49,8 @@ pub struct BuiltOverlay {
     pub product: String,
     /// Names what it was made from.
     pub key: String,
+    /// For a kernel that was built here: bitcode by source, in [`BITCODE`].
+    pub bitcode: BTreeMap<String, String>,
 }
 
 impl Builder<'_> {
@@ -55,10 +62,8 @@ impl Builder<'_> {
         source: &Path,
         source_key: &str,
     ) -> Result<BuiltOverlay, Diagnostic> {
-        let folder = self
-            .root
-            .join(format!("kernels/{}/overlays/{name}", self.kernel));
-        let file = inputs::overlay_file(self.kernel, name);
+        let folder = lineage::overlay_folder(self.root, self.kernel, name);
+        let file = lineage::overlay_file(self.root, self.kernel, name);
         let patch = overlay
             .patch
             .as_ref()
@@ -108,7 +113,20 @@ impl Builder<'_> {
             }
             self.build_overlay(overlay, &tree, work)
         })?;
-        Ok(BuiltOverlay { product, key })
+        let table = self.cache.path(&product).join(BITCODE_TABLE);
+        let bitcode = if self.headers.built_with.is_some() {
+            serde_json::from_slice(&read(&table)?).map_err(|e| {
+                let message = format!("{} cannot be read: {e}", table.display());
+                Diagnostic::error(Code::CacheCorrupt, message)
+            })?
+        } else {
+            BTreeMap::new()
+        };
+        Ok(BuiltOverlay {
+            product,
+            key,
+            bitcode,
+        })
     }
 
     /// Builds in a copy, so that the tree stays source.
@@ -133,7 +151,20 @@ impl Builder<'_> {
             fs::create_dir_all(&loadable).map_err(|e| io_error("make", &loadable, &e))?;
             kbuild::strip(&built, &loadable.join(&ko))?;
         }
+        if self.headers.built_with.is_some() {
+            self.keep_bitcode(scratch.path(), work)?;
+        }
         Ok(())
+    }
+
+    /// Keeps what the modules were made of, with a table.
+    fn keep_bitcode(&self, tree: &Path, work: &Path) -> Result<(), Diagnostic> {
+        let top = format!("{}/", trees::relative(&self.headers.flavour, tree));
+        let files = build::recorded(tree, &top)?;
+        for file in files.values() {
+            copy(&tree.join(file), &work.join(BITCODE).join(file))?;
+        }
+        self.cache.write_json(&work.join(BITCODE_TABLE), &files)
     }
 
     /// Builds the guard: a product with `otf_guard.ko`, which has BTF, for its kfuncs.
@@ -170,12 +201,17 @@ impl Builder<'_> {
         Ok(product)
     }
 
+    fn oracle(&self, name: &str) -> PathBuf {
+        let source = lineage::oracle_source(self.root, self.kernel, name);
+        self.root.join(source)
+    }
+
     /// Builds the oracles of an overlay: a product with one `.ko` each.
     pub fn oracles(&self, names: &BTreeSet<String>) -> Result<String, Diagnostic> {
         let mut parts = vec![RECIPE.to_owned(), self.headers.key.clone().into_bytes()];
         for name in names {
             parts.push(name.clone().into_bytes());
-            parts.push(read(&inputs::oracle_source(self.root, self.kernel, name))?);
+            parts.push(read(&self.oracle(name))?);
         }
         let product = format!("oracles/{}", key(parts));
         self.cache.product(&product, |work| {
@@ -184,10 +220,7 @@ impl Builder<'_> {
             let folder = scratch.path().join("oracles");
             let objects: Vec<String> = names.iter().map(|name| format!("{name}.o")).collect();
             for name in names {
-                copy(
-                    &inputs::oracle_source(self.root, self.kernel, name),
-                    &folder.join(format!("{name}.c")),
-                )?;
+                copy(&self.oracle(name), &folder.join(format!("{name}.c")))?;
             }
             let lines = format!("obj-m := {}\n", objects.join(" "));
             write(&folder.join("Kbuild"), &lines)?;

@@ -13,6 +13,13 @@ pub struct Profile {
     /// What it is, for people.
     #[serde(default)]
     pub description: String,
+    /// Profile of a kernel that is built, which this one is like: everything but description and
+    /// `fragment` is as there, and its compartments, overlays and oracles are this one's too.
+    #[serde(default)]
+    pub like: Option<Placed<String>>,
+    /// With `like`: options that come over those of that kernel, a file beside this one.
+    #[serde(default)]
+    pub fragment: Option<Placed<String>>,
     /// Packages of the distribution, for a kernel that is taken as it is.
     #[serde(default)]
     pub archive: Option<Archive>,
@@ -37,6 +44,19 @@ pub struct Profile {
     /// writes through them are confined to these. A wrong entry breaks a healthy kernel.
     #[serde(default)]
     pub complete: Vec<String>,
+}
+
+impl Profile {
+    /// Whether there is nothing but what may stand beside `like`.
+    pub(crate) fn says_no_more_than_like(&self) -> bool {
+        let lists = [&self.scope, &self.scope_modules];
+        self.archive.is_none()
+            && self.bitcode.is_none()
+            && self.build.is_none()
+            && lists.iter().all(|list| list.is_empty())
+            && self.refusals.is_empty()
+            && self.complete.is_empty()
+    }
 }
 
 /// Packages of a distribution. In names, `{release}` stands for `uname -r` and `{base}` for that

@@ -16,6 +16,7 @@ use crate::{
     compartment::Compartment,
     includes, inputs,
     kernel::{Kernel, VMLINUX},
+    lineage,
     modules::{Builder, GUARD_MODULE},
     overlay::Overlay,
     packages::{PackageSet, Packages},
@@ -80,7 +81,7 @@ pub fn resolve_from(
     };
     let kernel = match &inputs.profile.build {
         None => Kernel::stock(&cache, &trees).map_err(one)?,
-        Some(recipe) => built(request, recipe, &cache, &trees)?,
+        Some(recipe) => built(request, &inputs.profile, recipe, &cache, &trees)?,
     };
     info!("kernel {}", kernel.release);
     Resolver {
@@ -95,22 +96,30 @@ pub fn resolve_from(
 /// The kernel of a profile that says how to build it.
 fn built<'a>(
     request: &Request,
+    profile: &Profile,
     recipe: &profile::Build,
     cache: &'a Cache,
     trees: &Trees<'_>,
 ) -> Result<Kernel<'a>, Vec<Diagnostic>> {
     let one = |e: Diagnostic| vec![e];
     let source = trees.source().map_err(one)?;
-    let path = inputs::fragment(&request.root, &request.kernel, recipe);
-    let fragment = std::fs::read_to_string(&path).map_err(|e| one(io_error("read", &path, &e)))?;
+    let read = |file: String| {
+        let path = request.root.join(&file);
+        let text = fs::read_to_string(&path).map_err(|e| io_error("read", &path, &e))?;
+        Ok(build::FragmentFile { file, text })
+    };
+    let fragments: Vec<_> = inputs::fragments(&request.kernel, profile)
+        .into_iter()
+        .map(read)
+        .collect::<Result<_, _>>()
+        .map_err(one)?;
     let product = build::Recipe {
         kernel: &request.kernel,
         source: &source,
         source_key: &trees.set.source.sha256,
         compiler: &recipe.compiler.value,
         base: recipe.base.target(),
-        fragment: &fragment,
-        fragment_file: &format!("kernels/{}/{}", request.kernel, recipe.fragment),
+        fragments: &fragments,
     }
     .product(cache)?;
     Kernel::built(cache, trees.set, source, product, &recipe.compiler.value).map_err(one)
@@ -142,7 +151,7 @@ impl Inputs {
             })
             .transpose()?;
         if profile.build.is_some() {
-            compartment_of_built(request, &compartment, overlay.is_some())?;
+            compartment_of_built(request, &compartment)?;
         }
         if let Some((name, overlay)) = &overlay {
             let builds = |module: &str| overlay.modules.iter().any(|m| m.name.value == module);
@@ -179,32 +188,18 @@ impl Inputs {
 }
 
 /// What a kernel that is built has no use for is refused, not ignored.
-fn compartment_of_built(
-    request: &Request,
-    compartment: &Compartment,
-    overlay: bool,
-) -> Result<(), Diagnostic> {
-    let (what, help) = if overlay {
-        (
-            "overlays are laid over",
-            "build the overlay for a stock kernel",
-        )
-    } else if compartment.flags.is_empty() {
+fn compartment_of_built(request: &Request, compartment: &Compartment) -> Result<(), Diagnostic> {
+    if compartment.flags.is_empty() {
         return Ok(());
-    } else {
-        (
-            "`flags` are for",
-            "leave them out: bitcode is that of the build",
-        )
-    };
-    let file = inputs::compartment_file(&request.kernel, &request.compartment);
+    }
+    let file = lineage::compartment_file(&request.root, &request.kernel, &request.compartment);
     let message = format!(
-        "{what} kernels that are taken as they are; {} is built",
+        "`flags` are for kernels that are taken as they are; {} is built",
         request.kernel
     );
     Err(Diagnostic::error(Code::BadYaml, message)
         .at(file, 0, 0)
-        .help(help))
+        .help("leave them out: bitcode is that of the build"))
 }
 
 /// One request while it is resolved.

@@ -15,7 +15,8 @@ use crate::{
     cache::Cache,
     inputs,
     kernel::ImageUnits,
-    modules::BuiltOverlay,
+    lineage,
+    modules::{BITCODE, BuiltOverlay},
     resolve::Resolver,
     units::{self, EVERYTHING, Listed, Unit, Units},
 };
@@ -30,11 +31,14 @@ pub(crate) struct Named {
 
 impl Resolver<'_> {
     fn compartment_file(&self) -> String {
-        inputs::compartment_file(&self.request.kernel, &self.request.compartment)
+        let request = self.request;
+        lineage::compartment_file(&request.root, &request.kernel, &request.compartment)
     }
 
     fn profile_file(&self) -> String {
-        format!("kernels/{}/kernel.yaml", self.request.kernel)
+        let own = &self.request.kernel;
+        let said = self.inputs.profile.like.as_ref();
+        lineage::profile_file(said.map_or(own, |like| &like.value))
     }
 
     /// Every module that is named is one of the kernel's or of the overlay's.
@@ -59,7 +63,7 @@ impl Resolver<'_> {
         expand(&profile.scope_modules, &self.profile_file(), &mut scope);
         expand(&compartment.scope_modules, &file, &mut scope);
         if let Some((name, overlay)) = &self.inputs.overlay {
-            let file = inputs::overlay_file(&self.request.kernel, name);
+            let file = lineage::overlay_file(&self.request.root, &self.request.kernel, name);
             for module in &overlay.needs {
                 if let Err(error) = self.kernel.modules.find(&module.value) {
                     errors.push(error.at(&file, module.line, module.column));
@@ -127,9 +131,15 @@ impl Resolver<'_> {
     ) -> Result<Vec<Bitcode>, Vec<Diagnostic>> {
         if let Some((product, files)) = self.kernel.bitcode() {
             let cache = self.cache;
+            let changed = self.overlay_modules();
             return units
                 .par_iter()
-                .map(|unit| recorded(cache, unit, product, files))
+                .map(|unit| match overlay {
+                    Some(built) if changed.contains(&unit.image) => {
+                        recorded(cache, unit, &built.product, BITCODE, &built.bitcode)
+                    }
+                    _ => recorded(cache, unit, product, build::OUT, files),
+                })
                 .collect::<Result<_, _>>()
                 .map_err(|e| vec![e]);
         }
@@ -154,11 +164,12 @@ impl Resolver<'_> {
     }
 }
 
-/// Bitcode that the build has left.
+/// Bitcode that a build has left in a folder of its product.
 fn recorded(
     cache: &Cache,
     unit: &Unit,
     product: &str,
+    folder: &str,
     files: &BTreeMap<String, String>,
 ) -> Result<Bitcode, Diagnostic> {
     let Some(file) = files.get(&unit.source) else {
@@ -172,6 +183,6 @@ fn recorded(
         source: unit.source.clone(),
         image: unit.image.clone(),
         confined: unit.confined,
-        file: cache.locked(product, &format!("{}/{file}", build::OUT))?,
+        file: cache.locked(product, &format!("{folder}/{file}"))?,
     })
 }

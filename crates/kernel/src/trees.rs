@@ -34,8 +34,8 @@ pub struct Headers {
     pub common: PathBuf,
     /// Names what the trees were made from.
     pub key: String,
-    /// For a kernel built with LLVM, what the names of its tools end with; else it is GCC's.
-    pub llvm: Option<String>,
+    /// For a kernel that was built here, its compiler: modules leave their bitcode too.
+    pub built_with: Option<String>,
 }
 
 impl Trees<'_> {
@@ -85,7 +85,7 @@ impl Trees<'_> {
             flavour: root.join(flavour),
             common: root.join(format!("usr/src/linux-headers-{}-common", self.set.base)),
             key,
-            llvm: None,
+            built_with: None,
         })
     }
 
@@ -210,4 +210,37 @@ pub fn read_module(path: &Path) -> Result<Vec<u8>, Diagnostic> {
         .read_to_end(&mut module)
         .map_err(|e| io_error("decompress", path, &e))?;
     Ok(module)
+}
+
+/// The way from one absolute folder to another; `.` when they are the same.
+pub fn relative(from: &Path, to: &Path) -> String {
+    let common = from
+        .components()
+        .zip(to.components())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let up = from.components().skip(common).map(|_| "..".to_owned());
+    let down = to
+        .components()
+        .skip(common)
+        .map(|c| c.as_os_str().to_string_lossy().into_owned());
+    let steps: Vec<String> = up.chain(down).collect();
+    if steps.is_empty() {
+        ".".to_owned()
+    } else {
+        steps.join("/")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_between_folders() {
+        let way = |from: &str, to: &str| relative(Path::new(from), Path::new(to));
+        assert_eq!(way("/c/s/linux", "/c/s/linux"), ".");
+        assert_eq!(way("/c/s/linux", "/c/h/x"), "../../h/x");
+        assert_eq!(way("/c/o/tree", "/c"), "../..");
+    }
 }

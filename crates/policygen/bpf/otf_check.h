@@ -44,6 +44,9 @@ static __always_inline bool otf_walks_general(struct otf_walk *w)
 	return w->general == OTF_GENERAL_YES;
 }
 
+/* in otf_caches: what makes the cache was not there at load, so that any cache may be it */
+#define OTF_CACHE_ABSENT	(~0ULL)
+
 static __always_inline bool otf_cache_fits(const struct otf_place *p, struct otf_walk *w)
 {
 	__u32 row = p->cache;
@@ -56,7 +59,7 @@ static __always_inline bool otf_cache_fits(const struct otf_place *p, struct otf
 	if (row == OTF_CACHE_ANY)
 		return true;
 	cache = bpf_map_lookup_elem(&otf_caches, &row);
-	return cache && *cache == w->cache;
+	return cache && (*cache == w->cache || *cache == OTF_CACHE_ABSENT);
 }
 
 static __always_inline bool otf_place_fits(const struct otf_place *p, struct otf_walk *w)

@@ -17,6 +17,7 @@ const PAGES: u64 = 4;
 const OWN: u64 = 5;
 const COMPARTMENT: u64 = 6;
 const CALLERS: u64 = 7;
+const DEDICATED: u64 = 9;
 
 /// Words of the state, with which a test of an address begins.
 const STATE: usize = size_of::<abi::State>() / 8;
@@ -74,6 +75,7 @@ fn tables() -> Tables {
                 otherwise: 2,
                 ..abi::Legal::default()
             },
+            heap(3, 1, 0),
         ],
         passed: vec![
             abi::Passed {
@@ -95,6 +97,10 @@ fn tables() -> Tables {
             },
             abi::Place {
                 cache: abi::CACHE_NONE,
+                ..place()
+            },
+            abi::Place {
+                cache: 0,
                 ..place()
             },
         ],
@@ -188,6 +194,31 @@ fn verdict(object: &Object, w: Write) -> (Reason, bool) {
         ],
     );
     (Reason::from_raw(answer[1].into()).unwrap(), answer[2] != 0)
+}
+
+/// What the loader writes for a dedicated cache: where it is, that it has no objects, that any may be it.
+#[test]
+fn dedicated_caches() {
+    let object = load();
+    let caches = object.maps().find(|m| m.name() == "otf_caches").unwrap();
+    let w = Write {
+        legal: DEDICATED,
+        general: false,
+        ..IN_GROUP
+    };
+    let outside = Write { offset: 480, ..w };
+    for (address, expected) in [
+        (w.cache, Reason::Ok),
+        (w.cache + 1, Reason::BadLayout),
+        (0, Reason::BadLayout),
+        (u64::MAX, Reason::Ok),
+    ] {
+        caches
+            .update(&[0; 4], &address.to_ne_bytes(), MapFlags::ANY)
+            .unwrap();
+        assert_eq!(verdict(&object, w).0, expected, "{address:#x}");
+        assert_eq!(verdict(&object, outside).0, Reason::BadLayout);
+    }
 }
 
 #[test]

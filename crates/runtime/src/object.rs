@@ -62,6 +62,11 @@ pub fn kernel_refused(what: &str, error: &dyn std::fmt::Display) -> Diagnostic {
     .help("nothing stays loaded; `otf-load probe` shows what this host supports")
 }
 
+/// In `otf_caches`: no object is of this cache.
+const NO_CACHE: u64 = 0;
+/// In `otf_caches`: objects of any cache may be of this one (`OTF_CACHE_ABSENT`).
+const ABSENT_CACHE: u64 = u64::MAX;
+
 /// Opens the object and sets what must be known before it is loaded.
 pub fn open(elf: &[u8], plan: &Plan, action: Action) -> Result<OpenObject, Diagnostic> {
     libbpf_rs::set_print(Some((PrintLevel::Warn, log)));
@@ -162,16 +167,26 @@ fn fill_caches(object: &Object, plan: &Plan, host: &Host) -> Result<(), Diagnost
     let slabs = slab_caches(object)?;
     let caches = map(object, "otf_caches")?;
     for (row, name) in plan.caches.iter().enumerate() {
-        let address = cache_address(name, &slabs, host).ok_or_else(|| {
-            Diagnostic::error(
-                Code::KernelRefused,
-                format!("the kernel has no slab cache {name}, where the compartment has objects"),
-            )
-            .help("load the module that makes the cache; without it legal writes would be denied")
-        })?;
+        let of_boot = u32::try_from(row).is_ok_and(|row| plan.boot_caches.contains(&row));
+        let address = cache_address(name, &slabs, host);
+        let address = address.unwrap_or(if of_boot { NO_CACHE } else { ABSENT_CACHE });
         put(&caches, row, &address.to_ne_bytes())?;
     }
     Ok(())
+}
+
+/// Names of the caches that a loaded policy takes any cache for, as their modules were not there.
+pub fn absent_caches(caches: &impl MapCore, plan: &Plan) -> Result<Vec<String>, Diagnostic> {
+    let mut absent = Vec::new();
+    for (row, name) in (0u32..).zip(&plan.caches) {
+        let raw = caches
+            .lookup(&row.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|e| kernel_refused("otf_caches", &e))?;
+        if raw.is_some_and(|raw| raw == ABSENT_CACHE.to_ne_bytes()) {
+            absent.push(name.clone());
+        }
+    }
+    Ok(absent)
 }
 
 fn fill_targets(object: &Object, binding: &Binding) -> Result<(), Diagnostic> {

@@ -54,6 +54,9 @@ pub struct Status {
     pub sites: u64,
     /// Sites that cannot be probed: they are not checked.
     pub unprobable: u64,
+    /// Slab caches that were not there when the policy was loaded, as a module makes them: an object of any
+    /// cache is taken for one of theirs.
+    pub absent_caches: Vec<String>,
     /// Indirect calls.
     pub calls: Calls,
     /// Counters by name.
@@ -178,6 +181,11 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
         }),
         sites: coverage.sites,
         unprobable: coverage.unprobable,
+        absent_caches: if meta.plan.recording.is_some() {
+            Vec::new()
+        } else {
+            object::absent_caches(&folder.map("otf_caches")?, &meta.plan)?
+        },
         calls: Calls {
             all: coverage.calls,
             probed: coverage.calls_probed,

@@ -1,4 +1,4 @@
-# A bug that an overlay brought back is attacked: attack.sh without|audit|deny [working]
+# A bug that an overlay brought back is attacked: attack.sh without|audit|deny [working] [aftermath]
 . /otf/lib.sh
 
 ACTION=$1
@@ -9,12 +9,18 @@ limited() { timeout -k 5 90 /bin/sh /otf/overlay/trigger.sh "$@"; }
 
 check modules load_modules || exit
 [ "$ACTION" = without ] || load_bundle "$ACTION" || exit
-[ "${2:-}" != working ] || check working otf-load phase working || exit
+case " $* " in *" working "*) check working otf-load phase working || exit ;; esac
 check set_up trigger setup || exit
 check alive_before trigger alive
 if [ "$ACTION" != without ]; then
 	observe ordinary.before
 fi
+case " $* " in *" aftermath "*)
+	equal quiet_before "" "$(kernel_complaints | head -n 3 | tr '\n' ';')"
+	check lockdep_watches lockdep_watches
+	check leaks_known leaks_known
+	;;
+esac
 limited attack >/tmp/attack 2>&1
 echo "OTF-SAID attack $(tail -n 3 /tmp/attack | tr '\n' ' ')"
 # Looking for harm may be what the kernel does not survive.
@@ -33,4 +39,12 @@ if limited alive >/tmp/alive 2>&1; then
 else
 	echo "OTF-SAID dead $(tail -n 3 /tmp/alive | tr '\n' ' ')"
 fi
+# What the kernel's own checks have to say, with the attacked objects still there, and when the policy and
+# everything that the trigger made is as gone as it can be.
+case " $* " in *" aftermath "*)
+	leaks | sed 's/^/OTF-SAID leak /'
+	kernel_complaints | sed 's/^/OTF-SAID complaint /'
+	lockdep_watches && echo "OTF-SAID lockdep watches"
+	;;
+esac
 echo "OTF-SAID end"

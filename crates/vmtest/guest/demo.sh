@@ -1,8 +1,10 @@
-# The attack of CVE-2023-31436: `without` a policy, with one that is loaded into a system at work
+# The attack of CVE-2023-31436, demo.sh PART MTU...: `without` a policy, with one that is loaded into a system at work
 # (`transition`), and in the `working` phase.
 . /otf/lib.sh
 
-MTUS="2097138 4194290 2147483647"
+PART=$1
+shift
+MTUS=$*
 CHANGED=/sys/kernel/debug/neighbour/changed
 
 prepare() {
@@ -61,7 +63,7 @@ finish() {
 }
 
 prepare
-case $1 in
+case $PART in
 without)
 	without
 	;;

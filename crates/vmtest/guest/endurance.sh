@@ -36,6 +36,7 @@ cycle() {
 check modules load_modules
 check set_up ordinary setup 1
 check warm_up cycle
+[ ! -e $KMEMLEAK ] || check leaks_known leaks_known
 before=$(used)
 rounds=0
 violations=0
@@ -63,8 +64,6 @@ sleep 2
 after=$(used)
 # What belongs to the machine itself comes and goes.
 more memory_is_given_back -8192 $((before - after))
-[ ! -e /sys/kernel/debug/kmemleak ] || {
-	echo scan >/sys/kernel/debug/kmemleak
-	equal kmemleak "" "$(head -n 1 /sys/kernel/debug/kmemleak)"
-}
+[ ! -e $KMEMLEAK ] || equal kmemleak "" "$(leaks | head -n 3 | tr '\n' ';')"
+[ ! -e /proc/lockdep_stats ] || check lockdep_watches lockdep_watches
 quiet_kernel kernel_has_no_complaint

@@ -48,8 +48,38 @@ load_module() {
 
 # kernel_complaints: what the kernel said that it should not have said.
 kernel_complaints() {
-	dmesg | grep -E 'Oops|BUG:|kernel BUG|general protection|unable to handle|WARNING: CPU|soft lockup|rcu_.*stall'
+	dmesg | grep -E 'Oops|BUG:|kernel BUG|general protection|unable to handle|WARNING: |soft lockup|rcu_.*stall|non-static key|Invalid wait context|lock order inversion'
 }
+
+KMEMLEAK=/sys/kernel/debug/kmemleak
+
+# leaks_known: what kmemleak finds now is not what the test is about.
+leaks_known() {
+	echo scan >$KMEMLEAK && echo clear >$KMEMLEAK
+}
+
+# leaks: what kmemleak finds, a line for each object: its size, its task, who allocated it.
+leaks() {
+	# It tells of no object that is younger than five seconds. What a register or another CPU pointed to
+	# while one scan ran is found by the next.
+	sleep 6
+	echo scan >$KMEMLEAK && echo scan >$KMEMLEAK || echo "kmemleak is off"
+	awk '
+		/^unreferenced object/ { flush(); size = $NF; sub(/\).*/, "", size); chain = "?"; frames = -1 }
+		/^  comm/ { task = $2; gsub(/[",]/, "", task) }
+		frames >= 0 && frames < 6 {
+			name = $NF ~ /^\[/ ? $(NF - 1) : $NF
+			sub(/\+.*/, "", name)
+			chain = frames++ ? chain " < " name : name
+		}
+		/^  backtrace/ { frames = 0 }
+		END { flush() }
+		function flush() { if (size) print size " bytes of " task ": " chain }
+	' $KMEMLEAK
+}
+
+# lockdep_watches: whether lockdep still looks: it stops at its first report.
+lockdep_watches() { grep -q '^ debug_locks: *1' /proc/lockdep_stats; }
 
 # Overlay, bundle and key are where the host puts them.
 trigger() { sh /otf/overlay/trigger.sh "$@"; }

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use flows::{
-    attacks::Attacks, bench::BenchRuntime, checks::Checks, endurance::Endurance, record::Record,
-    target::Setting,
+    attacks::Attacks, bench::BenchRuntime, checks::Checks, demo::Demo, endurance::Endurance,
+    record::Record, target::Setting,
 };
 use otf_artifact::diagnostic::Diagnostic;
 use shell::{Run, Shell};
@@ -25,7 +25,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Show the attack of CVE-2023-31436 without and with the bundle.
-    Demo(Setting),
+    Demo(Demo),
+    /// Show that ordinary use of a compartment under deny is left alone.
+    Stock(Setting),
     /// Show what each action does about each kind of illegal write.
     Kinds(Setting),
     /// Show that a private heap serves, keeps attackers out, and goes only when it is empty.
@@ -57,8 +59,12 @@ fn main() -> ExitCode {
         Command::BenchRuntime(options) => flows::bench::run(&options),
         Command::Run(options) => shell::run(&options),
         Command::Attacks(options) => flow(|checks| flows::attacks::run(&options, checks).map(Some)),
-        Command::Demo(setting) => flow(|checks| {
-            flows::demo::run(&setting, checks)?;
+        Command::Demo(options) => flow(|checks| {
+            flows::demo::run(&options, checks)?;
+            Ok(None)
+        }),
+        Command::Stock(setting) => flow(|checks| {
+            flows::stock::run(&setting, checks)?;
             Ok(None)
         }),
         Command::Kinds(setting) => flow(|checks| flows::kinds::run(&setting, checks).map(Some)),
@@ -78,7 +84,7 @@ fn main() -> ExitCode {
             flows::life::run(&setting, checks)?;
             flows::heap::run(&setting, &[2], checks)?;
             let table = flows::kinds::run(&setting, checks)?;
-            flows::demo::run(&setting, checks)?;
+            flows::demo::all(&setting, checks)?;
             Ok(Some(table))
         }),
     };

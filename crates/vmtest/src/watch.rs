@@ -28,6 +28,17 @@ const SIGNS: &[(&str, Trouble)] = &[
     ("detected stalls on CPUs", Trouble::Stall),
     ("blocked for more than", Trouble::Stall),
     ("WARNING: CPU: ", Trouble::Warning),
+    // Lockdep and RCU: what was found, in their own words.
+    ("WARNING: possible ", Trouble::Warning),
+    ("WARNING: inconsistent lock", Trouble::Warning),
+    ("WARNING: suspicious RCU", Trouble::Warning),
+    ("WARNING: bad unlock balance", Trouble::Warning),
+    ("WARNING: bad contention", Trouble::Warning),
+    ("WARNING: held lock freed", Trouble::Warning),
+    ("WARNING: lock held when", Trouble::Warning),
+    ("lock order inversion", Trouble::Warning),
+    ("INFO: trying to register non-static key", Trouble::Warning),
+    ("Invalid wait context", Trouble::Warning),
     ("BUG: ", Trouble::Warning),
 ];
 
@@ -73,6 +84,18 @@ mod tests {
             ),
             (
                 "[    1.0] WARNING: CPU: 0 PID: 1 at kernel/x.c:1 f+0x1/0x2",
+                Some(Trouble::Warning),
+            ),
+            (
+                "[   12.0] WARNING: possible circular locking dependency detected",
+                Some(Trouble::Warning),
+            ),
+            (
+                "[   12.0] WARNING: suspicious RCU usage",
+                Some(Trouble::Warning),
+            ),
+            (
+                "[   12.0] BUG: sleeping function called from invalid context at mm/slab.c:1",
                 Some(Trouble::Warning),
             ),
             ("[    1.0] x86/cpu: SGX disabled by BIOS.", None),

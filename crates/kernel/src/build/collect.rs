@@ -79,7 +79,7 @@ impl Contents {
 pub fn collect(work: &Path, compiler: &str) -> Result<(), Diagnostic> {
     info!("reading what was built");
     let out = work.join(OUT);
-    let commands = commands(&out, compiler)?;
+    let commands = commands(&out, "../", compiler)?;
     let contents = contents(work, &commands)?;
     // Objects of tools, of the boot loader and of the vDSO are in no image.
     let (kept, others): (Vec<_>, Vec<_>) = commands
@@ -109,8 +109,16 @@ pub fn collect(work: &Path, compiler: &str) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-/// Reads what the compiler left beside every object.
-fn commands(out: &Path, compiler: &str) -> Result<Vec<CodegenCommand>, Diagnostic> {
+/// Bitcode that a build of modules has left in their tree: files by source, relative to it. `top` is
+/// what the compiler was told for the tree, with a slash.
+pub fn recorded(tree: &Path, top: &str) -> Result<BTreeMap<String, String>, Diagnostic> {
+    let commands = commands(tree, top, "")?;
+    let files = commands.into_iter().map(|c| (c.source, c.bitcode));
+    Ok(files.collect())
+}
+
+/// Reads what the compiler left beside every object. `top` comes before the names of sources.
+fn commands(out: &Path, top: &str, compiler: &str) -> Result<Vec<CodegenCommand>, Diagnostic> {
     let mut commands = Vec::new();
     for file in tree::files(out)? {
         let Some(stem) = file.strip_suffix(".codegen") else {
@@ -118,7 +126,7 @@ fn commands(out: &Path, compiler: &str) -> Result<Vec<CodegenCommand>, Diagnosti
         };
         let path = out.join(&file);
         let text = fs::read_to_string(&path).map_err(|e| io_error("read", &path, &e))?;
-        commands.push(command(stem, &text, compiler).ok_or_else(|| {
+        commands.push(command(stem, &text, top, compiler).ok_or_else(|| {
             let message = format!("the record of {stem}.o is empty or names a path:\n{text}");
             Diagnostic::error(Code::InvariantBroken, message)
         })?);
@@ -128,14 +136,18 @@ fn commands(out: &Path, compiler: &str) -> Result<Vec<CodegenCommand>, Diagnosti
 }
 
 /// The command of one record: the source in the first line, the arguments after it.
-fn command(stem: &str, record: &str, compiler: &str) -> Option<CodegenCommand> {
+fn command(stem: &str, record: &str, top: &str, compiler: &str) -> Option<CodegenCommand> {
     let mut lines = record.lines();
     let source = lines.next().filter(|s| !s.is_empty())?;
     let arguments: Vec<String> = lines.map(str::to_owned).collect();
     if arguments.iter().any(|a| a.contains('/')) {
         return None;
     }
-    let source = source.strip_prefix("../").unwrap_or(source);
+    // Sources of the kernel itself lie above the folder that it was built in.
+    let source = source
+        .strip_prefix(top)
+        .or(source.strip_prefix("../"))
+        .unwrap_or(source);
     Some(CodegenCommand {
         source: source.strip_prefix("./").unwrap_or(source).to_owned(),
         bitcode: format!("{stem}.bc"),
@@ -221,7 +233,7 @@ mod tests {
 
     #[test]
     fn records_become_commands() {
-        let found = command("net/x/a", "../net/x/a.c\n-O2\n-g0\n", "clang-19").unwrap();
+        let found = command("net/x/a", "../net/x/a.c\n-O2\n-g0\n", "../", "clang-19").unwrap();
         assert_eq!(found.source, "net/x/a.c");
         assert_eq!(
             (found.bitcode.as_str(), found.object.as_str()),
@@ -229,22 +241,42 @@ mod tests {
         );
         assert_eq!(found.arguments, ["-O2", "-g0"]);
         assert_eq!(
-            command("l/b", "./l/b.c\n", "clang").unwrap().source,
+            command("l/b", "./l/b.c\n", "../", "clang").unwrap().source,
             "l/b.c"
         );
-        assert_eq!(command("a", "", "clang"), None);
-        assert_eq!(command("a", "a.c\n-fplugin=/tmp/p.so\n", "clang"), None);
+        assert_eq!(command("a", "", "../", "clang"), None);
+        assert_eq!(
+            command("a", "a.c\n-fplugin=/tmp/p.so\n", "../", "clang"),
+            None
+        );
     }
 
     #[test]
     fn the_object_beside_the_source_is_that_of_the_image() {
-        let at = |stem: &str| command(stem, "../lib/a.c\n", "clang").unwrap();
+        let at = |stem: &str| command(stem, "../lib/a.c\n", "../", "clang").unwrap();
         for order in [["arch/x86/boot/a", "lib/a"], ["lib/a", "zz/a"]] {
             let commands = order.map(at);
             let found = bitcode(&commands, &BTreeSet::from(["lib/a.c"]));
             assert_eq!(found["lib/a.c"], "lib/a.bc");
         }
         assert!(bitcode(&[at("lib/a")], &BTreeSet::new()).is_empty());
+    }
+
+    #[test]
+    fn bitcode_of_a_tree_of_modules_goes_by_the_kernels_names() {
+        let tree = tempfile::tempdir().unwrap();
+        for (file, source) in [
+            ("net/x/a", "../../tmp/t/net/x/a.c"),
+            (".module-common", "../scripts/module-common.c"),
+        ] {
+            let path = tree.path().join(format!("{file}.codegen"));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("{source}\n-O2\n")).unwrap();
+        }
+        let found = recorded(tree.path(), "../../tmp/t/").unwrap();
+        assert_eq!(found["net/x/a.c"], "net/x/a.bc");
+        assert_eq!(found["scripts/module-common.c"], ".module-common.bc");
+        assert_eq!(found.len(), 2);
     }
 
     #[test]

@@ -8,14 +8,14 @@ use otf_artifact::diagnostic::{Code, Diagnostic};
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wanted {
     value: String,
+    file: String,
     line: u32,
 }
 
 /// Options by name (`CONFIG_SMP`); `n` for those that shall be off.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fragment {
     options: BTreeMap<String, Wanted>,
-    file: String,
 }
 
 impl Fragment {
@@ -48,18 +48,21 @@ impl Fragment {
             }
             let wanted = Wanted {
                 value: value.to_owned(),
+                file: file.to_owned(),
                 line: number,
             };
             options.insert(name.to_owned(), wanted);
         }
         if errors.is_empty() {
-            Ok(Self {
-                options,
-                file: file.to_owned(),
-            })
+            Ok(Self { options })
         } else {
             Err(errors)
         }
+    }
+
+    /// Lays another fragment over this one: its options come instead of those of the same name.
+    pub fn over(&mut self, other: Self) {
+        self.options.extend(other.options);
     }
 
     /// The fragment as kbuild reads it, without comments, sorted: what the kernel depends on.
@@ -86,7 +89,7 @@ impl Fragment {
                 } else {
                     got != Some(wanted.value.as_str())
                 };
-                dropped.then(|| self.dropped(name, wanted, got))
+                dropped.then(|| self::dropped(name, wanted, got))
             })
             .collect();
         if errors.is_empty() {
@@ -95,19 +98,19 @@ impl Fragment {
             Err(errors)
         }
     }
+}
 
-    fn dropped(&self, name: &str, wanted: &Wanted, got: Option<&str>) -> Diagnostic {
-        let got = got.map_or_else(
-            || "nothing of that name".to_owned(),
-            |v| format!("{name}={v}"),
-        );
-        Diagnostic::error(
-            Code::BadConfiguration,
-            format!("Kconfig dropped {name}={}: it has {got}", wanted.value),
-        )
-        .at(&self.file, wanted.line, 1)
-        .help("add what the option depends on, or leave it out when other options select it")
-    }
+fn dropped(name: &str, wanted: &Wanted, got: Option<&str>) -> Diagnostic {
+    let got = got.map_or_else(
+        || "nothing of that name".to_owned(),
+        |v| format!("{name}={v}"),
+    );
+    Diagnostic::error(
+        Code::BadConfiguration,
+        format!("Kconfig dropped {name}={}: it has {got}", wanted.value),
+    )
+    .at(&wanted.file, wanted.line, 1)
+    .help("add what the option depends on, or leave it out when other options select it")
 }
 
 /// The option of a line; `None` for a comment or an empty line.
@@ -206,6 +209,16 @@ mod tests {
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn a_later_fragment_wins() {
+        let mut fragment = Fragment::parse("CONFIG_A=y\nCONFIG_B=m\n", "base").unwrap();
+        fragment.over(Fragment::parse("# for tests\nCONFIG_A=n\n", "extra").unwrap());
+        assert_eq!(fragment.text(), "CONFIG_A=n\nCONFIG_B=m\n");
+        let errors = fragment.honoured("CONFIG_A=y\n").unwrap_err();
+        let places: Vec<_> = errors.iter().map(|e| (e.file.as_deref(), e.line)).collect();
+        assert_eq!(places, [(Some("extra"), 2), (Some("base"), 2)]);
     }
 
     #[test]

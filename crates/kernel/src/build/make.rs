@@ -28,6 +28,8 @@ const WRAPPER: &str = include_str!("cc.sh");
 const WRAPPER_FILE: &str = "otf-cc";
 /// The fragment's name in the product.
 const FRAGMENT_FILE: &str = "fragment.config";
+/// Flags by which names in debug information are relative to the kernel tree.
+pub const NAMES: &str = "-ffile-prefix-map=../= -fdebug-compilation-dir=.";
 /// Programs whose version decides what is built, by the suffix of the compiler's version.
 const TOOLS: [&str; 4] = ["ld.lld", "llvm-ar", "llvm-objcopy", "llvm-strip"];
 /// Packages that hold what kbuild calls.
@@ -46,16 +48,23 @@ pub struct Recipe<'a> {
     pub compiler: &'a str,
     /// What the configuration starts from: `allnoconfig`.
     pub base: &'a str,
-    /// Text of the fragment.
-    pub fragment: &'a str,
-    /// The fragment's name for messages.
-    pub fragment_file: &'a str,
+    /// Fragments, each over those before it.
+    pub fragments: &'a [FragmentFile],
+}
+
+/// A fragment as it lies in a file.
+#[derive(Debug)]
+pub struct FragmentFile {
+    /// The file's name for messages.
+    pub file: String,
+    /// What it says.
+    pub text: String,
 }
 
 impl Recipe<'_> {
     /// The product, built unless the cache has it: its path relative to the cache.
     pub fn product(&self, cache: &Cache) -> Result<String, Vec<Diagnostic>> {
-        let fragment = Fragment::parse(self.fragment, self.fragment_file)?;
+        let fragment = self.fragment()?;
         let one = |e: Diagnostic| vec![e];
         let mut parts = vec![
             RECIPE.to_owned(),
@@ -82,6 +91,15 @@ impl Recipe<'_> {
         }
         fs::remove_dir_all(&folder).map_err(|e| one(io_error("remove", &folder, &e)))?;
         Ok(product)
+    }
+
+    /// What all fragments ask for.
+    fn fragment(&self) -> Result<Fragment, Vec<Diagnostic>> {
+        let mut all = Fragment::default();
+        for FragmentFile { file, text } in self.fragments {
+            all.over(Fragment::parse(text, file)?);
+        }
+        Ok(all)
     }
 
     /// What the tools say of themselves. Their paths do not matter.
@@ -140,25 +158,20 @@ impl Recipe<'_> {
     /// One call of make; what it compiles is reported as progress.
     fn make(&self, work: &Path, targets: &[&str]) -> Result<(), Diagnostic> {
         let jobs = thread::available_parallelism().map_or(1, usize::from);
-        // Names in debug information are relative to the kernel tree.
-        let names = "-ffile-prefix-map=../= -fdebug-compilation-dir=.";
         let mut make = Command::new("make");
         make.current_dir(work)
             .arg(format!("-j{jobs}"))
             .arg(format!("O={}", tree::OUT))
-            .arg(format!("LLVM={}", suffix(self.compiler)))
-            .arg(format!("CC={WRAPPER_FILE}"))
-            .arg(format!("KCFLAGS={names}"))
-            .arg(format!("KAFLAGS={names}"))
+            .arg(format!("KCFLAGS={NAMES}"))
+            .arg(format!("KAFLAGS={NAMES}"))
             .args(targets)
-            .env("OTF_CLANG", self.compiler)
-            .env("PATH", path_with(work))
             .env("KCONFIG_ALLCONFIG", work.join(FRAGMENT_FILE))
             .env("LC_ALL", "C")
             .env("LOCALVERSION", "")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        use_wrapper(&mut make, work, self.compiler);
         kbuild::reproducible(&mut make);
         let mut child = make
             .spawn()
@@ -203,6 +216,14 @@ impl Recipe<'_> {
     }
 }
 
+/// Lets make compile through the wrapper that lies in `folder`.
+pub fn use_wrapper(make: &mut Command, folder: &Path, compiler: &str) {
+    make.arg(format!("LLVM={}", suffix(compiler)))
+        .arg(format!("CC={WRAPPER_FILE}"))
+        .env("OTF_CLANG", compiler)
+        .env("PATH", path_with(folder));
+}
+
 /// Makes the folder of a build; waits for another command that is at work in it.
 fn lock(folder: &Path) -> Result<File, Diagnostic> {
     fs::create_dir_all(folder).map_err(|e| io_error("make", folder, &e))?;
@@ -229,7 +250,7 @@ fn path_with(folder: &Path) -> OsString {
 }
 
 /// What the names of LLVM's tools end with: `-19` for `clang-19`, nothing for `clang`.
-pub fn suffix(compiler: &str) -> &str {
+fn suffix(compiler: &str) -> &str {
     compiler.strip_prefix("clang").unwrap_or_default()
 }
 

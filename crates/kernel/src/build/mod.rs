@@ -5,8 +5,8 @@ mod fragment;
 mod make;
 mod tree;
 
-pub use collect::{BOOT_IMAGE, BuiltImage, Contents, LOADABLE};
-pub use make::{Recipe, suffix};
+pub use collect::{BOOT_IMAGE, BuiltImage, Contents, LOADABLE, recorded};
+pub use make::{FragmentFile, NAMES, Recipe, use_wrapper};
 pub use tree::OUT;
 
 /// The list of commands, relative to the product.

@@ -143,6 +143,14 @@ fn one(status: &Status, f: &mut Formatter<'_>) -> Result {
         "  sites: {}, {} of them with a probe, {} unprobable",
         status.sites, status.sites_probed, status.unprobable
     )?;
+    if !status.absent_caches.is_empty() {
+        writeln!(
+            f,
+            "  caches: {} were not there at load, any cache is taken for them: {}",
+            status.absent_caches.len(),
+            status.absent_caches.join(", ")
+        )?;
+    }
     let calls = status.calls;
     writeln!(
         f,

@@ -4,11 +4,26 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use otf_artifact::diagnostic::{Code, Diagnostic};
+use otf_kernel::overlay::AttackKind;
+
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::attacks::Row;
 
-/// `out/eval/attacks.json`: a list, one entry per bug.
-pub fn json(rows: &[Row]) -> Result<String, Diagnostic> {
+/// A row that is about one bug.
+pub trait OfBug: Serialize + DeserializeOwned {
+    /// What the bug is known as.
+    fn bug(&self) -> &str;
+}
+
+impl OfBug for Row {
+    fn bug(&self) -> &str {
+        &self.bug
+    }
+}
+
+/// A table for programs: a list, one entry per bug.
+pub fn json<R: OfBug>(rows: &[R]) -> Result<String, Diagnostic> {
     let mut text = serde_json::to_string_pretty(rows)
         .map_err(|e| Diagnostic::error(Code::Environment, format!("no table: {e}")))?;
     text.push('\n');
@@ -17,11 +32,11 @@ pub fn json(rows: &[Row]) -> Result<String, Diagnostic> {
 
 /// Rows of an earlier table with this one in place of that of the same bug, by bug. What is no table
 /// has no rows.
-pub fn with(earlier: &str, row: Row) -> Vec<Row> {
-    let mut rows: Vec<Row> = serde_json::from_str(earlier).unwrap_or_default();
-    rows.retain(|other| other.bug != row.bug);
+pub fn with<R: OfBug>(earlier: &str, row: R) -> Vec<R> {
+    let mut rows: Vec<R> = serde_json::from_str(earlier).unwrap_or_default();
+    rows.retain(|other| other.bug() != row.bug());
     rows.push(row);
-    rows.sort_by(|a, b| a.bug.cmp(&b.bug));
+    rows.sort_by(|a, b| a.bug().cmp(b.bug()));
     rows
 }
 
@@ -44,7 +59,7 @@ pub fn markdown(kernel: &str, rows: &[Row]) -> String {
             text,
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row.bug,
-            kind(row),
+            kind(row.kind),
             row.compartment,
             row.cpus,
             cell(&row.harm_without),
@@ -74,22 +89,21 @@ fn alone(text: &mut String, rows: &[Row]) {
     }
 }
 
-fn kind(row: &Row) -> String {
-    serde_json::to_value(row.kind).map_or_else(
+/// The kind's words.
+pub fn kind(kind: AttackKind) -> String {
+    serde_json::to_value(kind).map_or_else(
         |_| String::new(),
         |value| value.as_str().unwrap_or_default().to_owned(),
     )
 }
 
 /// Text that cannot end a cell.
-fn cell(text: &str) -> String {
+pub fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
 
 #[cfg(test)]
 mod tests {
-    use otf_kernel::overlay::AttackKind;
-
     use super::*;
 
     #[test]

@@ -15,21 +15,25 @@ use otf_kernel::{
 };
 use otf_vmtest::{
     log::{Log, Source},
-    vm::{Outcome, Verdict, Vm},
+    vm::{Accel, Outcome, Verdict, Vm},
     watch::Trouble,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    attack_table,
+    aftermath, attack_table,
     checks::Checks,
-    ending, observed,
+    ending,
+    observed::{self, Event},
     target::{Setting, Target},
 };
 
 const SCRIPT: &str = include_str!("../../guest/attack.sh");
 /// Loading thousands of probes under emulation takes minutes.
 const TIME_LIMIT: Duration = Duration::from_mins(12);
+
+/// MiB: kmemleak keeps a record of each object.
+const MEMORY_WITH_CHECKS: u32 = 2048;
 
 /// `otf-vmtest attacks`
 #[derive(Args)]
@@ -44,11 +48,19 @@ pub struct Attacks {
     program: Option<PathBuf>,
     /// CPUs.
     #[arg(long, default_value_t = 1)]
-    smp: u32,
+    pub(super) smp: u32,
+    /// Only *deny*, on a kernel that checks itself: what that has to report afterwards. A table of its own,
+    /// behind the others.
+    #[arg(long)]
+    aftermath: bool,
     /// Table for programs.
-    #[arg(long, default_value = "out/eval/attacks.json")]
+    #[arg(
+        long,
+        default_value = "out/eval/attacks.json",
+        default_value_if("aftermath", "true", "out/eval/aftermath.json")
+    )]
     json: PathBuf,
-    /// Table for people.
+    /// Tables for people.
     #[arg(long, default_value = "docs/evaluation/attacks.md")]
     table: PathBuf,
 }
@@ -85,11 +97,20 @@ pub fn run(options: &Attacks, checks: &mut Checks) -> Result<String, Diagnostic>
     let kernel = file_name(&options.setting.out);
     let mut text = String::new();
     for (name, attack) in corpus(&options.setting.root, &kernel, &options.only)? {
-        let row = attacked(options, &name, &attack, checks)?;
         let before = fs::read_to_string(&options.json).unwrap_or_default();
-        let rows = attack_table::with(&before, row);
-        write(&options.json, &attack_table::json(&rows)?)?;
-        text = attack_table::markdown(&kernel, &rows);
+        let tables = fs::read_to_string(&options.table).unwrap_or_default();
+        let json = if options.aftermath {
+            let row = aftermath::row(options, &name, &attack, checks)?;
+            let rows = attack_table::with(&before, row);
+            text = aftermath::replaced(&tables, &aftermath::markdown(&kernel, &rows));
+            attack_table::json(&rows)?
+        } else {
+            let row = attacked(options, &name, &attack, checks)?;
+            let rows = attack_table::with(&before, row);
+            text = aftermath::kept(&tables, attack_table::markdown(&kernel, &rows));
+            attack_table::json(&rows)?
+        };
+        write(&options.json, &json)?;
         write(&options.table, &text)?;
     }
     Ok(text)
@@ -118,43 +139,94 @@ fn corpus(root: &Path, kernel: &str, only: &[String]) -> Result<Vec<(String, Att
     }
 }
 
+/// A machine in which the bug is attacked.
+pub(super) fn boot(
+    options: &Attacks,
+    name: &str,
+    attack: &Attack,
+    action: &str,
+) -> Result<Outcome, Diagnostic> {
+    let folder = format!("{}@{name}", attack.compartment.value);
+    let target = Target::open(&options.setting, &folder)?;
+    let mut guest = target.guest(Some(name))?;
+    if let Some(program) = &options.program {
+        guest.copy(program, "/bin/otf-attack")?;
+    }
+    guest.script("/otf/attack.sh", SCRIPT);
+    let mut step = vec!["/bin/sh", "/otf/attack.sh", action];
+    if attack.working && action != "without" {
+        step.push("working");
+    }
+    if options.aftermath {
+        step.push("aftermath");
+    }
+    guest.step("attack", &step)?;
+    let mut vm = Vm::new(target.kernel(), guest.build());
+    vm.time_limit = TIME_LIMIT;
+    vm.smp = options.smp;
+    match action {
+        // An oops is harm enough.
+        "without" => {
+            vm.stop_on = Trouble::Oops;
+            vm.append.clone_from(&attack.options);
+        }
+        // What was reported is told after it.
+        "audit" => vm.stop_on = Trouble::Panic,
+        _ => {}
+    }
+    if options.aftermath {
+        vm.memory = MEMORY_WITH_CHECKS;
+        vm.accel = Accel::RoundRobin;
+    }
+    vm.run()
+}
+
+/// What became of an attack under *deny*.
+pub(super) struct Denied {
+    /// What was reported.
+    pub events: Vec<Event>,
+    /// Whether no harm was done, and no violation was let through.
+    pub prevented: bool,
+    /// Whether the service worked for others afterwards.
+    pub alive: bool,
+    /// What speaks against that.
+    pub flaw: Option<String>,
+}
+
+impl Denied {
+    /// Judges a run.
+    pub fn judge(outcome: &Outcome, checks: &mut Checks) -> Self {
+        prepared(outcome, checks);
+        let events = observed::violations(&outcome.report, "attack", checks);
+        let ended = matches!(outcome.verdict, Verdict::Passed | Verdict::Failed(_));
+        let harm = harm(outcome);
+        let flaw = if let Some(harm) = &harm {
+            Some(format!("under deny: {harm}"))
+        } else if !ended {
+            Some(format!("under deny: {}", ending(&outcome.verdict)))
+        } else {
+            said(&outcome.log, "dead").map(|dead| format!("afterwards: {dead}"))
+        };
+        Self {
+            prevented: harm.is_none()
+                && ended
+                && !events.is_empty()
+                && events.iter().all(|e| e.prevented),
+            alive: ended && said(&outcome.log, "alive").is_some(),
+            events,
+            flaw,
+        }
+    }
+}
+
 fn attacked(
     options: &Attacks,
     name: &str,
     attack: &Attack,
     checks: &mut Checks,
 ) -> Result<Row, Diagnostic> {
-    let folder = format!("{}@{name}", attack.compartment.value);
-    let target = Target::open(&options.setting, &folder)?;
-    let boot = |action: &str| -> Result<Outcome, Diagnostic> {
-        let mut guest = target.guest(Some(name))?;
-        if let Some(program) = &options.program {
-            guest.copy(program, "/bin/otf-attack")?;
-        }
-        guest.script("/otf/attack.sh", SCRIPT);
-        let mut step = vec!["/bin/sh", "/otf/attack.sh", action];
-        if attack.working && action != "without" {
-            step.push("working");
-        }
-        guest.step("attack", &step)?;
-        let mut vm = Vm::new(target.kernel(), guest.build());
-        vm.time_limit = TIME_LIMIT;
-        vm.smp = options.smp;
-        match action {
-            // An oops is harm enough.
-            "without" => {
-                vm.stop_on = Trouble::Oops;
-                vm.append.clone_from(&attack.options);
-            }
-            // What was reported is told after it.
-            "audit" => vm.stop_on = Trouble::Panic,
-            _ => {}
-        }
-        vm.run()
-    };
-
     checks.section(&format!("attack.{name}.without"));
-    let without = boot("without")?;
+    let without = boot(options, name, attack, "without")?;
     let harm = harm(&without);
     prepared(&without, checks);
     checks.add(
@@ -164,32 +236,21 @@ fn attacked(
     );
 
     checks.section(&format!("attack.{name}.audit"));
-    let audit = boot("audit")?;
+    let audit = boot(options, name, attack, "audit")?;
     prepared(&audit, checks);
     let reported = observed::violations(&audit.report, "attack", checks);
 
     checks.section(&format!("attack.{name}.deny"));
-    let deny = boot("deny")?;
-    prepared(&deny, checks);
-    let denied = observed::violations(&deny.report, "attack", checks);
-    // A machine that died of the attack did not live to say what it reported.
-    let detected = !reported.is_empty() || !denied.is_empty();
-    let ended = matches!(deny.verdict, Verdict::Passed | Verdict::Failed(_));
-    let unharmed = self::harm(&deny).is_none() && ended;
-    let prevented = unharmed && !denied.is_empty() && denied.iter().all(|e| e.prevented);
-    let alive = ended && said(&deny.log, "alive").is_some();
-    let first = denied.first().or(reported.first());
+    let deny = boot(options, name, attack, "deny")?;
+    let denied = Denied::judge(&deny, checks);
+    let first = denied.events.first().or(reported.first());
     let mut note = first.map_or_else(|| "no violation".to_owned(), |e| e.text.clone());
     if let Some(reason) = &attack.unstopped {
         note = format!("{reason} ({note})");
-    } else if let Some(harm) = self::harm(&deny) {
-        note = format!("{note}; under deny: {harm}");
-    } else if !ended {
-        note = format!("{note}; under deny: {}", ending(&deny.verdict));
-    } else if let Some(dead) = said(&deny.log, "dead") {
-        note = format!("{note}; afterwards: {dead}");
+    } else if let Some(flaw) = &denied.flaw {
+        note = format!("{note}; {flaw}");
     }
-    let stopped = prevented && alive;
+    let stopped = denied.prevented && denied.alive;
     checks.add(
         if attack.unstopped.is_some() {
             "is_not_stopped_as_told"
@@ -208,13 +269,14 @@ fn attacked(
         bug: attack.bug.clone(),
         kind: attack.kind,
         harm_without: harm.unwrap_or_default(),
-        detected,
-        prevented,
-        alive,
+        // A machine that died of the attack did not live to say what it reported.
+        detected: !reported.is_empty() || !denied.events.is_empty(),
+        prevented: denied.prevented,
+        alive: denied.alive,
         note,
         rules: reported
             .iter()
-            .chain(&denied)
+            .chain(&denied.events)
             .flat_map(|event| event.rules.iter().cloned())
             .collect::<BTreeSet<_>>()
             .into_iter()
@@ -244,15 +306,19 @@ fn harm(outcome: &Outcome) -> Option<String> {
 
 /// The text behind `OTF-SAID WORD`.
 fn said(log: &Log, word: &str) -> Option<String> {
-    let line = |text: &str| {
+    all_said(log, word).next()
+}
+
+/// The texts behind all of them.
+pub(super) fn all_said(log: &Log, word: &str) -> impl Iterator<Item = String> {
+    log.of(Source::Test).filter_map(move |text| {
         let rest = text.strip_prefix("OTF-SAID ")?.strip_prefix(word)?;
         (rest.is_empty() || rest.starts_with(' ')).then(|| rest.trim().to_owned())
-    };
-    log.of(Source::Test).find_map(line)
+    })
 }
 
 /// A line of the kernel's log without `[   12.3]`.
-fn without_time(line: &str) -> &str {
+pub(super) fn without_time(line: &str) -> &str {
     line.split_once("] ").map_or(line, |(_, text)| text)
 }
 

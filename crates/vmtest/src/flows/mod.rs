@@ -1,5 +1,6 @@
 //! What `demo` and `test` show: each flow boots a machine, and judges what it reports.
 
+pub mod aftermath;
 pub mod attack_table;
 pub mod attacks;
 pub mod bench;

@@ -11,6 +11,7 @@ use otf_artifact::{
     kernel::{CachedFile, KernelLock, Loadable},
     yaml,
 };
+use otf_kernel::lineage;
 use otf_vmtest::{guest::Guest, modules::Module};
 use sha2::{Digest, Sha256};
 
@@ -139,11 +140,7 @@ impl Target {
         guest.network_tools()?;
         guest.modules(first, &self.oracles()?);
         if let Some(overlay) = overlay {
-            let kernels = self.setting.root.join("kernels");
-            let scripts = kernels
-                .join(&self.lock.kernel)
-                .join("overlays")
-                .join(overlay);
+            let scripts = lineage::overlay_folder(&self.setting.root, &self.lock.kernel, overlay);
             guest.copy_folder(&scripts, "/otf/overlay")?;
         }
         guest.copy(&self.setting.load, "/bin/otf-load")?;
