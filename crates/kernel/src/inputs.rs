@@ -39,7 +39,7 @@ pub fn profile(root: &Path, kernel: &str) -> Result<Profile, Diagnostic> {
     Ok(profile)
 }
 
-/// A profile that is another one but for its name and some options.
+/// A profile that is another one but for its name and its packages, or for some options.
 fn derived(
     profile: &Profile,
     like: &Placed<String>,
@@ -48,18 +48,13 @@ fn derived(
     file: &str,
 ) -> Result<Profile, Diagnostic> {
     if !profile.says_no_more_than_like() {
-        let message =
-            "a profile with `like` has `description` and `fragment` beside it, and nothing else";
+        let message = "a profile with `like` has `description` and `archive` or `fragment` beside it, and nothing else";
         return Err(like.error(Code::BadYaml, file, message.to_owned()));
     }
     let parent: Profile = match read(root, &lineage::profile_file(&like.value)) {
-        Ok(Profile {
-            like: None,
-            build: Some(_),
-            ..
-        }) => self::profile(root, &like.value)?,
+        Ok(Profile { like: None, .. }) => self::profile(root, &like.value)?,
         Ok(_) => {
-            let message = format!("`{like}` is no profile that says how to build its kernel");
+            let message = format!("`{like}` is itself like another one");
             return Err(like.error(Code::BadYaml, file, message));
         }
         // Says which profiles there are.
@@ -68,13 +63,20 @@ fn derived(
             _ => e,
         })?,
     };
-    if let Some(fragment) = &profile.fragment {
-        self::fragment(root, kernel, fragment, file)?;
+    let wrong = |message: String| Err(like.error(Code::BadYaml, file, message));
+    match (&parent.build, &profile.archive, &profile.fragment) {
+        (Some(_), None, Some(fragment)) => self::fragment(root, kernel, fragment, file)?,
+        (Some(_), Some(_), _) => return wrong(format!("`{like}` is built: it has no packages")),
+        (None, Some(archive), None) => stock(archive, file)?,
+        (None, _, Some(_)) => return wrong(format!("`{like}` is not built: it has no options")),
+        (None, None, None) => return wrong("the packages are missing: `archive`".to_owned()),
+        (Some(_), None, None) => {}
     }
     Ok(Profile {
         description: profile.description.clone(),
         like: profile.like.clone(),
         fragment: profile.fragment.clone(),
+        archive: profile.archive.clone().or(parent.archive),
         ..parent
     })
 }
@@ -498,6 +500,10 @@ mod tests {
                 fs::read_to_string(repository().join(lab).join("kernel.yaml")).unwrap(),
             ),
             ("kernels/lab-6.12/fragment.config", String::new()),
+            (
+                "kernels/debian-6.12/kernel.yaml",
+                fs::read_to_string(repository().join("kernels/debian-6.12/kernel.yaml")).unwrap(),
+            ),
         ] {
             let path = dir.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -525,8 +531,14 @@ mod tests {
         for (text, code, said) in [
             ("like: lab-6.13\n", Code::UnknownKernel, "lab-6.13"),
             ("like: stock\n", Code::BadYaml, "archive"),
-            ("like: twice\n", Code::BadYaml, "how to build"),
-            ("like: k\n", Code::BadYaml, "how to build"),
+            ("like: twice\n", Code::BadYaml, "itself"),
+            ("like: k\n", Code::BadYaml, "itself"),
+            ("like: debian-6.12\n", Code::BadYaml, "are missing"),
+            (
+                "like: debian-6.12\nfragment: extra.config\n",
+                Code::BadYaml,
+                "not built",
+            ),
             (
                 "like: lab-6.12\nscope: [net]\n",
                 Code::BadYaml,

@@ -13,8 +13,8 @@ pub struct Profile {
     /// What it is, for people.
     #[serde(default)]
     pub description: String,
-    /// Profile of a kernel that is built, which this one is like: everything but description and
-    /// `fragment` is as there, and its compartments, overlays and oracles are this one's too.
+    /// Profile which this one is like: everything but description and packages (of a kernel that is
+    /// built: `fragment`) is as there, and its compartments, overlays and oracles are this one's too.
     #[serde(default)]
     pub like: Option<Placed<String>>,
     /// With `like`: options that come over those of that kernel, a file beside this one.
@@ -50,8 +50,7 @@ impl Profile {
     /// Whether there is nothing but what may stand beside `like`.
     pub(crate) fn says_no_more_than_like(&self) -> bool {
         let lists = [&self.scope, &self.scope_modules];
-        self.archive.is_none()
-            && self.bitcode.is_none()
+        self.bitcode.is_none()
             && self.build.is_none()
             && lists.iter().all(|list| list.is_empty())
             && self.refusals.is_empty()
