@@ -51,7 +51,7 @@ pub fn mark(bitcode: &[u8], name: &str) -> Result<Shadow, Diagnostic> {
                 if loses_mark(&marked) {
                     unmarkable = Some(format!("its assembly is of an unknown form: {text}"));
                 }
-                module.set_assembly(instruction, &marked);
+                instruction.set_assembly(&marked);
             }
             let write = written(&module, instruction);
             let mark = marks.len() as u32 + 1;

@@ -250,11 +250,14 @@ impl Join<'_, '_> {
                 }
             }
             // Whatever the line says: what was merged, or took a neighbour's place, may stand elsewhere.
-            match (said, exact) {
+            // A fixed operand says itself where.
+            match (said.filter(|_| target.is_none()), exact) {
                 (Some(Ok(Said::Part(part, bytes))), _) => {
                     self.ladder.bind_merged(&access, Some((part, bytes)))
                 }
-                (_, Some(Exact::Unlike | Exact::NoWrite)) => self.ladder.bind_merged(&access, None),
+                (Some(_), Some(Exact::Unlike | Exact::NoWrite)) => {
+                    self.ladder.bind_merged(&access, None)
+                }
                 _ => self.ladder.bind(&access),
             }
         });

@@ -79,29 +79,6 @@ impl Module {
         true
     }
 
-    /// Gives a call of inline assembly another text.
-    pub(crate) fn set_assembly(&self, call: Value<'_>, text: &str) {
-        let Some(old) = call.callee().filter(|c| c.kind() == Kind::Assembly) else {
-            return;
-        };
-        let (constraints, _) = old.assembly();
-        llvm!({
-            let new = LLVMGetInlineAsm(
-                LLVMGetInlineAsmFunctionType(old.raw),
-                text.as_ptr().cast(),
-                text.len(),
-                constraints.as_ptr().cast(),
-                constraints.len(),
-                LLVMGetInlineAsmHasSideEffects(old.raw),
-                LLVMGetInlineAsmNeedsAlignedStack(old.raw),
-                LLVMGetInlineAsmDialect(old.raw),
-                LLVMGetInlineAsmCanUnwind(old.raw),
-            );
-            // What is called is the last operand.
-            LLVMSetOperand(call.raw, call.operand_count().saturating_sub(1), new);
-        });
-    }
-
     /// Whether an instruction still has the memory scope of this number.
     pub(crate) fn has_scope(&self, instruction: Value<'_>, mark: u32) -> bool {
         let list = llvm!(LLVMGetMetadata(instruction.raw, self.noalias()));
@@ -125,5 +102,30 @@ impl Module {
             LLVMDisposeMemoryBuffer(buffer);
             bytes
         })
+    }
+}
+
+impl Value<'_> {
+    /// Gives a call of inline assembly another text.
+    pub(crate) fn set_assembly(self, text: &str) {
+        let Some(old) = self.callee().filter(|c| c.kind() == Kind::Assembly) else {
+            return;
+        };
+        let (constraints, _) = old.assembly();
+        llvm!({
+            let new = LLVMGetInlineAsm(
+                LLVMGetInlineAsmFunctionType(old.raw),
+                text.as_ptr().cast(),
+                text.len(),
+                constraints.as_ptr().cast(),
+                constraints.len(),
+                LLVMGetInlineAsmHasSideEffects(old.raw),
+                LLVMGetInlineAsmNeedsAlignedStack(old.raw),
+                LLVMGetInlineAsmDialect(old.raw),
+                LLVMGetInlineAsmCanUnwind(old.raw),
+            );
+            // What is called is the last operand.
+            LLVMSetOperand(self.raw, self.operand_count().saturating_sub(1), new);
+        });
     }
 }

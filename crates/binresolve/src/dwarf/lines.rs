@@ -91,7 +91,7 @@ pub fn collect(
         if row.end_sequence() {
             lines.entry(row.address()).or_insert(None);
         } else {
-            let line = row.line().map_or(0, |line| line.get());
+            let line = row.line().map_or(0, std::num::NonZero::get);
             lines.insert(row.address(), u32::try_from(line).ok());
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use otf_artifact::exact::{ExactMap, Mapped, MappedFunction, SourceWrite};
+use otf_artifact::exact::{ExactMap, MapRow, Mapped, MappedFunction, SourceWrite};
 
 use crate::{dwarf::DebugInfo, image::Image};
 
@@ -19,7 +19,7 @@ pub struct Linked<'m> {
 struct Function<'m> {
     map: &'m ExactMap,
     row: usize,
-    function: &'m MappedFunction,
+    rows: &'m [MapRow],
 }
 
 /// What a map says about an address.
@@ -59,7 +59,8 @@ impl<'m> Linked<'m> {
                     let known = linked.functions.get(&symbol.address);
                     let taken = known.is_some_and(|(_, function)| function.is_some());
                     if !taken && is_same(image, symbol.address, symbol.size, function) {
-                        let function = Function { map, row, function };
+                        let rows = function.rows.as_slice();
+                        let function = Function { map, row, rows };
                         linked
                             .functions
                             .insert(symbol.address, (end, Some(function)));
@@ -94,7 +95,7 @@ impl<'m> Linked<'m> {
             });
         };
         let offset = u32::try_from(address - start).ok()?;
-        let rows = &found.function.rows;
+        let rows = found.rows;
         let last = rows.partition_point(|row| row.offset <= offset);
         let row = last.checked_sub(1).and_then(|at| rows.get(at))?;
         let origin = match row.origin {
