@@ -10,6 +10,7 @@
 #include <linux/filter.h>
 #include <linux/kprobes.h>
 #include <linux/list.h>
+#include <linux/lockdep.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/proc_fs.h>
@@ -78,6 +79,19 @@ struct otf_set {
 static LIST_HEAD(otf_sets);
 static DEFINE_MUTEX(otf_sets_mutex);
 
+/*
+ * The exception of a breakpoint is an NMI to lockdep, for which a lock that is also
+ * taken elsewhere, as those of BPF maps are, would be a deadlock. But it comes at
+ * probed instructions alone, and none of these runs under a map's lock.
+ */
+static void otf_lockdep_pause(int by)
+{
+#ifdef CONFIG_PROVE_LOCKING
+	if (in_nmi())
+		__this_cpu_add(lockdep_recursion, by);
+#endif
+}
+
 /* runs with interrupts off: it cannot move to another CPU */
 static int otf_probe_hit(struct kprobe *kp, struct pt_regs *regs)
 {
@@ -88,12 +102,14 @@ static int otf_probe_hit(struct kprobe *kp, struct pt_regs *regs)
 	u32 i;
 
 	rcu_read_lock();
+	otf_lockdep_pause(1);
 	old = bpf_set_run_ctx(&context.run_ctx);
 	for (i = 0; i < probe->count && regs->ip == ip; i++) {
 		context.bpf_cookie = probe->runs[i].cookie;
 		bpf_prog_run(probe->runs[i].prog, regs);
 	}
 	bpf_reset_run_ctx(old);
+	otf_lockdep_pause(-1);
 	rcu_read_unlock();
 	if (regs->ip != ip)
 		return true;
