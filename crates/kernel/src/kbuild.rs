@@ -35,26 +35,23 @@ pub fn build(
         .arg(format!("-j{jobs}"))
         .arg("modules")
         .stdin(Stdio::null());
-    let prefix_maps = match &headers.built_with {
-        Some(compiler) => {
-            // Relative names, as in the build of the kernel itself. Of two maps that fit, clang
-            // takes the later one.
-            let tree = trees::relative(&headers.flavour, tree);
-            make.arg(format!("M={tree}"));
-            build::use_wrapper(&mut make, &headers.common, compiler);
-            vec![
-                build::NAMES.to_owned(),
-                format!("-ffile-prefix-map={tree}/="),
-            ]
-        }
-        None => {
-            make.arg(format!("M={}", tree.display()));
-            vec![
-                format!("-ffile-prefix-map={}/=", tree.display()),
-                format!("-ffile-prefix-map={}/=", headers.common.display()),
-                format!("-ffile-prefix-map={}=.", headers.flavour.display()),
-            ]
-        }
+    let prefix_maps = if let Some(compiler) = &headers.built_with {
+        // Relative names, as in the build of the kernel itself. Of two maps that fit, clang
+        // takes the later one.
+        let tree = trees::relative(&headers.flavour, tree);
+        make.arg(format!("M={tree}"));
+        build::use_wrapper(&mut make, &headers.common, compiler);
+        vec![
+            build::NAMES.to_owned(),
+            format!("-ffile-prefix-map={tree}/="),
+        ]
+    } else {
+        make.arg(format!("M={}", tree.display()));
+        vec![
+            format!("-ffile-prefix-map={}/=", tree.display()),
+            format!("-ffile-prefix-map={}/=", headers.common.display()),
+            format!("-ffile-prefix-map={}=.", headers.flavour.display()),
+        ]
     }
     .join(" ");
     make.arg(format!("KCFLAGS={prefix_maps}"))
