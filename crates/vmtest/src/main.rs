@@ -32,6 +32,8 @@ enum Command {
     Kinds(Setting),
     /// Show that a private heap serves, keeps attackers out, and goes only when it is empty.
     Heap(Setting),
+    /// Audit and kill on a kernel that is too old for the guard.
+    Unguarded(Setting),
     /// Everything that `make test` runs in a machine.
     Test(Setting),
     /// Attack every bug that an overlay brings back, without a policy, under audit and under deny.
@@ -65,6 +67,10 @@ fn main() -> ExitCode {
         }),
         Command::Stock(setting) => flow(|checks| {
             flows::stock::run(&setting, checks)?;
+            Ok(None)
+        }),
+        Command::Unguarded(setting) => flow(|checks| {
+            flows::unguarded::run(&setting, checks)?;
             Ok(None)
         }),
         Command::Kinds(setting) => flow(|checks| flows::kinds::run(&setting, checks).map(Some)),

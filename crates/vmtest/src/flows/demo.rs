@@ -12,9 +12,9 @@ use super::{
 };
 
 const SCRIPT: &str = include_str!("../../guest/demo.sh");
-const NAME: &str = "sch_qfq@cve-2023-31436";
-const OVERLAY: &str = "cve-2023-31436";
-const SOURCE: &str = "net/sched/sch_qfq.c";
+pub(super) const NAME: &str = "sch_qfq@cve-2023-31436";
+pub(super) const OVERLAY: &str = "cve-2023-31436";
+pub(super) const SOURCE: &str = "net/sched/sch_qfq.c";
 /// Each puts the group at another place behind the qdisc.
 const MTUS: [u32; 3] = [2_097_138, 4_194_290, 2_147_483_647];
 

@@ -17,6 +17,7 @@ pub mod refuse;
 pub mod smoke;
 pub mod stock;
 pub mod target;
+pub mod unguarded;
 
 use std::time::Duration;
 
