@@ -17,7 +17,7 @@ TOOLS   := $(OTF_CACHE)/lint-tools
 KEY     := $(or $(OTF_SIGNING_KEY),$(OTF_CACHE)/keys/otf.key)
 PUBKEY  := $(KEY:.key=.pub)
 
-.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean lab test-attacks test-aftermath test-benign test-endurance fuzz eval-analysis eval-expected bench-analysis bench-runtime
+.PHONY: all setup build analyze demo test lint unit bundles vm schema bless clean lab test-unguarded test-attacks test-aftermath test-benign test-endurance fuzz eval-analysis eval-expected bench-analysis bench-runtime
 all: build
 
 setup:
