@@ -530,7 +530,7 @@ mod tests {
     fn wrong_derivations_have_places() {
         for (text, code, said) in [
             ("like: lab-6.13\n", Code::UnknownKernel, "lab-6.13"),
-            ("like: stock\n", Code::BadYaml, "archive"),
+            ("like: stock\n", Code::BadYaml, "expected mapping"),
             ("like: twice\n", Code::BadYaml, "itself"),
             ("like: k\n", Code::BadYaml, "itself"),
             ("like: debian-6.12\n", Code::BadYaml, "are missing"),
