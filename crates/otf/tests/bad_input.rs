@@ -117,7 +117,7 @@ fn names_that_do_not_exist() {
     let root = repository();
     let cases: [(&[&str], &[&str]); 5] = [
         (
-            &["--kernel", "debain-6.12"],
+            &["--kernel", "debian-6.120"],
             &["OTF0010", "did you mean `debian-6.12`?"],
         ),
         (&["--kernel", "../kernels"], &["OTF0010", "debian-6.12"]),
