@@ -123,10 +123,6 @@ pub struct Plan {
     pub globals: Vec<GlobalBinding>,
     /// Names of dedicated caches for the map `otf_caches`, by row.
     pub caches: Vec<String>,
-    /// Rows of `caches` that `vmlinux` alone makes objects of, sorted. It makes its caches when it
-    /// boots: one that a host does not have (it is for another processor, say) never has objects.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub boot_caches: Vec<u32>,
     /// Rows of the table of sites.
     pub sites: Vec<PlanSite>,
     /// Rows of sites that go without their probe, sorted.

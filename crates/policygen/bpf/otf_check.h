@@ -44,7 +44,7 @@ static __always_inline bool otf_walks_general(struct otf_walk *w)
 	return w->general == OTF_GENERAL_YES;
 }
 
-/* in otf_caches: what makes the cache was not there at load, so that any cache may be it */
+/* in otf_caches: not there at load, but perhaps made later, so that any cache may be it */
 #define OTF_CACHE_ABSENT	(~0ULL)
 
 static __always_inline bool otf_cache_fits(const struct otf_place *p, struct otf_walk *w)

@@ -13,9 +13,6 @@ use otf_artifact::{
 
 use crate::{bind_legal::BoundLegal, passed::Entries, provenance::Provenance};
 
-/// Name of the image that is no module.
-const VMLINUX: &str = "vmlinux";
-
 /// Rows of legal sets, and what they refer to.
 #[derive(Clone, Debug, Default)]
 pub struct LegalRows {
@@ -31,8 +28,6 @@ pub struct LegalRows {
     pub globals: Vec<GlobalBinding>,
     /// Names of dedicated caches.
     pub caches: Vec<String>,
-    /// Rows of `caches` that `vmlinux` alone makes objects of.
-    pub boot_caches: Vec<u32>,
 }
 
 /// Makes the rows. What exceeds a limit is widened with a warning, never left out.
@@ -45,12 +40,7 @@ pub fn legal_rows(
 ) -> LegalRows {
     let used: BTreeSet<GlobalId> = sets.iter().flat_map(|s| &s.set.globals).copied().collect();
     let (globals, rows_of_global) = bind_globals(&used, sites);
-    let dedicated = dedicated_caches(sets, sites);
-    let boot_caches = (0..)
-        .zip(dedicated.values())
-        .filter_map(|(row, of_boot)| of_boot.then_some(row))
-        .collect();
-    let caches = dedicated.into_keys().collect();
+    let caches = dedicated_caches(sets, sites);
     let mut builder = Builder {
         sites,
         provenance,
@@ -59,7 +49,6 @@ pub fn legal_rows(
         rows: LegalRows {
             globals,
             caches,
-            boot_caches,
             ..LegalRows::default()
         },
     };
@@ -100,8 +89,8 @@ fn bind_globals(
     (bindings, rows)
 }
 
-/// Dedicated caches by name, and whether `vmlinux` alone makes objects of them.
-fn dedicated_caches(sets: &[BoundLegal], sites: &Sites) -> BTreeMap<String, bool> {
+/// Names of dedicated caches, sorted.
+fn dedicated_caches(sets: &[BoundLegal], sites: &Sites) -> Vec<String> {
     let used: BTreeSet<&String> = sets
         .iter()
         .flat_map(|s| &s.set.heap)
@@ -110,13 +99,7 @@ fn dedicated_caches(sets: &[BoundLegal], sites: &Sites) -> BTreeMap<String, bool
         .filter(|site| site.family == Family::Slab)
         .filter_map(|site| site.cache.as_ref())
         .collect();
-    let mut caches: BTreeMap<String, bool> = used.into_iter().map(|c| (c.clone(), true)).collect();
-    for site in &sites.analysis.allocation_sites {
-        if let Some(of_boot) = site.cache.as_ref().and_then(|name| caches.get_mut(name)) {
-            *of_boot &= site.image == VMLINUX;
-        }
-    }
-    caches
+    used.into_iter().cloned().collect()
 }
 
 struct Builder<'a> {

@@ -63,7 +63,6 @@ pub fn record(sites: &Sites, inputs: RecordInputs) -> Result<Bundle, Vec<Diagnos
         probes: probes(sites, &probed, &calls),
         globals,
         caches: Vec::new(),
-        boot_caches: Vec::new(),
         sites: probed.iter().map(|id| plan_site(sites.site(*id))).collect(),
         entries: Vec::new(),
         calls: Vec::new(),

@@ -115,7 +115,6 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
         entries: entries.functions,
         globals: legal.globals,
         caches: legal.caches,
-        boot_caches: legal.boot_caches,
         sites: bound
             .sites
             .iter()

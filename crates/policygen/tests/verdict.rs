@@ -196,7 +196,7 @@ fn verdict(object: &Object, w: Write) -> (Reason, bool) {
     (Reason::from_raw(answer[1].into()).unwrap(), answer[2] != 0)
 }
 
-/// What the loader writes for a dedicated cache: where it is, that it has no objects, that any may be it.
+/// What the loader writes for a dedicated cache: where it is, or that any may be it.
 #[test]
 fn dedicated_caches() {
     let object = load();

@@ -62,8 +62,6 @@ pub fn kernel_refused(what: &str, error: &dyn std::fmt::Display) -> Diagnostic {
     .help("nothing stays loaded; `otf-load probe` shows what this host supports")
 }
 
-/// In `otf_caches`: no object is of this cache.
-const NO_CACHE: u64 = 0;
 /// In `otf_caches`: objects of any cache may be of this one (`OTF_CACHE_ABSENT`).
 const ABSENT_CACHE: u64 = u64::MAX;
 
@@ -167,15 +165,13 @@ fn fill_caches(object: &Object, plan: &Plan, host: &Host) -> Result<(), Diagnost
     let slabs = slab_caches(object)?;
     let caches = map(object, "otf_caches")?;
     for (row, name) in plan.caches.iter().enumerate() {
-        let of_boot = u32::try_from(row).is_ok_and(|row| plan.boot_caches.contains(&row));
-        let address = cache_address(name, &slabs, host);
-        let address = address.unwrap_or(if of_boot { NO_CACHE } else { ABSENT_CACHE });
+        let address = cache_address(name, &slabs, host).unwrap_or(ABSENT_CACHE);
         put(&caches, row, &address.to_ne_bytes())?;
     }
     Ok(())
 }
 
-/// Names of the caches that a loaded policy takes any cache for, as their modules were not there.
+/// Names of the caches that a loaded policy takes any cache for, as they were not there.
 pub fn absent_caches(caches: &impl MapCore, plan: &Plan) -> Result<Vec<String>, Diagnostic> {
     let mut absent = Vec::new();
     for (row, name) in (0u32..).zip(&plan.caches) {

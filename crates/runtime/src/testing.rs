@@ -146,7 +146,6 @@ pub fn plan() -> Plan {
             },
         ],
         caches: vec![],
-        boot_caches: vec![],
         sites: vec![PlanSite {
             location: store,
             text: "mov [rbx],r12".into(),

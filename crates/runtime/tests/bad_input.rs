@@ -134,7 +134,6 @@ fn sample() -> Bundle {
             probes: vec![],
             globals: vec![],
             caches: vec![],
-            boot_caches: vec![],
             sites: vec![],
             calls: vec![],
             returns: vec![],
