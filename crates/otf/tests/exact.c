@@ -65,6 +65,21 @@ void line(struct plain *p)
 	p->c = p->d = 0; //~ merged plain
 }
 
+/* Two writes at one place, merged with nothing else; and merged with what stands elsewhere. */
+#define NONE(p) do { (p)->c = 0; (p)->d = 0; } while (0)
+void twice(struct plain *p)
+{
+	p->a = 3; //~ bound plain
+	NONE(p); //~ merged plain
+}
+
+void thrice(struct plain *p)
+{
+	p->a = 3; //~ bound plain
+	NONE(p); //~ merged plain
+	p->e = p->f = 0;
+}
+
 /* The first two become one store, under the place of what follows them. */
 void conditional(struct plain *p, struct other *o, struct small *s, int x, int y)
 {

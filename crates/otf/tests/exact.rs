@@ -168,13 +168,21 @@ fn merged_writes_are_never_taken_for_one_of_them() {
         let symbol = site.location.symbol.as_str();
         // All parts of this one stand in its line.
         let expected = match symbol {
-            "line" => Precision::Line,
+            "line" | "twice" => Precision::Line,
             _ => Precision::Function,
         };
         assert_eq!(site.precision, expected, "{symbol}");
         seen.insert(symbol);
     }
-    let all = ["cleared", "conditional", "joined", "line", "pair"];
+    let all = [
+        "cleared",
+        "conditional",
+        "joined",
+        "line",
+        "pair",
+        "thrice",
+        "twice",
+    ];
     assert_eq!(seen, BTreeSet::from(all));
 }
 

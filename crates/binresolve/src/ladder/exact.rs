@@ -1,5 +1,7 @@
 //! The first rung where an exact map says which write of the source an instruction is.
 
+use std::collections::BTreeMap;
+
 use otf_artifact::{
     analysis::WriteKind,
     exact::{Exact, SourceWrite},
@@ -29,18 +31,33 @@ impl Ladder<'_> {
         if step.function != part.function || bytes == 0 {
             return None;
         }
+        let functions = self.functions(step);
+        let writes = functions.iter().flat_map(|function| &function.writes);
         let mut found = Found::default();
+        // An inline function holds what each of its files has: every place as often as there are
+        // files. One that stands there more often is several writes, as a macro makes them.
+        let mut times: BTreeMap<_, usize> = BTreeMap::new();
+        for write in writes.clone() {
+            let place = (write.line, write.column, write.kind, write.size);
+            *times.entry(place).or_default() += 1;
+        }
+        let once = *times.values().min()?;
         let mut total = 0;
-        for function in self.functions(step) {
-            for write in function.writes.iter().filter(|w| w.line == part.line) {
-                if write.size == 0 {
+        for ((line, _, _, size), count) in &times {
+            if *line == part.line {
+                if *size == 0 || *count % once != 0 {
                     return None;
                 }
-                total += write.size;
-                found.add(write, self.resolve(write.target, &Caller::Step(0), climb));
+                total += size * (*count / once) as u64;
             }
         }
-        (total == bytes).then_some(Binding {
+        if total != bytes {
+            return None;
+        }
+        for write in writes.filter(|write| write.line == part.line) {
+            found.add(write, self.resolve(write.target, &Caller::Step(0), climb));
+        }
+        Some(Binding {
             sets: found.sets,
             precision: Precision::Line,
             strays: false,
