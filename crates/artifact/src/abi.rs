@@ -15,6 +15,7 @@ pub const MAX_NOTES: usize = 8;
 pub const ARGUMENTS: usize = 6;
 pub const GATE_WORDS: usize = 4;
 pub const NO_INSTANCE: u8 = 0xff;
+pub const POINTER_AX: u8 = 1;
 pub const CACHE_GENERAL: u32 = 0xffff;
 pub const CACHE_ANY: u32 = 0xfffe;
 pub const CACHE_NONE: u32 = 0xfffd;
@@ -33,6 +34,7 @@ pub const CALL_TAIL: u8 = 2;
 
 pub const RULE_LAYOUT: u8 = 1;
 pub const RULE_PROVENANCE: u8 = 2;
+pub const RULE_SAME_OBJECT: u8 = 4;
 
 pub const LENGTH_LEADER: u8 = 0x80;
 
@@ -84,6 +86,7 @@ enumeration! {
         BadTarget = "a call to where no legal call leads",
         BadReturn = "a return to where the gate was not called from",
         BadFree = "a free of what is not the start of an object",
+        OtherObject = "another object than the one that its pointer leads to",
     }
     Done {
         Reported = "reported", Killed = "task killed",
@@ -124,6 +127,8 @@ pub struct Site {
     pub gates: u16,
     pub saved: u8,
     pub canary: u8,
+    pub pointer: u8,
+    pub pad: [u8; 7],
 }
 
 #[repr(C)]

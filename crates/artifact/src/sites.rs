@@ -144,6 +144,32 @@ pub enum Register {
     Ip,
 }
 
+impl Register {
+    /// The number that DWARF gives it on x86-64.
+    pub fn dwarf_number(self) -> Option<u16> {
+        let number = match self {
+            Self::Ax => 0,
+            Self::Dx => 1,
+            Self::Cx => 2,
+            Self::Bx => 3,
+            Self::Si => 4,
+            Self::Di => 5,
+            Self::Bp => 6,
+            Self::Sp => 7,
+            Self::R8 => 8,
+            Self::R9 => 9,
+            Self::R10 => 10,
+            Self::R11 => 11,
+            Self::R12 => 12,
+            Self::R13 => 13,
+            Self::R14 => 14,
+            Self::R15 => 15,
+            Self::Ip => return None,
+        };
+        Some(number)
+    }
+}
+
 /// A memory operand: `segment:[base + index * scale + displacement]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Operand {
@@ -240,6 +266,10 @@ pub struct Site {
     /// the operand's displacement: `array(,%rax,8)`. Not set for a proven site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operand_symbol: Option<Location>,
+    /// Register of the operand that points to the structure which the write must stay in (the
+    /// same-object rule), where debug information says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_object: Option<Register>,
     /// Bytes written.
     pub length: Length,
     /// Callee of a bulk call.

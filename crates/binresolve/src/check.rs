@@ -120,6 +120,11 @@ fn check_site(sites: &Sites, row: usize, site: &Site, broken: &mut Broken) {
     broken.unless(matches!(site.operand.scale, 1 | 2 | 4 | 8), || {
         format!("{} has scale {}", place(), site.operand.scale)
     });
+    let registers = [site.operand.base, site.operand.index];
+    let pointer = site.same_object;
+    broken.unless(pointer.is_none() || registers.contains(&pointer), || {
+        format!("{}: the pointer is not in the operand", place())
+    });
     broken.unless(
         site.callee.is_some() == matches!(site.kind, SiteKind::BulkCall | SiteKind::Free),
         || format!("{}: a call has a callee, nothing else has one", place()),

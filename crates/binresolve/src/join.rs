@@ -30,6 +30,7 @@ use crate::{
     legal::{LegalSets, forget_passed, insert_sorted},
     operand::{MemoryWrite, Referent},
     rewrite::{Rewrites, Rewriting},
+    same_object,
 };
 
 /// What is known about an instruction's place and operand.
@@ -179,6 +180,10 @@ impl Join<'_, '_> {
             .and_then(|referent| self.place(image, referent));
         let probe_without_symbol =
             coverage == Coverage::Probe && write.referent.is_some() && operand_symbol.is_none();
+        let same_object = match rewriting {
+            Rewriting::None => same_object::register(confined, home, write),
+            _ => None,
+        };
         Site {
             location: image.location(instruction.ip()),
             kind: write.kind,
@@ -186,6 +191,7 @@ impl Join<'_, '_> {
             instruction_length,
             operand: write.operand,
             operand_symbol,
+            same_object,
             length: write.length,
             callee,
             chain: frames(image, home, origin),

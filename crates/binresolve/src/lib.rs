@@ -32,6 +32,7 @@ pub mod locks;
 pub mod operand;
 pub mod passed;
 pub mod rewrite;
+mod same_object;
 pub mod tables;
 pub mod targets;
 mod validate;

@@ -13,14 +13,14 @@ use crate::{
     gates::{behind_ftrace, branch_targets},
 };
 
-/// DWARF's numbers of the registers that hold arguments, in the order of arguments.
-const ARGUMENTS: [(u16, Register); 6] = [
-    (5, Register::Di),
-    (4, Register::Si),
-    (1, Register::Dx),
-    (2, Register::Cx),
-    (8, Register::R8),
-    (9, Register::R9),
+/// Registers that hold arguments.
+const ARGUMENTS: [Register; 6] = [
+    Register::Di,
+    Register::Si,
+    Register::Dx,
+    Register::Cx,
+    Register::R8,
+    Register::R9,
 ];
 
 /// Finds where each parameter that a legal set names is noted: at every machine entry of its
@@ -117,8 +117,8 @@ fn entry(
     {
         return Err("its entry cannot be probed");
     }
-    let number = instance.registers.get(&parameter);
-    let register = number.and_then(|n| ARGUMENTS.iter().find(|(number, _)| number == n));
-    let (_, register) = register.ok_or("no register holds it at the entry")?;
+    let number = instance.registers.get(&parameter).copied();
+    let register = number.and_then(|n| ARGUMENTS.iter().find(|r| r.dwarf_number() == Some(n)));
+    let register = register.ok_or("no register holds it at the entry")?;
     Ok((*register, image.image.location(behind)))
 }

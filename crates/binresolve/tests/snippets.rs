@@ -485,3 +485,52 @@ int plain(int v) { int kept = keep(v); return kept + keep(kept); }
         assert!(of("plain").iter().all(|s| s.guarded.canary == 0));
     }
 }
+
+#[test]
+fn indexed_writes_stay_in_the_object_of_their_pointer() {
+    let source = "\
+struct s { long head; int values[8]; unsigned long bits[2]; };
+void member(struct s *s, unsigned long i, int v)
+{
+	s->values[i] = v;
+}
+void bits(struct s *s, long n)
+{
+	asm volatile(\"bts %1,%0\" : \"+m\" (s->bits[0]) : \"r\" (n));
+}
+void element(struct s *s, unsigned long i)
+{
+	*(long *)((char *)s + i) = 1;
+}
+void number(int *p, unsigned long i, int v)
+{
+	p[i] = v;
+}
+void fixed(struct s *s, int v)
+{
+	s->values[3] = v;
+}
+void before(struct s *s, unsigned long i, int v)
+{
+	*(int *)((char *)s + i * 4 - 64) = v;
+}
+";
+    for compiler in COMPILERS {
+        let sites = resolve_snippet(compiler, source, &common::empty_analysis());
+        let pointers: BTreeMap<&str, Option<Register>> = sites
+            .sites
+            .iter()
+            .map(|site| (site.location.symbol.as_str(), site.same_object))
+            .collect();
+        let expected = [
+            ("member", Some(Register::Di)),
+            ("bits", Some(Register::Di)),
+            ("element", Some(Register::Di)),
+            // No structure, no index, and a pointer that may be biased.
+            ("number", None),
+            ("fixed", None),
+            ("before", None),
+        ];
+        assert_eq!(pointers, BTreeMap::from(expected), "{compiler}");
+    }
+}

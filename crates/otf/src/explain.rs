@@ -121,6 +121,10 @@ fn describe(sites: &Sites, source: &Analysis, site: &Site) -> String {
         Coverage::Proven(why) => format!("  coverage: proven ({why})"),
         Coverage::Unprobable(why) => format!("  coverage: none ({why})"),
     });
+    lines.extend(site.same_object.map(|register| {
+        let name = format!("{register:?}").to_lowercase();
+        format!("  same object: the register {name} points to the structure; the {what} stays in its object")
+    }));
     let gates: Vec<&str> = site
         .unwind_gates
         .iter()

@@ -4,6 +4,7 @@
 #include "otf_flow.h"
 #include "otf_free.h"
 #include "otf_operand.h"
+#include "otf_same.h"
 #include "otf_setup.h"
 
 #include <bpf/bpf_tracing.h>
@@ -107,6 +108,9 @@ int otf_site(struct pt_regs *ctx)
 		otf_check_free(st, &otf_legals[legal], &c, addr, &v);
 	} else {
 		otf_check(st, site, &otf_legals[legal], &c, addr, length, &v);
+		if (site->pointer &&
+		    otf_leaves_object(st, site, otf_pointer_of(ctx, site->pointer), addr, length))
+			otf_refuse_other_object(&v);
 	}
 	if (v.reason == OTF_OK) {
 		if (v.weak)

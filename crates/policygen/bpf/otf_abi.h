@@ -19,6 +19,7 @@
 #define OTF_GATE_WORDS		4	/* gates that a set can name: 64 times this */
 #define OTF_FILTER_SLOTS	65536	/* of remembered objects; the guard knows it too */
 #define OTF_NO_INSTANCE		0xff
+#define OTF_POINTER_AX		1	/* otf_site.pointer */
 #define OTF_CACHE_GENERAL	0xffff	/* otf_place.cache: any kmalloc cache */
 #define OTF_CACHE_ANY		0xfffe	/* dedicated cache whose name is unknown */
 #define OTF_CACHE_NONE		0xfffd	/* not from a slab: pages, vmalloc */
@@ -67,6 +68,8 @@ struct otf_site {
 	/* words below the return address that only the function's first instructions write: */
 	__u8 saved;		/* registers of the caller, directly below it */
 	__u8 canary;		/* how far below the stack protector's value lies, 0: nowhere */
+	__u8 pointer;		/* OTF_POINTER_AX + DWARF's number of the register that points to the structure meant, 0: none */
+	__u8 pad[7];
 };
 
 struct otf_gate_set {		/* bit per gate; what can be held was acquired before these */
@@ -202,11 +205,13 @@ enum otf_reason {
 	OTF_BAD_TARGET,		/* of a call */
 	OTF_BAD_RETURN,		/* not to where the gate was called from */
 	OTF_BAD_FREE,		/* not the start of an object */
+	OTF_OTHER_OBJECT,	/* not the object that the operand's pointer leads to */
 };
 
 enum otf_rule {			/* of heap objects: which one alone refuses a write */
 	OTF_RULE_LAYOUT = 1,	/* class of size, offset, stride */
 	OTF_RULE_PROVENANCE = 2,	/* allocation site, size asked for, whether it was freed */
+	OTF_RULE_SAME_OBJECT = 4,	/* the object that the operand's pointer leads to */
 };
 
 enum otf_done {			/* what happened to a violation */

@@ -115,6 +115,7 @@ pub fn inspect(sites: &Sites, files: &BTreeMap<String, String>, bundle_bytes: u6
         "proven": summary.proven,
         "unwindable": summary.unwindable,
         "wide": summary.wide,
+        "same_object": sites.sites.iter().filter(|s| s.coverage == Coverage::Probe && s.same_object.is_some()).count(),
         "frees": summary.frees,
         "frees_probed": summary.frees_probed,
         "frees_wide": summary.frees_wide,

@@ -339,7 +339,16 @@ pub(crate) fn site_row(
         gates: 0,
         saved: site.guarded.saved,
         canary: site.guarded.canary,
+        pointer: pointer(site),
+        pad: [0; 7],
     })
+}
+
+/// The register for the same-object rule, as `otf_abi.h` numbers them.
+fn pointer(site: &Site) -> u8 {
+    let number = site.same_object.and_then(Register::dwarf_number);
+    let number = number.and_then(|number| u8::try_from(number).ok());
+    number.map_or(0, |number| abi::POINTER_AX + number)
 }
 
 fn site_flags(site: &Site) -> u8 {

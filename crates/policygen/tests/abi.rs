@@ -32,7 +32,7 @@ fn structs(out: &mut String) {
     layouts! { out, abi;
         Site = "otf_site" {
             displacement, legal, size, frame_size, shape, length, flags, insn_len, action, symbol,
-            gates, saved, canary
+            gates, saved, canary, pointer, pad
         }
         GateSet = "otf_gate_set" { gates }
         Legal = "otf_legal" { first_place, places, first_global, globals, first_passed, passed, otherwise, stack, flags }
@@ -103,6 +103,8 @@ fn constants(out: &mut String) {
         ("LENGTH_LEADER", abi::LENGTH_LEADER.into()),
         ("RULE_LAYOUT", abi::RULE_LAYOUT.into()),
         ("RULE_PROVENANCE", abi::RULE_PROVENANCE.into()),
+        ("RULE_SAME_OBJECT", abi::RULE_SAME_OBJECT.into()),
+        ("POINTER_AX", abi::POINTER_AX.into()),
         ("NO_INSTANCE", abi::NO_INSTANCE.into()),
         ("CACHE_GENERAL", abi::CACHE_GENERAL.into()),
         ("CACHE_ANY", abi::CACHE_ANY.into()),

@@ -148,6 +148,8 @@ fn tables() -> Tables {
         gates: (n % 3) as u16,
         saved: n as u8,
         canary: n as u8,
+        pointer: (n % 17) as u8,
+        pad: [0; 7],
     };
     let place = |n: u64| abi::Place {
         offset: n,

@@ -54,13 +54,19 @@ fn tables() -> Tables {
         ..abi::Legal::default()
     };
     Tables {
-        sites: vec![abi::Site {
-            frame_size: 64,
-            saved: 1,
-            canary: 3,
-            flags: abi::SITE_FRAME,
-            ..abi::Site::default()
-        }],
+        sites: vec![
+            abi::Site {
+                frame_size: 64,
+                saved: 1,
+                canary: 3,
+                flags: abi::SITE_FRAME,
+                ..abi::Site::default()
+            },
+            abi::Site {
+                displacement: 0x180,
+                ..abi::Site::default()
+            },
+        ],
         legals: vec![
             heap(0, 1, 0),
             heap(0, 0, abi::LEGAL_ANY_HEAP),
@@ -807,6 +813,58 @@ fn frees_without_a_look_at_kernel_memory() {
     for (what, legal, addr, reason) in cases {
         assert_eq!(freed(legal, addr), reason, "{what}");
     }
+}
+
+#[test]
+fn a_write_with_an_index_stays_in_the_object_of_its_pointer() {
+    let object = load();
+    let (start, size) = (0xffff_8880_0420_1000_u64, 512);
+    let answer = |site: u64, pointer: u64, addr: u64, length: u64, before: Reason| {
+        let last = site | (before as u64) << 32;
+        let words = [start, size, pointer, addr, length, last];
+        let answer = run(&object, "otf_test_same", words);
+        (Reason::from_raw(answer[5].into()).unwrap(), answer[6])
+    };
+    let ok = (Reason::Ok, 0);
+    let bad = (Reason::OtherObject, abi::RULE_SAME_OBJECT);
+    // Rows of sites: an element of an array that the pointer leads to, one of a member.
+    let (elements, member) = (0, 1);
+    for (what, site, pointer, addr, length, expected) in [
+        ("its start", member, start, start, 4, ok),
+        ("its end", member, start, start + size - 4, 4, ok),
+        ("over its end", member, start, start + size - 2, 4, bad),
+        ("behind it", member, start, start + size, 4, bad),
+        ("before it", member, start, start - 4, 4, bad),
+        ("over its start", member, start, start - 2, 4, bad),
+        ("far away", member, start + 8, 8, 4, bad),
+        ("from its middle", member, start + 256, start, 8, ok),
+        ("nothing", member, start, start + size, 0, ok),
+        ("round the end", member, start, u64::MAX - 1, 4, bad),
+        ("one past an array", elements, start, start - 8, 8, ok),
+        (
+            "past it by an element",
+            elements,
+            start,
+            start + size,
+            8,
+            bad,
+        ),
+        ("back by an element", elements, start + 8, start - 8, 8, bad),
+        ("a red zone", member, start - 8, start - 4, 4, ok),
+    ] {
+        assert_eq!(
+            answer(site, pointer, addr, length, Reason::Ok),
+            expected,
+            "{what}"
+        );
+    }
+    let outside = |before| answer(member, start, start + size, 8, before).0;
+    assert_eq!(outside(Reason::Unknown), Reason::OtherObject);
+    assert_eq!(
+        outside(Reason::BadLayout),
+        Reason::BadLayout,
+        "what was found first is said"
+    );
 }
 
 #[test]

@@ -14,9 +14,10 @@ use crate::{pod, time};
 const NONE: u32 = u32::MAX;
 
 /// Names of the rules of `enum otf_rule`.
-const RULES: [(u8, &str); 2] = [
+const RULES: [(u8, &str); 3] = [
     (abi::RULE_LAYOUT, "layout"),
     (abi::RULE_PROVENANCE, "provenance"),
+    (abi::RULE_SAME_OBJECT, "same object"),
 ];
 
 /// An event with everything looked up; one NDJSON line.
@@ -53,7 +54,8 @@ pub struct Event {
     pub class: &'static str,
     /// The heap object there, if one is known.
     pub object: Option<Object>,
-    /// Which rules for heap objects refuse it, each taken alone: `layout`, `provenance`.
+    /// Which rules for heap objects refuse it, each taken alone: `layout`, `provenance`,
+    /// `same object`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<&'static str>,
     /// What the instruction may write.
@@ -219,6 +221,7 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::BadTarget => "bad_target",
         Reason::BadReturn => "bad_return",
         Reason::BadFree => "bad_free",
+        Reason::OtherObject => "other_object",
     }
 }
 

@@ -183,7 +183,9 @@ impl<'a> Covering<'a> {
             let Origin::Site(by) = origin else { continue };
             let pair = self.pair(by, id, distance, stack_moved);
             let free = |id: SiteId| !done.contains_key(&id.index());
-            if by == id || !free(by) || !free(id) {
+            // Another site's check does not know which object this one's pointer leads to.
+            let pointed = pair.site.same_object.is_some() && pair.leader.same_object.is_none();
+            if by == id || !free(by) || !free(id) || pointed {
                 continue;
             }
             let implied = self.verdicts.implied(&pair);

@@ -4,6 +4,7 @@ pub mod cfi;
 mod lines;
 mod parameters;
 pub mod paths;
+mod pointers;
 mod scopes;
 
 use std::{
@@ -379,6 +380,13 @@ impl DebugInfo {
         let unit = self.units.iter().find(|unit| unit.holds(address));
         unit.map(|unit| unit.scopes.inlined_beside(address))
             .unwrap_or_default()
+    }
+
+    /// Whether a register, by DWARF's number, holds a variable of the source that points to a
+    /// structure when the instruction at an address is reached.
+    pub fn holds_pointer(&self, address: u64, register: u16) -> bool {
+        let mut units = self.units.iter().filter(|unit| unit.holds(address));
+        units.any(|unit| unit.scopes.pointers.holds(address, register))
     }
 
     /// Tells apart the copies of inlined functions: the innermost one that holds the address.

@@ -81,7 +81,8 @@ fn register_at<'a>(
     Ok(None)
 }
 
-fn only_register<'a>(
+/// The register that is all of a location.
+pub(super) fn only_register<'a>(
     expression: gimli::Expression<Reader<'a>>,
     unit: &gimli::Unit<Reader<'a>>,
 ) -> Result<Option<u16>, gimli::Error> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gimli::{AttributeValue, DebuggingInformationEntry, Operation, UnitOffset};
 
-use super::{Reader, parameters::Parameters};
+use super::{Reader, parameters::Parameters, pointers::Pointers};
 
 type Entry<'a> = DebuggingInformationEntry<Reader<'a>>;
 
@@ -57,6 +57,8 @@ pub struct ScopeTree {
     pub variables: Vec<Variable>,
     /// DWARF registers that hold parameters at the entry, by (row of the scope, position).
     registers: BTreeMap<(usize, u16), u16>,
+    /// Registers that hold pointers to structures.
+    pub pointers: Pointers,
     /// Compiler and its options.
     pub producer: String,
 }
@@ -64,7 +66,9 @@ pub struct ScopeTree {
 /// What encloses an entry while the tree is walked.
 struct Enclosing {
     depth: isize,
-    /// Row of the scope, when the entry has code.
+    /// Row of its scope, when the entry has code.
+    code: Option<usize>,
+    /// Row of the innermost scope with code.
     scope: Option<usize>,
     function: String,
     /// Parameters of it so far; `None` of one that is inlined.
@@ -97,12 +101,14 @@ impl ScopeTree {
                     let row = tree.add(dwarf, unit, entry, parent.filter(|_| inlined))?;
                     path.push(Enclosing {
                         depth,
+                        code: row,
                         scope: row.or(parent.filter(|_| inlined)),
                         function: name_and_file(dwarf, unit, entry).0,
                         parameters: (!inlined).then_some(0),
                     });
                 }
                 gimli::DW_TAG_formal_parameter => {
+                    tree.note_pointer(dwarf, unit, entry, path.last())?;
                     let Some(of) = path.last_mut().filter(|e| e.depth + 1 == depth) else {
                         continue;
                     };
@@ -114,6 +120,7 @@ impl ScopeTree {
                     *position += 1;
                 }
                 gimli::DW_TAG_variable => {
+                    tree.note_pointer(dwarf, unit, entry, path.last())?;
                     let function = path.last().map_or("", |e| e.function.as_str());
                     let variable = variable(dwarf, unit, entry, function);
                     tree.variables.extend(variable);
@@ -122,9 +129,24 @@ impl ScopeTree {
             }
         }
         tree.registers = parameters.finish();
+        tree.pointers.seal();
         tree.roots
             .sort_by_key(|row| tree.scopes[*row].ranges.first().copied());
         Ok(tree)
+    }
+
+    fn note_pointer<'a>(
+        &mut self,
+        dwarf: &gimli::Dwarf<Reader<'a>>,
+        unit: &gimli::Unit<Reader<'a>>,
+        entry: &Entry<'a>,
+        within: Option<&Enclosing>,
+    ) -> Result<(), gimli::Error> {
+        let row = within
+            .filter(|within| within.depth + 1 == entry.depth())
+            .and_then(|within| within.code);
+        let ranges = row.map_or(&[][..], |row| &self.scopes[row].ranges);
+        self.pointers.note(dwarf, unit, entry, ranges)
     }
 
     fn add<'a>(
@@ -245,16 +267,14 @@ fn number(entry: &Entry<'_>, name: gimli::DwAt) -> u32 {
         .unwrap_or(0)
 }
 
-/// Follows `abstract_origin` and `specification` within the unit.
+/// Name and declaring file of an entry, from where its chain of origins first says them.
 fn name_and_file<'a>(
     dwarf: &gimli::Dwarf<Reader<'a>>,
     unit: &gimli::Unit<Reader<'a>>,
     entry: &Entry<'a>,
 ) -> (String, u32) {
-    let mut at = entry.clone();
     let (mut name, mut file) = (String::new(), 0);
-    // A chain of origins is short; the bound stops a file whose entries refer in a circle.
-    for _ in 0..8 {
+    for at in origins(unit, entry) {
         if name.is_empty()
             && let Some(value) = at.attr_value(gimli::DW_AT_name)
         {
@@ -263,18 +283,27 @@ fn name_and_file<'a>(
         if file == 0 {
             file = number(&at, gimli::DW_AT_decl_file);
         }
-        let origin = [gimli::DW_AT_abstract_origin, gimli::DW_AT_specification]
-            .into_iter()
-            .find_map(|reference| in_unit(unit, at.attr_value(reference)?));
-        match origin.and_then(|offset| unit.entry(offset).ok()) {
-            Some(next) => at = next,
-            None => break,
-        }
     }
     (name, file)
 }
 
-fn in_unit(
+/// An entry and those that it refers to by `abstract_origin` and `specification` within the unit.
+pub(super) fn origins<'u, 'a>(
+    unit: &'u gimli::Unit<Reader<'a>>,
+    entry: &Entry<'a>,
+) -> impl Iterator<Item = Entry<'a>> + use<'u, 'a> {
+    let next = |at: &Entry<'a>| {
+        let origin = [gimli::DW_AT_abstract_origin, gimli::DW_AT_specification]
+            .into_iter()
+            .find_map(|reference| in_unit(unit, at.attr_value(reference)?));
+        unit.entry(origin?).ok()
+    };
+    // A chain of origins is short; the bound stops a file whose entries refer in a circle.
+    std::iter::successors(Some(entry.clone()), next).take(8)
+}
+
+/// The entry of the same unit that a reference leads to.
+pub(super) fn in_unit(
     unit: &gimli::Unit<Reader<'_>>,
     value: AttributeValue<Reader<'_>>,
 ) -> Option<UnitOffset> {

@@ -201,6 +201,12 @@ impl Checker<'_> {
         if leading.operand_symbol.is_some() || site.operand_symbol.is_some() {
             return Err("a symbol goes into its address".into());
         }
+        if site.same_object.is_some() && leading.same_object.is_none() {
+            return Err(
+                "the site that should cover it does not look at which object its pointer leads to"
+                    .into(),
+            );
+        }
         if leader.action < claim.action {
             return Err("the site that should cover it has a milder action".into());
         }

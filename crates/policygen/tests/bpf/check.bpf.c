@@ -2,6 +2,7 @@
 /* Runs the checks on made-up objects and stacks by BPF_PROG_TEST_RUN; never part of a bundle. */
 #include "otf_flow.h"
 #include "otf_free.h"
+#include "otf_same.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -112,6 +113,30 @@ int otf_test_stack(struct otf_test_stack *t)
 			t->addr + t->length, &v);
 	t->reason = v.reason;
 	t->weak = v.weak;
+	return 0;
+}
+
+struct otf_test_same {
+	__u64 object, size;	/* that the pointer leads to */
+	__u64 pointer, addr, length;
+	__u32 site;
+	__u8 before;		/* what the other rules say */
+	__u8 reason, rules;	/* out */
+};
+
+SEC("syscall")
+int otf_test_same(struct otf_test_same *t)
+{
+	struct otf_slab s = { .cache = 1, .object = t->object, .size = t->size };
+	struct otf_verdict v = { .reason = t->before };
+	__u32 site = t->site;
+
+	if (site >= otf_nsites)
+		return -1;
+	if (otf_leaves(&s, &otf_sites[site], t->pointer, t->addr, t->length))
+		otf_refuse_other_object(&v);
+	t->reason = v.reason;
+	t->rules = v.rules;
 	return 0;
 }
 

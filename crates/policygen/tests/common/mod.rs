@@ -161,6 +161,7 @@ pub fn site(symbol: &str, offset: u64, legal: u32) -> Site {
             bit_index: None,
         },
         operand_symbol: None,
+        same_object: None,
         length: Length::Constant(8),
         callee: None,
         chain: vec![Frame {
