@@ -13,6 +13,7 @@ pub const ALLOC_WORDS: usize = 8;
 pub const MAX_PASSED: usize = 8;
 pub const MAX_NOTES: usize = 8;
 pub const ARGUMENTS: usize = 6;
+pub const MAX_CACHE_NAME: usize = 72;
 pub const GATE_WORDS: usize = 4;
 pub const NO_INSTANCE: u8 = 0xff;
 pub const POINTER_AX: u8 = 1;

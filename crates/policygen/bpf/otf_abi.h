@@ -16,6 +16,7 @@
 #define OTF_MAX_PASSED		8	/* per legal set; policygen widens beyond */
 #define OTF_MAX_NOTES		8	/* entries noted on one stack */
 #define OTF_ARGUMENTS		6	/* registers that hold arguments */
+#define OTF_MAX_CACHE_NAME	72	/* of how names of a private heap's caches begin */
 #define OTF_GATE_WORDS		4	/* gates that a set can name: 64 times this */
 #define OTF_FILTER_SLOTS	65536	/* of remembered objects; the guard knows it too */
 #define OTF_NO_INSTANCE		0xff

@@ -151,6 +151,34 @@ static __always_inline __u8 otf_provenance_alone(const struct otf_legal *l, stru
 	return w->allowed ? 0 : OTF_RULE_PROVENANCE;
 }
 
+/* a cache of the compartment's own heap */
+static __always_inline bool otf_is_own_cache(__u64 cache)
+{
+	char name[OTF_MAX_CACHE_NAME] = {};
+	__u32 i;
+
+	if (bpf_probe_read_kernel(name, sizeof(name), OTF_READ((struct kmem_cache *)cache, name)))
+		return false;
+	for (i = 0; i < OTF_MAX_CACHE_NAME; i++) {
+		if (i >= otf_nown_caches)
+			return true;
+		if (name[i] != otf_own_caches[i])
+			return false;
+	}
+	return false;
+}
+
+/*
+ * Freed for certain, though nobody knows who else may have obtained the memory since: a private heap
+ * gives it to the compartment alone, and all that it gives is recorded.
+ */
+static __always_inline bool otf_is_gone(const struct otf_walk *w, const struct otf_verdict *v,
+					const struct otf_object *record)
+{
+	return otf_nown_caches && !record && w->cache &&
+	       bpf_map_lookup_elem(&otf_freed, &v->object) && otf_is_own_cache(w->cache);
+}
+
 /* the layout rule and provenance on an object whose bounds are known */
 static __noinline void otf_check_object(const struct otf_legal *l, struct otf_walk *w,
 					struct otf_verdict *v, const struct otf_object *record)
@@ -160,6 +188,11 @@ static __noinline void otf_check_object(const struct otf_legal *l, struct otf_wa
 	if (w->offset >= w->size || w->length > w->size - w->offset) {
 		v->reason = OTF_BAD_BOUNDS;
 		v->rules = OTF_RULE_LAYOUT | otf_provenance_alone(l, w, v, record);
+		return;
+	}
+	if (otf_is_gone(w, v, record)) {
+		v->reason = OTF_FREED;
+		v->rules = OTF_RULE_PROVENANCE;
 		return;
 	}
 	if (l->flags & OTF_LEGAL_ANY_HEAP) {

@@ -17,9 +17,11 @@ extern const struct otf_alloc otf_allocs[];
 extern const struct otf_call otf_calls[];
 extern const struct otf_passed otf_passed_objects[];
 extern const struct otf_return otf_returns[];
+/* how the names of the private heap's caches begin, none where not all that it gives is recorded */
+extern const char otf_own_caches[];
 
 extern const __u32 otf_nsites, otf_nlegals, otf_nplaces, otf_nglobal_rows, otf_ngates, otf_ngate_sets,
-	otf_nallocs, otf_ncalls, otf_nreturns, otf_npassed_objects;
+	otf_nallocs, otf_ncalls, otf_nreturns, otf_npassed_objects, otf_nown_caches;
 
 /*
  * base + index * scale (+ bit index) of an operand shape, without the displacement.

@@ -3,11 +3,15 @@
 use std::collections::BTreeSet;
 
 use otf_artifact::{
-    allocators,
+    abi, allocators,
     analysis::Family,
     bundle::{HeapPlan, Probe, Program},
+    diagnostic::{Code, Diagnostic},
+    ids::AllocationSiteId,
     sites::{AllocationProbe, Location, Sites},
 };
+
+use crate::provenance::Provenance;
 
 /// Why calls of others stay as they are.
 const OUTSIDE: &str = "in functions outside the compartment, which serve others too";
@@ -50,6 +54,54 @@ pub(crate) fn probes(sites: &Sites) -> Vec<Probe> {
             cookie: 0,
         })
         .collect()
+}
+
+/// Allocation sites of the calls that the heap serves: all are recorded, so that what was freed to
+/// it and not obtained again is known.
+pub(crate) fn allocations(sites: &Sites) -> impl Iterator<Item = AllocationSiteId> {
+    let served = served(sites);
+    let probes = sites.allocation_probes.iter();
+    let probes = probes.filter(move |probe| served.contains(&probe.call));
+    probes.map(|probe| probe.allocation)
+}
+
+fn served(sites: &Sites) -> BTreeSet<&Location> {
+    let calls = sites.heap_calls.iter().filter(|c| c.general.is_none());
+    calls.map(|call| &call.location).collect()
+}
+
+/// How the names of the heap's caches begin (the guard makes them: `otf.NAME-[cg-]SIZE`); empty when
+/// some call to it is not recorded, or the name is too long.
+pub(crate) fn own_caches(
+    sites: &Sites,
+    provenance: &Provenance,
+    warnings: &mut Vec<Diagnostic>,
+) -> Vec<u8> {
+    let recorded: BTreeSet<&Location> = provenance
+        .probes
+        .iter()
+        .filter(|probe| probe.program == Program::AllocationCall)
+        .map(|probe| &probe.location)
+        .collect();
+    let unknown = served(sites).difference(&recorded).count();
+    let name = format!("otf.{}-", sites.analysis.compartment);
+    let fits = name.len() < abi::MAX_CACHE_NAME;
+    if unknown == 0 && fits {
+        return name.into_bytes();
+    }
+    let why = if fits {
+        format!("{unknown} calls that the private heap serves are not recorded")
+    } else {
+        "the name of the compartment is too long".to_owned()
+    };
+    warnings.push(
+        Diagnostic::warning(
+            Code::PolicyTooLarge,
+            format!("{why}: a write by a wide rule to what was freed is not seen"),
+        )
+        .help("split the compartment, or give it a shorter name"),
+    );
+    Vec::new()
 }
 
 /// The same for a reader of the policy.

@@ -49,6 +49,8 @@ pub struct Tables {
     pub calls: Vec<abi::Call>,
     /// `otf_returns`.
     pub returns: Vec<abi::Return>,
+    /// `otf_own_caches`.
+    pub own_caches: Vec<u8>,
     /// Cases of `otf_effective_address`, sorted.
     pub shapes: Vec<Shape>,
 }
@@ -71,13 +73,16 @@ pub struct Built {
 /// have been listed as unprobable.
 pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
     let mut warnings = Vec::new();
-    let wanted: BTreeSet<AllocationSiteId> = bound
+    let mut wanted: BTreeSet<AllocationSiteId> = bound
         .legal_sets
         .iter()
         .flat_map(|legal| &legal.set.heap)
         .flat_map(|place| &place.allocation_sites)
         .copied()
         .collect();
+    if bound.private_heap {
+        wanted.extend(heap::allocations(sites));
+    }
     let provenance = Provenance::new(&wanted, sites, &mut warnings);
     let used: BTreeSet<usize> = bound.sites.iter().map(|site| site.legal).collect();
     let sets = used.iter().map(|row| &bound.legal_sets[*row].set);
@@ -145,6 +150,11 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
         passed: legal.passed,
         calls: numbered(calls.rows, &shapes, |row, shape| abi::Call { shape, ..row }),
         returns: returns.rows,
+        own_caches: if bound.private_heap {
+            heap::own_caches(sites, &provenance, &mut warnings)
+        } else {
+            Vec::new()
+        },
         shapes: shapes.into_iter().collect(),
     };
     Ok(Built {

@@ -98,6 +98,7 @@ fn constants(out: &mut String) {
         ("MAX_FRAMES", abi::MAX_FRAMES as u64),
         ("MAX_TEXTS", abi::MAX_TEXTS as u64),
         ("ALLOC_WORDS", abi::ALLOC_WORDS as u64),
+        ("MAX_CACHE_NAME", abi::MAX_CACHE_NAME as u64),
         ("GATE_WORDS", abi::GATE_WORDS as u64),
         ("FILTER_SLOTS", abi::FILTER_SLOTS as u64),
         ("LENGTH_LEADER", abi::LENGTH_LEADER.into()),

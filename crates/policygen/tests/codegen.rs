@@ -174,6 +174,7 @@ fn tables() -> Tables {
         otherwise: 0,
     };
     Tables {
+        own_caches: b"otf.compartment-".to_vec(),
         sites: (0..500).map(site).collect(),
         legals: (0..3).map(legal).collect(),
         places: (0..9).map(place).collect(),

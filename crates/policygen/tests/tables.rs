@@ -437,12 +437,16 @@ fn a_private_heap_only_if_wanted() {
     let without = built(&sites).plan;
     assert!(without.probes.iter().find(private).is_none());
     assert_eq!(without.private_heap, None);
+    assert_eq!(built(&sites).tables.own_caches, b"");
     let policy = Policy {
         private_heap: true,
         ..generate(&sites)
     };
     let built = build(&bind(&policy, &sites).unwrap(), &sites).unwrap();
     assert_eq!(check(&built.tables, &built.plan, &sites), []);
+    // All that it gives is recorded, so that what it was given back is known.
+    let name = format!("otf.{}-", sites.analysis.compartment);
+    assert_eq!(built.tables.own_caches, name.as_bytes());
     // First of all, and not where the heap cannot serve.
     let probes = &built.plan.probes;
     assert!(private(&&probes[0]));
@@ -462,6 +466,29 @@ fn a_private_heap_only_if_wanted() {
                 1
             ),
             ("krealloc_noprof allocates by itself", 1),
+        ]
+    );
+}
+
+#[test]
+fn what_a_private_heap_takes_back_is_not_known_when_it_gives_unrecorded() {
+    let mut sites = common::sites();
+    let at = common::location("qfq_change_class", 0x10);
+    sites.allocation_probes.retain(|probe| probe.call != at);
+    let policy = Policy {
+        private_heap: true,
+        ..generate(&sites)
+    };
+    let built = build(&bind(&policy, &sites).unwrap(), &sites).unwrap();
+    assert_eq!(built.tables.own_caches, b"");
+    let said = built
+        .warnings
+        .iter()
+        .map(|warning| warning.message.as_str());
+    assert_eq!(
+        said.collect::<Vec<_>>(),
+        [
+            "1 calls that the private heap serves are not recorded: a write by a wide rule to what was freed is not seen"
         ]
     );
 }
