@@ -30,7 +30,7 @@ use crate::{
     legal::{LegalSets, forget_passed, insert_sorted},
     operand::{MemoryWrite, Referent},
     rewrite::{Rewrites, Rewriting},
-    same_object,
+    same_object::SameObject,
 };
 
 /// What is known about an instruction's place and operand.
@@ -66,12 +66,16 @@ impl Join<'_, '_> {
         gates: &[(GateId, FromGate)],
     ) -> Vec<Site> {
         let rewrites = Rewrites::new(&confined.code, &confined.tables, &confined.writes);
+        let same_object = SameObject::new(confined);
         let mut sites = Vec::new();
         for (row, writes) in &confined.writes {
             let rewriting = rewrites.of(*row);
             for write in writes {
                 let mut site = self.site(confined, asked, *row, write, rewriting);
                 site.unwind_gates = free_gates(&confined.held, gates, *row);
+                if matches!(rewriting, Rewriting::None) {
+                    site.same_object = same_object.register(*row, write);
+                }
                 sites.push(site);
             }
         }
@@ -180,10 +184,6 @@ impl Join<'_, '_> {
             .and_then(|referent| self.place(image, referent));
         let probe_without_symbol =
             coverage == Coverage::Probe && write.referent.is_some() && operand_symbol.is_none();
-        let same_object = match rewriting {
-            Rewriting::None => same_object::register(confined, home, write),
-            _ => None,
-        };
         Site {
             location: image.location(instruction.ip()),
             kind: write.kind,
@@ -191,7 +191,7 @@ impl Join<'_, '_> {
             instruction_length,
             operand: write.operand,
             operand_symbol,
-            same_object,
+            same_object: None,
             length: write.length,
             callee,
             chain: frames(image, home, origin),

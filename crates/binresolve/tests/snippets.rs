@@ -515,7 +515,21 @@ void before(struct s *s, unsigned long i, int v)
 	*(int *)((char *)s + i * 4 - 64) = v;
 }
 ";
+    let copy = "void copy(char **to, unsigned long n)
+{
+	asm volatile(\"movq %%rcx, (%0)\\n\\tje 1f\\n\\tmovq %%rdx, -8(%0,%1)\\n1:\" : : \"r\" (*to), \"r\" (n) : \"memory\");
+}
+void other(char **to, unsigned long n)
+{
+	asm volatile(\"movq %%rcx, (%0)\\n\\tadd $8, %0\\n\\tmovq %%rdx, -8(%0,%1)\\n1:\" : \"+r\" (*to) : \"r\" (n) : \"memory\");
+}
+";
     for compiler in COMPILERS {
+        let sites = resolve_snippet(compiler, copy, &common::empty_analysis());
+        let ends = sites.sites.iter().filter(|s| s.operand.index.is_some());
+        let found = ends.map(|s| (s.location.symbol.as_str(), s.same_object == s.operand.base));
+        let expected = [("copy", true), ("other", false)];
+        assert_eq!(found.collect::<Vec<_>>(), expected, "{compiler}");
         let sites = resolve_snippet(compiler, source, &common::empty_analysis());
         let pointers: BTreeMap<&str, Option<Register>> = sites
             .sites
@@ -526,10 +540,10 @@ void before(struct s *s, unsigned long i, int v)
             ("member", Some(Register::Di)),
             ("bits", Some(Register::Di)),
             ("element", Some(Register::Di)),
-            // No structure, no index, and a pointer that may be biased.
+            ("before", Some(Register::Di)),
+            // No structure, no index.
             ("number", None),
             ("fixed", None),
-            ("before", None),
         ];
         assert_eq!(pointers, BTreeMap::from(expected), "{compiler}");
     }

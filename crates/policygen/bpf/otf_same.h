@@ -41,7 +41,7 @@ static __always_inline bool otf_leaves(const struct otf_slab *s, const struct ot
 	if (addr >= s->object && end >= addr && end <= s->object + s->size)
 		return false;
 	/* C lets a pointer to an array's element lead to the one behind the last */
-	return site->displacement || pointer != s->object || addr >= pointer;
+	return site->displacement > 0 || pointer != s->object || addr >= pointer;
 }
 
 /* Slab objects alone: what else a pointer leads to has its bounds in the other rules. */
