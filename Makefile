@@ -73,11 +73,12 @@ test-unguarded: build
 	$(VMTEST) unguarded --out out/debian-6.1 --load $(LOAD) --key $(PUBKEY)
 
 # Every bug of kernels/KERNEL/overlays/ that has an `attack`: without a policy, under audit, under deny. Writes
-# out/eval/attacks.json and docs/evaluation/attacks.md. ATTACKS narrows it, SMP gives the machine more CPUs.
+# out/eval/attacks.json and docs/evaluation/attacks.md. ATTACKS narrows it, SMP gives the machine more CPUs. HEAP=1: under deny
+# alone, by policies with a private heap; a section of the same file.
 ATTACKS ?= $(sort $(foreach f,$(shell grep -l '^attack:' kernels/*/overlays/*/overlay.yaml),$(notdir $(patsubst %/,%,$(dir $(f))))))
 test-attacks: build
-	for attack in $(ATTACKS); do $(OTF) analyze --kernel $(KERNEL) --overlay $$attack || exit; done
-	$(VMTEST) attacks --out out/$(KERNEL) --load $(LOAD) --key $(PUBKEY) $(foreach a,$(ATTACKS),--only $(a)) \
+	for attack in $(ATTACKS); do $(OTF) analyze --kernel $(KERNEL) --overlay $$attack $(if $(HEAP),--private-heap) || exit; done
+	$(VMTEST) attacks --out out/$(KERNEL) $(if $(HEAP),--private-heap) --load $(LOAD) --key $(PUBKEY) $(foreach a,$(ATTACKS),--only $(a)) \
 		--program $(ATTACK) --smp $(or $(SMP),1)
 
 # The same under deny alone, on a kernel that checks itself: locking, RCU, sleeping, leaks. Writes out/eval/aftermath.json and

@@ -61,6 +61,9 @@ pub struct Attack {
     /// Why the policy does not stop it, where that is known.
     #[serde(default)]
     pub unstopped: Option<String>,
+    /// A policy with a private heap stops it all the same.
+    #[serde(default)]
+    pub stopped_by_private_heap: bool,
 }
 
 /// What goes wrong in memory.

@@ -3,47 +3,33 @@
 use std::fmt::Write;
 
 use otf_artifact::diagnostic::Diagnostic;
-use otf_kernel::overlay::{Attack, AttackKind};
+use otf_kernel::overlay::Attack;
 use otf_vmtest::{vm::Outcome, watch};
 use serde::{Deserialize, Serialize};
 
 use super::{
     attack_table::{OfBug, cell, kind},
-    attacks::{Attacks, Denied, all_said, boot, without_time},
+    attacks::{Attacks, Denial, Denied, all_said, boot, without_time},
     checks::Checks,
 };
-
-/// What begins the section in the file with the tables.
-const HEADING: &str = "## Afterwards\n";
 
 /// One bug, and what the kernel reported after it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
-    /// What the bug is known as.
-    pub bug: String,
-    /// What goes wrong in memory.
-    pub kind: AttackKind,
-    /// What is confined.
-    pub compartment: String,
-    /// CPUs of the machine.
-    pub cpus: u32,
-    /// Whether no harm was done, and no violation was let through.
-    pub prevented: bool,
-    /// Whether the service worked for others afterwards.
-    pub alive: bool,
+    /// What became of the attack.
+    #[serde(flatten)]
+    pub denial: Denial,
     /// Reports of the kernel, in its words.
     pub reports: Vec<String>,
     /// Whether lockdep was at work until the end.
     pub lockdep: bool,
     /// Objects that kmemleak found nobody pointing to: size, task, who allocated it.
     pub leaks: Vec<String>,
-    /// The first violation, and what went wrong.
-    pub note: String,
 }
 
 impl OfBug for Row {
     fn bug(&self) -> &str {
-        &self.bug
+        &self.denial.bug
     }
 }
 
@@ -60,34 +46,24 @@ pub fn row(
     let reports = reports(&outcome);
     let leaks: Vec<String> = all_said(&outcome.log, "leak").collect();
     let lockdep = all_said(&outcome.log, "lockdep").any(|said| said == "watches");
-    let first = denied.events.first();
-    let mut note = first.map_or_else(|| "no violation".to_owned(), |e| e.text.clone());
-    if let Some(flaw) = &denied.flaw {
-        note = format!("{note}; {flaw}");
-    }
+    let denial = Denial::new(options, attack, &denied);
     checks.add("lockdep_watched", lockdep, "");
     // An attack that is not stopped leaves what it likes.
     if attack.unstopped.is_none() {
-        checks.add("is_stopped", denied.prevented && denied.alive, &note);
+        checks.add("is_stopped", denial.prevented && denial.alive, &denial.note);
         checks.add("no_report", reports.is_empty(), reports.join("; "));
         checks.add("no_leak", leaks.is_empty(), leaks.join("; "));
     }
-    if !(denied.prevented && reports.is_empty() && leaks.is_empty()) {
+    if !(denial.prevented && reports.is_empty() && leaks.is_empty()) {
         checks
             .logs
             .push(format!("{name}:\n{}", outcome.log.relevant()));
     }
     Ok(Row {
-        bug: attack.bug.clone(),
-        kind: attack.kind,
-        compartment: attack.compartment.value.clone(),
-        cpus: options.smp,
-        prevented: denied.prevented,
-        alive: denied.alive,
+        denial,
         reports,
         lockdep,
         leaks,
-        note,
     })
 }
 
@@ -108,9 +84,9 @@ fn reports(outcome: &Outcome) -> Vec<String> {
 /// The section.
 pub fn markdown(kernel: &str, rows: &[Row]) -> String {
     let quiet = |row: &&Row| row.reports.is_empty() && row.lockdep && row.leaks.is_empty();
-    let stopped = |row: &&Row| row.prevented && row.alive;
+    let stopped = |row: &&Row| row.denial.prevented && row.denial.alive;
     let mut text = format!(
-        "{HEADING}\n\
+        "## Afterwards\n\n\
          The same under *deny* on {kernel}, which checks itself: lockdep with RCU and atomic sleep, checked lists, two \
          scans of kmemleak after the attack, while the policy is loaded and the attacked objects are there. What \
          kmemleak had found before the attack does not count. Made by `make test-aftermath`.\n\n\
@@ -130,62 +106,41 @@ pub fn markdown(kernel: &str, rows: &[Row]) -> String {
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
-            row.bug,
-            kind(row.kind),
-            row.compartment,
-            row.cpus,
-            if row.prevented {
-                "prevented"
-            } else {
-                "**not prevented**"
-            },
-            if row.alive { "alive" } else { "**not alive**" },
+            row.denial.bug,
+            kind(row.denial.kind),
+            row.denial.compartment,
+            row.denial.cpus,
+            row.denial.prevented_word(),
+            row.denial.alive_word(),
             list(&row.reports),
             if row.lockdep { "yes" } else { "**no**" },
             list(&row.leaks),
-            cell(&row.note),
+            cell(&row.denial.note),
         );
     }
     text
 }
 
-/// The file with another section in place of the one that it has.
-pub fn replaced(file: &str, section: &str) -> String {
-    match split(file).0.trim_end() {
-        "" => section.to_owned(),
-        before => format!("{before}\n\n{section}"),
-    }
-}
-
-/// Another file with the section that the file has.
-pub fn kept(file: &str, other: String) -> String {
-    match split(file) {
-        (_, "") => other,
-        (_, section) => replaced(&other, section),
-    }
-}
-
-/// What comes before the section, and the section.
-fn split(file: &str) -> (&str, &str) {
-    file.split_at(file.find(HEADING).unwrap_or(file.len()))
-}
-
 #[cfg(test)]
 mod tests {
+    use otf_kernel::overlay::AttackKind;
+
     use super::*;
 
     fn example() -> Row {
         Row {
-            bug: "CVE-1".into(),
-            kind: AttackKind::Stack,
-            compartment: "c".into(),
-            cpus: 2,
-            prevented: true,
-            alive: true,
+            denial: Denial {
+                bug: "CVE-1".into(),
+                kind: AttackKind::Stack,
+                compartment: "c".into(),
+                cpus: 2,
+                prevented: true,
+                alive: true,
+                note: "a | b".into(),
+            },
             reports: vec![],
             lockdep: true,
             leaks: vec![],
-            note: "a | b".into(),
         }
     }
 
@@ -202,21 +157,5 @@ mod tests {
         let mut row = example();
         row.lockdep = false;
         assert!(markdown("k", &[row]).contains("after 0 of these"));
-    }
-
-    #[test]
-    fn tables_live_beside_each_other() {
-        let first = replaced("# Attacks\n\nx\n", "## Afterwards\n\nold\n");
-        assert_eq!(first, "# Attacks\n\nx\n\n## Afterwards\n\nold\n");
-        assert_eq!(
-            replaced(&first, "## Afterwards\n\nnew\n"),
-            "# Attacks\n\nx\n\n## Afterwards\n\nnew\n"
-        );
-        assert_eq!(
-            kept(&first, "# Attacks\n\ny\n".into()),
-            "# Attacks\n\ny\n\n## Afterwards\n\nold\n"
-        );
-        assert_eq!(kept("# Attacks\n", "z\n".into()), "z\n");
-        assert_eq!(replaced("", "## Afterwards\n"), "## Afterwards\n");
     }
 }

@@ -21,10 +21,11 @@ use otf_vmtest::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    aftermath, attack_table,
+    aftermath, attack_heap, attack_table,
     checks::Checks,
     ending,
     observed::{self, Event},
+    sections,
     target::{Setting, Target},
 };
 
@@ -53,11 +54,18 @@ pub struct Attacks {
     /// behind the others.
     #[arg(long)]
     aftermath: bool,
+    /// Only *deny*, by policies with a private heap (`otf analyze --private-heap`). A table of its own,
+    /// behind the others.
+    #[arg(long, conflicts_with = "aftermath")]
+    private_heap: bool,
     /// Table for programs.
     #[arg(
         long,
         default_value = "out/eval/attacks.json",
-        default_value_if("aftermath", "true", "out/eval/aftermath.json")
+        default_value_ifs([
+            ("aftermath", "true", "out/eval/aftermath.json"),
+            ("private_heap", "true", "out/eval/attacks-heap.json"),
+        ])
     )]
     json: PathBuf,
     /// Tables for people.
@@ -102,12 +110,17 @@ pub fn run(options: &Attacks, checks: &mut Checks) -> Result<String, Diagnostic>
         let json = if options.aftermath {
             let row = aftermath::row(options, &name, &attack, checks)?;
             let rows = attack_table::with(&before, row);
-            text = aftermath::replaced(&tables, &aftermath::markdown(&kernel, &rows));
+            text = sections::replaced(&tables, &aftermath::markdown(&kernel, &rows));
+            attack_table::json(&rows)?
+        } else if options.private_heap {
+            let row = attack_heap::row(options, &name, &attack, checks)?;
+            let rows = attack_table::with(&before, row);
+            text = sections::replaced(&tables, &attack_heap::markdown(&kernel, &rows));
             attack_table::json(&rows)?
         } else {
             let row = attacked(options, &name, &attack, checks)?;
             let rows = attack_table::with(&before, row);
-            text = aftermath::kept(&tables, attack_table::markdown(&kernel, &rows));
+            text = sections::kept(&tables, attack_table::markdown(&kernel, &rows));
             attack_table::json(&rows)?
         };
         write(&options.json, &json)?;
@@ -216,6 +229,59 @@ impl Denied {
             events,
             flaw,
         }
+    }
+}
+
+/// What *deny* made of one bug.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Denial {
+    /// What the bug is known as.
+    pub bug: String,
+    /// What goes wrong in memory.
+    pub kind: AttackKind,
+    /// What is confined.
+    pub compartment: String,
+    /// CPUs of the machine.
+    pub cpus: u32,
+    /// Whether no harm was done, and no violation was let through.
+    pub prevented: bool,
+    /// Whether the service worked for others afterwards.
+    pub alive: bool,
+    /// The first violation, and what went wrong.
+    pub note: String,
+}
+
+impl Denial {
+    /// Of this attack.
+    pub fn new(options: &Attacks, attack: &Attack, denied: &Denied) -> Self {
+        let first = denied.events.first();
+        let note = first.map_or_else(|| "no violation".to_owned(), |e| e.text.clone());
+        Self {
+            bug: attack.bug.clone(),
+            kind: attack.kind,
+            compartment: attack.compartment.value.clone(),
+            cpus: options.smp,
+            prevented: denied.prevented,
+            alive: denied.alive,
+            note: match &denied.flaw {
+                Some(flaw) => format!("{note}; {flaw}"),
+                None => note,
+            },
+        }
+    }
+
+    /// For a table.
+    pub fn prevented_word(&self) -> &'static str {
+        if self.prevented {
+            "prevented"
+        } else {
+            "**not prevented**"
+        }
+    }
+
+    /// For a table.
+    pub fn alive_word(&self) -> &'static str {
+        if self.alive { "alive" } else { "**not alive**" }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What `demo` and `test` show: each flow boots a machine, and judges what it reports.
 
 pub mod aftermath;
+pub mod attack_heap;
 pub mod attack_table;
 pub mod attacks;
 pub mod bench;
@@ -14,6 +15,7 @@ pub mod observed;
 pub mod record;
 pub mod recorded;
 pub mod refuse;
+pub mod sections;
 pub mod smoke;
 pub mod stock;
 pub mod target;
