@@ -40,13 +40,24 @@ impl Held {
     ];
 }
 
+/// Which result of an attempt says that it succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Success {
+    /// Anything but 0.
+    NonZero,
+    /// 0; others are errors.
+    Zero,
+    /// The result does not say.
+    Unclear,
+}
+
 /// What a call changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// One more is held.
     Acquire(Held),
     /// One more may be held: it depends on the result.
-    TryAcquire(Held),
+    TryAcquire(Held, Success),
     /// One less is held.
     Release(Held),
 }
@@ -60,9 +71,21 @@ const PRIMITIVES: &[(&str, bool, Effect)] = &[
     ("__raw_spin_unlock", true, Effect::Release(Held::Spin)),
     ("queued_spin_unlock", true, Effect::Release(Held::Spin)),
     ("__pv_queued_spin_unlock", true, Effect::Release(Held::Spin)),
-    ("_raw_spin_trylock", true, Effect::TryAcquire(Held::Spin)),
-    ("_raw_read_trylock", true, Effect::TryAcquire(Held::Spin)),
-    ("_raw_write_trylock", true, Effect::TryAcquire(Held::Spin)),
+    (
+        "_raw_spin_trylock",
+        true,
+        Effect::TryAcquire(Held::Spin, Success::NonZero),
+    ),
+    (
+        "_raw_read_trylock",
+        true,
+        Effect::TryAcquire(Held::Spin, Success::NonZero),
+    ),
+    (
+        "_raw_write_trylock",
+        true,
+        Effect::TryAcquire(Held::Spin, Success::NonZero),
+    ),
     ("_raw_spin_lock", true, Effect::Acquire(Held::Spin)),
     ("_raw_read_lock", true, Effect::Acquire(Held::Spin)),
     ("_raw_write_lock", true, Effect::Acquire(Held::Spin)),
@@ -82,94 +105,140 @@ const PRIMITIVES: &[(&str, bool, Effect)] = &[
         false,
         Effect::Acquire(Held::Spin),
     ),
-    ("_atomic_dec_and_lock", true, Effect::TryAcquire(Held::Spin)),
+    (
+        "_atomic_dec_and_lock",
+        true,
+        Effect::TryAcquire(Held::Spin, Success::NonZero),
+    ),
     (
         "_atomic_dec_and_raw_lock",
         true,
-        Effect::TryAcquire(Held::Spin),
+        Effect::TryAcquire(Held::Spin, Success::NonZero),
     ),
     (
         "refcount_dec_and_lock",
         true,
-        Effect::TryAcquire(Held::Spin),
+        Effect::TryAcquire(Held::Spin, Success::NonZero),
     ),
     ("task_rq_unlock", true, Effect::Release(Held::Spin)),
-    ("__lock_task_sighand", false, Effect::TryAcquire(Held::Spin)),
+    (
+        "__lock_task_sighand",
+        false,
+        Effect::TryAcquire(Held::Spin, Success::NonZero),
+    ),
     ("mutex_unlock", true, Effect::Release(Held::Mutex)),
     ("ww_mutex_unlock", true, Effect::Release(Held::Mutex)),
     ("rt_mutex_unlock", true, Effect::Release(Held::Mutex)),
-    ("mutex_trylock", true, Effect::TryAcquire(Held::Mutex)),
+    (
+        "mutex_trylock",
+        true,
+        Effect::TryAcquire(Held::Mutex, Success::NonZero),
+    ),
     (
         "mutex_lock_interruptible",
         true,
-        Effect::TryAcquire(Held::Mutex),
+        Effect::TryAcquire(Held::Mutex, Success::Zero),
     ),
-    ("mutex_lock_killable", true, Effect::TryAcquire(Held::Mutex)),
+    (
+        "mutex_lock_killable",
+        true,
+        Effect::TryAcquire(Held::Mutex, Success::Zero),
+    ),
     ("mutex_lock", true, Effect::Acquire(Held::Mutex)),
-    ("ww_mutex_lock", true, Effect::TryAcquire(Held::Mutex)),
+    (
+        "ww_mutex_lock",
+        true,
+        Effect::TryAcquire(Held::Mutex, Success::Zero),
+    ),
     ("rt_mutex_lock", true, Effect::Acquire(Held::Mutex)),
     (
         "refcount_dec_and_mutex_lock",
         true,
-        Effect::TryAcquire(Held::Mutex),
+        Effect::TryAcquire(Held::Mutex, Success::NonZero),
     ),
     (
         "refcount_dec_and_rtnl_lock",
         true,
-        Effect::TryAcquire(Held::Mutex),
+        Effect::TryAcquire(Held::Mutex, Success::NonZero),
     ),
     (
         "atomic_dec_and_mutex_lock",
         true,
-        Effect::TryAcquire(Held::Mutex),
+        Effect::TryAcquire(Held::Mutex, Success::NonZero),
     ),
     ("rtnl_unlock", true, Effect::Release(Held::Mutex)),
     ("__rtnl_unlock", false, Effect::Release(Held::Mutex)),
-    ("rtnl_trylock", true, Effect::TryAcquire(Held::Mutex)),
-    ("rtnl_lock_killable", false, Effect::TryAcquire(Held::Mutex)),
+    (
+        "rtnl_trylock",
+        true,
+        Effect::TryAcquire(Held::Mutex, Success::NonZero),
+    ),
+    (
+        "rtnl_lock_killable",
+        false,
+        Effect::TryAcquire(Held::Mutex, Success::Zero),
+    ),
     ("rtnl_lock", false, Effect::Acquire(Held::Mutex)),
     ("genl_unlock", true, Effect::Release(Held::Mutex)),
     ("genl_lock", true, Effect::Acquire(Held::Mutex)),
     ("nfnl_unlock", true, Effect::Release(Held::Mutex)),
     ("nfnl_lock", true, Effect::Acquire(Held::Mutex)),
     ("release_sock", true, Effect::Release(Held::Mutex)),
-    ("__lock_sock_fast", false, Effect::TryAcquire(Held::Mutex)),
+    (
+        "__lock_sock_fast",
+        false,
+        Effect::TryAcquire(Held::Mutex, Success::Unclear),
+    ),
     ("lock_sock", true, Effect::Acquire(Held::Mutex)),
+    ("sockopt_release_sock", false, Effect::Release(Held::Mutex)),
+    ("sockopt_lock_sock", false, Effect::Acquire(Held::Mutex)),
     ("up_read", true, Effect::Release(Held::Semaphore)),
     ("up_write", true, Effect::Release(Held::Semaphore)),
     ("up", false, Effect::Release(Held::Semaphore)),
     (
         "down_read_trylock",
         true,
-        Effect::TryAcquire(Held::Semaphore),
+        Effect::TryAcquire(Held::Semaphore, Success::NonZero),
     ),
     (
         "down_write_trylock",
         true,
-        Effect::TryAcquire(Held::Semaphore),
+        Effect::TryAcquire(Held::Semaphore, Success::NonZero),
     ),
-    ("down_trylock", false, Effect::TryAcquire(Held::Semaphore)),
+    (
+        "down_trylock",
+        false,
+        Effect::TryAcquire(Held::Semaphore, Success::Zero),
+    ),
     (
         "down_interruptible",
         false,
-        Effect::TryAcquire(Held::Semaphore),
+        Effect::TryAcquire(Held::Semaphore, Success::Zero),
     ),
-    ("down_killable", false, Effect::TryAcquire(Held::Semaphore)),
-    ("down_timeout", false, Effect::TryAcquire(Held::Semaphore)),
+    (
+        "down_killable",
+        false,
+        Effect::TryAcquire(Held::Semaphore, Success::Zero),
+    ),
+    (
+        "down_timeout",
+        false,
+        Effect::TryAcquire(Held::Semaphore, Success::Zero),
+    ),
     (
         "down_read_interruptible",
         false,
-        Effect::TryAcquire(Held::Semaphore),
+        Effect::TryAcquire(Held::Semaphore, Success::Zero),
     ),
     (
         "down_read_killable",
         true,
-        Effect::TryAcquire(Held::Semaphore),
+        Effect::TryAcquire(Held::Semaphore, Success::Zero),
     ),
     (
         "down_write_killable",
         true,
-        Effect::TryAcquire(Held::Semaphore),
+        Effect::TryAcquire(Held::Semaphore, Success::Zero),
     ),
     ("down_read", true, Effect::Acquire(Held::Semaphore)),
     ("down_write", true, Effect::Acquire(Held::Semaphore)),
@@ -191,7 +260,11 @@ const PRIMITIVES: &[(&str, bool, Effect)] = &[
     ("migrate_enable", false, Effect::Release(Held::Preempt)),
     ("migrate_disable", false, Effect::Acquire(Held::Preempt)),
     ("cpus_read_unlock", false, Effect::Release(Held::Other)),
-    ("cpus_read_trylock", false, Effect::TryAcquire(Held::Other)),
+    (
+        "cpus_read_trylock",
+        false,
+        Effect::TryAcquire(Held::Other, Success::NonZero),
+    ),
     ("cpus_read_lock", false, Effect::Acquire(Held::Other)),
     ("percpu_up_write", false, Effect::Release(Held::Other)),
     ("percpu_down_write", false, Effect::Acquire(Held::Other)),
@@ -216,7 +289,7 @@ mod tests {
             ("_raw_spin_unlock_bh", Some(Effect::Release(Held::Spin))),
             (
                 "mutex_lock_interruptible",
-                Some(Effect::TryAcquire(Held::Mutex)),
+                Some(Effect::TryAcquire(Held::Mutex, Success::Zero)),
             ),
             ("rtnl_is_locked", None),
             ("upload", None),

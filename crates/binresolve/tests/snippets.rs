@@ -50,6 +50,21 @@ fn expected_by_line(source: &str) -> BTreeMap<u32, BTreeSet<&str>> {
         .collect()
 }
 
+/// A function as a gate.
+fn gate(name: &str) -> otf_artifact::analysis::Gate {
+    otf_artifact::analysis::Gate {
+        file: "t.c".into(),
+        function: name.into(),
+        reached_by: vec!["test".into()],
+        instance_argument: None,
+        instance_type: None,
+        refusal: otf_artifact::analysis::Refusal {
+            value: 0,
+            name: "void".into(),
+        },
+    }
+}
+
 fn resolve_snippet(
     compiler: &str,
     source: &str,
@@ -403,17 +418,6 @@ void maybe(void *l, int *p) {
 }
 asm(\".pushsection __mcount_loc, \\\"a\\\"; .quad holds, plain, maybe; .popsection\");
 ";
-    let gate = |name: &str| otf_artifact::analysis::Gate {
-        file: "t.c".into(),
-        function: name.into(),
-        reached_by: vec!["test".into()],
-        instance_argument: None,
-        instance_type: None,
-        refusal: otf_artifact::analysis::Refusal {
-            value: 0,
-            name: "void".into(),
-        },
-    };
     let mut analysis = common::empty_analysis();
     analysis.gates = vec![gate("holds"), gate("maybe"), gate("plain")];
     for compiler in COMPILERS {
@@ -436,6 +440,81 @@ asm(\".pushsection __mcount_loc, \\\"a\\\"; .quad holds, plain, maybe; .popsecti
         assert_eq!(at(19), (Unwind::Safe, vec![2]), "{compiler}");
         // Reached with the lock through one gate, without through another.
         assert_eq!(at(6), (held("holds"), vec![2]), "{compiler}");
+    }
+}
+
+#[test]
+fn what_is_held_is_counted_along_paths() {
+    let source = "
+int _raw_spin_trylock(void *);
+int mutex_lock_interruptible(void *);
+void _raw_spin_unlock(void *);
+void mutex_unlock(void *);
+void __local_bh_enable_ip(long, int);
+extern int __preempt_count;
+int attempt(void *l, int *p) {
+	if (!_raw_spin_trylock(l)) {
+		*p = 1; // free
+		return -1;
+	}
+	*p = 2; // held
+	_raw_spin_unlock(l);
+	*p = 3; // free
+	return 0;
+}
+int interrupted(void *l, int *p) {
+	if (mutex_lock_interruptible(l)) {
+		*p = 4; // free
+		return -4;
+	}
+	*p = 5; // held
+	mutex_unlock(l);
+	*p = 6; // free
+	return 0;
+}
+int unlooked(void *l, int *p) {
+	int got = _raw_spin_trylock(l);
+	*p = 7; // held
+	if (got)
+		_raw_spin_unlock(l);
+	return got;
+}
+void halves(int *p) {
+	asm volatile(\"addl $0x200, %%gs:__preempt_count\" : : : \"memory\");
+	*p = 8; // held
+	__local_bh_enable_ip(0, 0x200);
+	*p = 9; // free
+}
+void interrupts(int *p) {
+	asm volatile(\"cli\" : : : \"memory\");
+	*p = 10; // free
+	asm volatile(\"sti\" : : : \"memory\");
+}
+asm(\".pushsection __mcount_loc, \\\"a\\\"; .quad attempt, interrupted, unlooked, halves, interrupts; .popsection\");
+";
+    let mut analysis = common::empty_analysis();
+    analysis.gates = ["attempt", "halves", "interrupted", "interrupts", "unlooked"]
+        .map(gate)
+        .to_vec();
+    for compiler in COMPILERS {
+        let sites = resolve_snippet(compiler, source, &analysis);
+        let mut seen = 0;
+        for (line, number) in source.lines().zip(1_u32..) {
+            let Some((_, expected)) = line.split_once("// ") else {
+                continue;
+            };
+            let here = |s: &&Site| s.chain[0].line == number && s.kind == SiteKind::Store;
+            for site in sites.sites.iter().filter(here) {
+                let found = if site.unwind_gates.is_empty() {
+                    "held"
+                } else {
+                    "free"
+                };
+                assert_eq!(found, expected, "{compiler}: {line}");
+                seen += 1;
+            }
+        }
+        assert!(seen >= 10, "{compiler}: {seen} stores");
     }
 }
 

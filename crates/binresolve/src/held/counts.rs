@@ -30,16 +30,20 @@ impl Counts {
         let mut change = Self::default();
         match effect {
             Effect::Acquire(kind) => change.0[kind as usize] = (1, 1),
-            Effect::TryAcquire(kind) => change.0[kind as usize] = (0, 1),
+            Effect::TryAcquire(kind, _) => change.0[kind as usize] = (0, 1),
             Effect::Release(kind) => change.0[kind as usize] = (-1, -1),
         }
         self.plus(&change)
     }
 
     pub fn first_held(&self) -> Option<Held> {
-        Held::ALL
-            .into_iter()
-            .find(|kind| self.0[*kind as usize] != (0, 0))
+        self.held().next()
+    }
+
+    /// Kinds of which something may be held, or given away.
+    pub fn held(&self) -> impl Iterator<Item = Held> + '_ {
+        let changed = |kind: &Held| self.0[*kind as usize] != (0, 0);
+        Held::ALL.into_iter().filter(changed)
     }
 }
 

@@ -8,9 +8,12 @@ use super::Input;
 use crate::{
     decode::{Destination, destination},
     image::Image,
-    locks::{self, Effect, Held},
+    locks::{self, Effect, Held, Success},
     operand::{MemoryWrite, Referent},
 };
+
+/// One disabling of bottom halves in the preemption counter; lower bits count those of preemption.
+const BOTTOM_HALVES: i32 = 0x200;
 
 /// An effect at an instruction, and the words for it.
 #[derive(Clone, Debug)]
@@ -79,22 +82,21 @@ fn preemption(
         }
         _ => None,
     };
-    let (effect, what) = match (instruction.mnemonic(), amount) {
-        (Mnemonic::Inc, _) => (Effect::Acquire(Held::Preempt), "disables preemption"),
-        (Mnemonic::Dec, _) => (Effect::Release(Held::Preempt), "enables preemption"),
-        (Mnemonic::Add, Some(1..)) | (Mnemonic::Sub, Some(..0)) => {
-            (Effect::Acquire(Held::Preempt), "disables preemption")
-        }
-        (Mnemonic::Add | Mnemonic::Sub, Some(_)) => {
-            (Effect::Release(Held::Preempt), "enables preemption")
-        }
-        _ => (
-            Effect::TryAcquire(Held::Preempt),
-            "changes the preemption count",
-        ),
+    let bottom_halves = amount.is_some_and(|amount| amount % BOTTOM_HALVES == 0);
+    let (kind, name) = if bottom_halves {
+        (Held::Bh, "bottom halves")
+    } else {
+        (Held::Preempt, "preemption")
     };
-    Some(Step {
-        effect,
-        what: what.into(),
-    })
+    let (effect, verb) = match (instruction.mnemonic(), amount) {
+        (Mnemonic::Inc, _) | (Mnemonic::Add, Some(1..)) | (Mnemonic::Sub, Some(..0)) => {
+            (Effect::Acquire(kind), "disables")
+        }
+        (Mnemonic::Dec, _) | (Mnemonic::Add | Mnemonic::Sub, Some(_)) => {
+            (Effect::Release(kind), "enables")
+        }
+        _ => (Effect::TryAcquire(kind, Success::Unclear), "may disable"),
+    };
+    let what = format!("{verb} {name}");
+    Some(Step { effect, what })
 }

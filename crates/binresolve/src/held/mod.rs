@@ -11,6 +11,7 @@ mod depth;
 mod effects;
 pub mod flow;
 mod stack;
+mod tries;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,11 +21,12 @@ use self::{
     counts::{Counts, merge},
     effects::{Step, steps},
     flow::{Flow, bodies},
+    tries::Try,
 };
 use crate::{
     decode::Instructions,
     image::Image,
-    locks::{Effect, Held},
+    locks::{Effect, Held, Success},
     operand::MemoryWrite,
     tables::Tables,
 };
@@ -52,6 +54,10 @@ pub struct HeldAnalysis {
     /// Held before each instruction, with nothing held at the function's entry.
     before: Vec<Option<Counts>>,
     steps: BTreeMap<usize, Step>,
+    /// Attempts by the branch that tells whether they succeeded.
+    tries: BTreeMap<usize, Try>,
+    /// Their calls.
+    told: BTreeSet<usize>,
     /// The control flow graph; its `passes` are taken out of it.
     flow: Flow,
     /// Calls and tail calls: (row, called function).
@@ -82,6 +88,8 @@ impl HeldAnalysis {
         let mut analysis = Self {
             before: vec![None; owner.len()],
             steps: steps(input),
+            tries: BTreeMap::new(),
+            told: BTreeSet::new(),
             bodies,
             owner,
             flow: Flow::default(),
@@ -90,6 +98,12 @@ impl HeldAnalysis {
             in_frame: Vec::new(),
         };
         let mut flow = Flow::of(input, &analysis.owner);
+        analysis.tries = tries::of(input.code, &flow, &analysis.steps);
+        analysis.told = analysis
+            .tries
+            .values()
+            .map(|attempt| attempt.call)
+            .collect();
         // What functions leave behind depends on what their callees leave behind. Counts are
         // bounded and only widen, so this ends.
         loop {
@@ -136,6 +150,15 @@ impl HeldAnalysis {
         self.bodies.iter().filter_map(|body| body.entry)
     }
 
+    /// Held where the instruction in this row leads into another function.
+    fn handed(&self, row: usize) -> Option<Counts> {
+        let before = self.before[row]?;
+        Some(match self.tries.get(&row) {
+            Some(attempt) => before.apply(Effect::TryAcquire(attempt.kind, Success::Unclear)),
+            None => before,
+        })
+    }
+
     /// Follows the direct calls from the function that starts in this row.
     pub fn from_gate(&self, row: usize) -> FromGate {
         let mut entry = vec![None; self.bodies.len()];
@@ -144,7 +167,7 @@ impl HeldAnalysis {
             let mut changed = false;
             for (row, callee) in &self.passes {
                 let caller = entry[self.owner[*row]];
-                if let (Some(held), Some(own)) = (caller, self.before[*row]) {
+                if let (Some(held), Some(own)) = (caller, self.handed(*row)) {
                     changed |= merge(&mut entry[*callee], &held.plus(&own));
                 }
             }
@@ -155,10 +178,11 @@ impl HeldAnalysis {
     }
 
     /// Whether nothing is held at the instruction in this row on any path from the gate; `None`
-    /// when there is no path.
+    /// when there is no path. Interrupts do not count: the check compares their flag with that at
+    /// the gate.
     pub fn is_free(&self, from: &FromGate, row: usize) -> Option<bool> {
         let (entry, own) = from.0[self.owner[row]].zip(self.before[row])?;
-        Some(entry.plus(&own).first_held().is_none())
+        Some(entry.plus(&own).held().all(|kind| kind == Held::Irq))
     }
 
     /// Whether a call may be unwound from the instruction in this row.
@@ -182,7 +206,7 @@ impl HeldAnalysis {
         let body = &self.bodies[body];
         let step = body.rows.iter().find_map(|row| {
             let step = self.steps.get(row)?;
-            let (Effect::Acquire(k) | Effect::TryAcquire(k) | Effect::Release(k)) = step.effect;
+            let (Effect::Acquire(k) | Effect::TryAcquire(k, _) | Effect::Release(k)) = step.effect;
             (k == kind).then(|| format!("{} {}", body.name, step.what))
         });
         step.unwrap_or_else(|| format!("{} calls a function that keeps something held", body.name))
@@ -206,10 +230,18 @@ impl HeldAnalysis {
             let Some(after) = self.after(row, &before, flow) else {
                 continue;
             };
+            let attempt = self.tries.get(&row);
+            let along = |taken: bool| match attempt {
+                Some(attempt) if attempt.acquires(taken) => {
+                    after.apply(Effect::Acquire(attempt.kind))
+                }
+                _ => after,
+            };
             if flow.leaves[row] {
-                merge(&mut leaves, &after);
+                merge(&mut leaves, &along(true));
             }
             for next in flow.next[row].iter().copied() {
+                let after = along(next != row + 1);
                 if self.owner[next] != body {
                     // A tail call: what the target leaves behind comes on top.
                     if let Some(more) = self.bodies[self.owner[next]].leaves {
@@ -228,7 +260,12 @@ impl HeldAnalysis {
     /// Held after an instruction; `None` when it does not come back.
     fn after(&self, row: usize, before: &Counts, flow: &Flow) -> Option<Counts> {
         if let Some(step) = self.steps.get(&row) {
-            return Some(before.apply(step.effect));
+            // A branch says later how an attempt ended.
+            return Some(if self.told.contains(&row) {
+                *before
+            } else {
+                before.apply(step.effect)
+            });
         }
         match flow.calls.get(&row) {
             Some(callee) => Some(before.plus(&self.bodies[*callee].leaves?)),
@@ -241,7 +278,7 @@ impl HeldAnalysis {
         loop {
             let mut changed = false;
             for (row, callee) in &self.passes {
-                let Some(own) = self.before[*row] else {
+                let Some(own) = self.handed(*row) else {
                     continue;
                 };
                 let caller = self.owner[*row];
