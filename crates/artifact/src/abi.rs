@@ -129,7 +129,9 @@ pub struct Site {
     pub saved: u8,
     pub canary: u8,
     pub pointer: u8,
-    pub pad: [u8; 7],
+    pub release: u8,
+    pub release_gates: u16,
+    pub pad: [u8; 4],
 }
 
 #[repr(C)]

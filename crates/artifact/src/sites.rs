@@ -234,6 +234,32 @@ pub enum Unwind {
     Held(String),
 }
 
+/// What deny gives back when it unwinds: counts, in whatever order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// RCU read sides to end.
+    pub rcu: u8,
+    /// Times to enable bottom halves.
+    pub bottom_halves: u8,
+    /// Gates (sorted) since which this is exactly what is held, on every path.
+    pub gates: Vec<GateId>,
+}
+
+impl Release {
+    /// In words: `2 RCU read sides, bottom halves`.
+    pub fn describe(&self) -> String {
+        let words = |count: u8, one: &str, many: &str| match count {
+            0 => None,
+            1 => Some(one.to_owned()),
+            count => Some(format!("{count} {many}")),
+        };
+        let rcu = words(self.rcu, "an RCU read side", "RCU read sides");
+        let halves = words(self.bottom_halves, "bottom halves", "times bottom halves");
+        let all: Vec<String> = [rcu, halves].into_iter().flatten().collect();
+        all.join(", ")
+    }
+}
+
 /// What else deny does when it leaves the instruction out, so that a loop around it ends.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -301,6 +327,9 @@ pub struct Site {
     /// leads here, on none of which anything is acquired and kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unwind_gates: Vec<GateId>,
+    /// What it gives back when it unwinds to others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
     /// What deny does besides when it leaves the instruction out.
     #[serde(default)]
     pub on_skip: OnSkip,

@@ -20,10 +20,11 @@ use crate::{
     extent::is_template,
     held::FromGate,
     image::Image,
-    join::{frames, free_gates, text_of},
+    join::{frames, text_of},
     ladder::{Access, Ladder},
     operand::{Referent, general, memory_operand},
     rewrite::{Rewrites, Rewriting},
+    unwinding::Unwinding,
 };
 
 /// Thunks that jump to the address in the register that ends their name.
@@ -167,7 +168,7 @@ pub fn calls(
             precision,
             targets,
             coverage,
-            unwind_gates: free_gates(&confined.held, gates, row),
+            unwind_gates: Unwinding::of(&confined.held, gates, row).free(),
         });
     }
     result

@@ -1,9 +1,6 @@
 //! Sites of one image: each write of the machine code with its place, legal set and coverage.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write,
-};
+use std::{collections::BTreeSet, fmt::Write};
 
 use iced_x86::{FlowControl, Formatter, Instruction, IntelFormatter, Mnemonic};
 use otf_artifact::{
@@ -24,13 +21,14 @@ use crate::{
     dwarf::{Origin, Step},
     exact::ask::{Asked, Said},
     globals::Globals,
-    held::{FromGate, HeldAnalysis},
+    held::FromGate,
     image::Image,
     ladder::{Access, Ladder},
     legal::{LegalSets, forget_passed, insert_sorted},
     operand::{MemoryWrite, Referent},
     rewrite::{Rewrites, Rewriting},
     same_object::SameObject,
+    unwinding::Unwinding,
 };
 
 /// What is known about an instruction's place and operand.
@@ -72,7 +70,9 @@ impl Join<'_, '_> {
             let rewriting = rewrites.of(*row);
             for write in writes {
                 let mut site = self.site(confined, asked, *row, write, rewriting);
-                site.unwind_gates = free_gates(&confined.held, gates, *row);
+                let unwinding = Unwinding::of(&confined.held, gates, *row);
+                site.unwind_gates = unwinding.free();
+                site.release = unwinding.release();
                 if matches!(rewriting, Rewriting::None) {
                     site.same_object = same_object.register(*row, write);
                 }
@@ -208,6 +208,7 @@ impl Join<'_, '_> {
             guarded: frame_size.map_or_else(Guarded::default, |_| confined.guarded(home)),
             unwind: confined.held.unwind(row),
             unwind_gates: Vec::new(),
+            release: None,
             on_skip: on_skip(&confined.code.all[row]),
             tail: calls && instruction.flow_control() == FlowControl::UnconditionalBranch,
         }
@@ -356,20 +357,6 @@ impl Join<'_, '_> {
             symbol_offset: 0,
         })
     }
-}
-
-/// Gates from which nothing is held here; all entries of a gate that lead here must agree.
-pub fn free_gates(held: &HeldAnalysis, gates: &[(GateId, FromGate)], row: usize) -> Vec<GateId> {
-    let mut free = BTreeMap::new();
-    for (gate, from) in gates {
-        if let Some(now) = held.is_free(from, row) {
-            free.entry(*gate)
-                .and_modify(|all| *all &= now)
-                .or_insert(now);
-        }
-    }
-    let gates = free.into_iter().filter(|(_, free)| *free);
-    gates.map(|(gate, _)| gate).collect()
 }
 
 /// The inlining chain as artifacts have it; of code without one, the symbol.

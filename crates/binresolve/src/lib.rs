@@ -35,6 +35,7 @@ pub mod rewrite;
 mod same_object;
 pub mod tables;
 pub mod targets;
+mod unwinding;
 mod validate;
 
 use std::cmp::Ordering;

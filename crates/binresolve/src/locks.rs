@@ -11,15 +11,15 @@ pub enum Held {
     Mutex,
     /// Semaphores, reader-writer semaphores.
     Semaphore,
-    /// RCU and SRCU read sides.
+    /// RCU read sides; a count that can be given back.
     Rcu,
-    /// Bottom halves disabled.
+    /// Bottom halves disabled; likewise.
     Bh,
     /// Preemption disabled.
     Preempt,
     /// Interrupts disabled.
     Irq,
-    /// CPU hot-plug and other counted read sides.
+    /// SRCU read sides, walks of hash tables, CPU hot-plug.
     Other,
 }
 
@@ -244,13 +244,13 @@ const PRIMITIVES: &[(&str, bool, Effect)] = &[
     ("down_write", true, Effect::Acquire(Held::Semaphore)),
     ("down", false, Effect::Acquire(Held::Semaphore)),
     ("__rcu_read_unlock", false, Effect::Release(Held::Rcu)),
-    ("rcu_read_unlock", true, Effect::Release(Held::Rcu)),
-    ("__srcu_read_unlock", true, Effect::Release(Held::Rcu)),
+    ("rcu_read_unlock", true, Effect::Release(Held::Other)),
+    ("__srcu_read_unlock", true, Effect::Release(Held::Other)),
     ("__rcu_read_lock", false, Effect::Acquire(Held::Rcu)),
-    ("rcu_read_lock", true, Effect::Acquire(Held::Rcu)),
-    ("__srcu_read_lock", true, Effect::Acquire(Held::Rcu)),
-    ("rhashtable_walk_stop", false, Effect::Release(Held::Rcu)),
-    ("rhashtable_walk_start", true, Effect::Acquire(Held::Rcu)),
+    ("rcu_read_lock", true, Effect::Acquire(Held::Other)),
+    ("__srcu_read_lock", true, Effect::Acquire(Held::Other)),
+    ("rhashtable_walk_stop", false, Effect::Release(Held::Other)),
+    ("rhashtable_walk_start", true, Effect::Acquire(Held::Other)),
     ("__local_bh_enable", true, Effect::Release(Held::Bh)),
     ("local_bh_enable", true, Effect::Release(Held::Bh)),
     ("__local_bh_disable", true, Effect::Acquire(Held::Bh)),
@@ -272,6 +272,10 @@ const PRIMITIVES: &[(&str, bool, Effect)] = &[
 
 /// What calling this function changes, if it is a primitive.
 pub fn effect(callee: &str) -> Option<Effect> {
+    // `rcu_read_lock_held` and its like ask.
+    if callee.ends_with("_held") {
+        return None;
+    }
     PRIMITIVES
         .iter()
         .find(|(name, prefix, _)| callee == *name || (*prefix && callee.starts_with(name)))
@@ -296,6 +300,7 @@ mod tests {
             ("__rcu_read_unlock", Some(Effect::Release(Held::Rcu))),
             ("lock_sock_nested", Some(Effect::Acquire(Held::Mutex))),
             ("mutex_is_locked", None),
+            ("rcu_read_lock_held", None),
         ] {
             assert_eq!(effect(callee), expected, "{callee}");
         }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use otf_artifact::{
     analysis::{Analysis, Call, Function, LegalSet, StackRule, Target, Write, WriteKind},
     ids::LegalSetId,
-    sites::{Coverage, Precision, Register, Site, SiteKind, Sites, Unwind},
+    sites::{Coverage, Precision, Register, Release, Site, SiteKind, Sites, Unwind},
 };
 
 const COMPILERS: [&str; 2] = ["gcc", "clang-19"];
@@ -451,6 +451,8 @@ int mutex_lock_interruptible(void *);
 void _raw_spin_unlock(void *);
 void mutex_unlock(void *);
 void __local_bh_enable_ip(long, int);
+void __local_bh_disable_ip(long, int);
+void _raw_spin_lock(void *);
 extern int __preempt_count;
 int attempt(void *l, int *p) {
 	if (!_raw_spin_trylock(l)) {
@@ -481,21 +483,52 @@ int unlooked(void *l, int *p) {
 }
 void halves(int *p) {
 	asm volatile(\"addl $0x200, %%gs:__preempt_count\" : : : \"memory\");
-	*p = 8; // held
+	*p = 8; // gives back bottom halves
 	__local_bh_enable_ip(0, 0x200);
 	*p = 9; // free
+}
+void __rcu_read_lock(void);
+void __rcu_read_unlock(void);
+int which(void);
+__attribute__((noinline)) static void either(int *p) {
+	*p = 14; // held
+	asm volatile(\"\" : : : \"memory\");
+}
+void reads(void *l, int *p) {
+	__rcu_read_lock();
+	__local_bh_disable_ip(0, 0x200);
+	*p = 11; // gives back an RCU read side, bottom halves
+	__local_bh_enable_ip(0, 0x200);
+	__rcu_read_lock();
+	*p = 12; // gives back 2 RCU read sides
+	_raw_spin_lock(l);
+	*p = 13; // held
+	_raw_spin_unlock(l);
+	__rcu_read_unlock();
+	if (which())
+		__rcu_read_unlock();
+	either(p);
+	if (which())
+		__rcu_read_unlock();
 }
 void interrupts(int *p) {
 	asm volatile(\"cli\" : : : \"memory\");
 	*p = 10; // free
 	asm volatile(\"sti\" : : : \"memory\");
 }
-asm(\".pushsection __mcount_loc, \\\"a\\\"; .quad attempt, interrupted, unlooked, halves, interrupts; .popsection\");
+asm(\".pushsection __mcount_loc, \\\"a\\\"; .quad attempt, interrupted, unlooked, halves, interrupts, reads; .popsection\");
 ";
     let mut analysis = common::empty_analysis();
-    analysis.gates = ["attempt", "halves", "interrupted", "interrupts", "unlooked"]
-        .map(gate)
-        .to_vec();
+    analysis.gates = [
+        "attempt",
+        "halves",
+        "interrupted",
+        "interrupts",
+        "reads",
+        "unlooked",
+    ]
+    .map(gate)
+    .to_vec();
     for compiler in COMPILERS {
         let sites = resolve_snippet(compiler, source, &analysis);
         let mut seen = 0;
@@ -505,10 +538,11 @@ asm(\".pushsection __mcount_loc, \\\"a\\\"; .quad attempt, interrupted, unlooked
             };
             let here = |s: &&Site| s.chain[0].line == number && s.kind == SiteKind::Store;
             for site in sites.sites.iter().filter(here) {
-                let found = if site.unwind_gates.is_empty() {
-                    "held"
-                } else {
-                    "free"
+                let release = site.release.as_ref().map(Release::describe);
+                let found = match (site.unwind_gates.is_empty(), release) {
+                    (false, _) => "free".to_owned(),
+                    (true, Some(what)) => format!("gives back {what}"),
+                    (true, None) => "held".to_owned(),
                 };
                 assert_eq!(found, expected, "{compiler}: {line}");
                 seen += 1;

@@ -140,6 +140,16 @@ fn describe(sites: &Sites, source: &Analysis, site: &Site) -> String {
             gates.join(", ")
         ),
     });
+    lines.extend(site.release.as_ref().map(|release| {
+        let gates = release.gates.iter();
+        let gates = gates.filter_map(|gate| sites.analysis.gates.get(gate.index()));
+        let names: Vec<&str> = gates.map(|gate| gate.function.as_str()).collect();
+        let names = names.join(", ");
+        format!(
+            "  deny: gives back {} and unwinds to {names}",
+            release.describe()
+        )
+    }));
     if let Some(set) = sites.legal_sets.get(site.legal.index()) {
         lines.push(format!(
             "  may {verb}: {}",

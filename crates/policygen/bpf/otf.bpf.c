@@ -45,6 +45,7 @@ static __always_inline __u8 otf_deny_site(struct pt_regs *ctx, const struct otf_
 {
 	struct otf_way way = {
 		.flags = ctx->flags, .gates = site->gates, .insn_len = site->insn_len,
+		.release_gates = site->release_gates, .release = site->release,
 		.tail = site->flags & OTF_SITE_TAIL,
 	};
 

@@ -70,7 +70,9 @@ struct otf_site {
 	__u8 saved;		/* registers of the caller, directly below it */
 	__u8 canary;		/* how far below the stack protector's value lies, 0: nowhere */
 	__u8 pointer;		/* OTF_POINTER_AX + DWARF's number of the register that points to the structure meant, 0: none */
-	__u8 pad[7];
+	__u8 release;		/* RCU read sides | times bottom halves were disabled << 4: given back by the unwinding to: */
+	__u16 release_gates;	/* 1 + row of otf_gate_sets, 0: none */
+	__u8 pad[4];
 };
 
 struct otf_gate_set {		/* bit per gate; what can be held was acquired before these */

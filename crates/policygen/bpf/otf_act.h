@@ -11,6 +11,8 @@
 extern int otf_guard_refuse(struct pt_regs *ctx, __s64 value) __ksym __weak;
 extern int otf_guard_skip(struct pt_regs *ctx, __u32 insn_len, bool set_ax, __u64 ax,
 			  __u64 flags) __ksym __weak;
+extern int otf_guard_release(struct pt_regs *ctx, const void *frame, __u32 frame__sz, __u32 rcu,
+			     __u32 bottom_halves) __ksym __weak;
 extern int otf_guard_unwind(struct pt_regs *ctx, const void *frame, __u32 frame__sz) __ksym __weak;
 extern int otf_guard_return_to(struct pt_regs *ctx, const void *frame, __u32 frame__sz) __ksym __weak;
 
@@ -76,7 +78,8 @@ static __always_inline bool otf_quarantine_instance(const struct otf_state *st,
 struct otf_way {
 	__u64 ax;		/* what the call is made to return */
 	__u64 flags;		/* what a loop around the instruction waits for must come true */
-	__u16 gates;		/* as in struct otf_site */
+	__u16 gates, release_gates;	/* as in struct otf_site */
+	__u8 release;		/* likewise */
 	__u8 insn_len;
 	bool set_ax;
 	bool tail;		/* a call in tail position: nothing follows that could go on */
@@ -120,6 +123,11 @@ static __always_inline __u8 otf_deny(struct pt_regs *ctx, const struct otf_state
 		if (otf_may_unwind(way->gates, frame.gate) &&
 		    !((frame.flags ^ ctx->flags) & OTF_FLAGS_IF) &&
 		    !otf_guard_unwind(ctx, &frame, sizeof(frame)))
+			return OTF_DONE_UNWOUND;
+		if (otf_may_unwind(way->release_gates, frame.gate) &&
+		    !((frame.flags ^ ctx->flags) & OTF_FLAGS_IF) &&
+		    !otf_guard_release(ctx, &frame, sizeof(frame), way->release & 15,
+				       way->release >> 4))
 			return OTF_DONE_UNWOUND;
 		/* the gate itself would return what the call returns */
 		if (way->tail && frame.sp == ctx->sp)

@@ -160,7 +160,7 @@ static __always_inline bool otf_is_own_cache(__u64 cache)
 	if (bpf_probe_read_kernel(name, sizeof(name), OTF_READ((struct kmem_cache *)cache, name)))
 		return false;
 	for (i = 0; i < OTF_MAX_CACHE_NAME; i++) {
-		if (i >= otf_nown_caches)
+		if (i >= otf_own_caches_count)
 			return true;
 		if (name[i] != otf_own_caches[i])
 			return false;
@@ -175,7 +175,7 @@ static __always_inline bool otf_is_own_cache(__u64 cache)
 static __always_inline bool otf_is_gone(const struct otf_walk *w, const struct otf_verdict *v,
 					const struct otf_object *record)
 {
-	return otf_nown_caches && !record && w->cache &&
+	return otf_own_caches_count && !record && w->cache &&
 	       bpf_map_lookup_elem(&otf_freed, &v->object) && otf_is_own_cache(w->cache);
 }
 

@@ -21,7 +21,7 @@ extern const struct otf_return otf_returns[];
 extern const char otf_own_caches[];
 
 extern const __u32 otf_nsites, otf_nlegals, otf_nplaces, otf_nglobal_rows, otf_ngates, otf_ngate_sets,
-	otf_nallocs, otf_ncalls, otf_nreturns, otf_npassed_objects, otf_nown_caches;
+	otf_nallocs, otf_ncalls, otf_nreturns, otf_npassed_objects, otf_own_caches_count;
 
 /*
  * base + index * scale (+ bit index) of an operand shape, without the displacement.

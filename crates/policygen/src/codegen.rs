@@ -80,7 +80,7 @@ fn generate<'ctx>(
     define.table("otf_passed_objects", "otf_npassed_objects", &tables.passed);
     define.table("otf_calls", "otf_ncalls", &tables.calls);
     define.table("otf_returns", "otf_nreturns", &tables.returns);
-    define.table("otf_own_caches", "otf_nown_caches", &tables.own_caches);
+    define.table("otf_own_caches", "otf_own_caches_count", &tables.own_caches);
     let function = address::add(&module, &tables.shapes).map_err(failed)?;
     let inline = Attribute::get_named_enum_kind_id("alwaysinline");
     function.add_attribute(

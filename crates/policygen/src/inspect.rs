@@ -114,6 +114,7 @@ pub fn inspect(sites: &Sites, files: &BTreeMap<String, String>, bundle_bytes: u6
         "covered_always": summary.covered_always,
         "proven": summary.proven,
         "unwindable": summary.unwindable,
+        "releasable": sites.sites.iter().filter(|s| releases(s)).count(),
         "wide": summary.wide,
         "same_object": sites.sites.iter().filter(|s| s.coverage == Coverage::Probe && s.same_object.is_some()).count(),
         "frees": summary.frees,
@@ -132,6 +133,11 @@ pub fn inspect(sites: &Sites, files: &BTreeMap<String, String>, bundle_bytes: u6
         "legal_types_median": legal_types_median(sites),
         "bundle_bytes": bundle_bytes,
     })
+}
+
+/// Whether deny unwinds from here to some gate by giving something back, and to none without.
+fn releases(site: &Site) -> bool {
+    site.coverage == Coverage::Probe && site.unwind_gates.is_empty() && site.release.is_some()
 }
 
 /// How many sites go without their probe, by what covers them.

@@ -50,7 +50,7 @@ macro_rules! rows {
 }
 
 rows! {
-    Site { displacement, legal, size, frame_size, shape, length, flags, insn_len, action, symbol, gates, saved, canary, pointer, pad }
+    Site { displacement, legal, size, frame_size, shape, length, flags, insn_len, action, symbol, gates, saved, canary, pointer, release, release_gates, pad }
     GateSet { gates }
     Legal { first_place, places, first_global, globals, first_passed, passed, otherwise, stack, flags }
     Passed { function, size, argument }

@@ -7,7 +7,7 @@ use otf_artifact::{
     bundle::{GlobalBinding, Plan, PlanGate, PlanSite, Probe, Program},
     diagnostic::{Code, Diagnostic},
     ids::{AllocationSiteId, GateId},
-    sites::{Length, Location, OnSkip, Register, Site, SiteKind, Sites},
+    sites::{Length, Location, OnSkip, Register, Release, Site, SiteKind, Sites},
 };
 
 use crate::{
@@ -192,11 +192,19 @@ fn gate_sets(bound: &Bound, sites: &Sites) -> Vec<abi::GateSet> {
         .sites
         .iter()
         .map(|entry| &sites.site(entry.site).unwind_gates);
+    let released = bound
+        .sites
+        .iter()
+        .filter_map(|entry| sites.site(entry.site).release.as_ref())
+        .map(|release| &release.gates);
     let of_calls = bound
         .calls
         .iter()
         .map(|entry| &sites.calls[entry.call.index()].unwind_gates);
-    let sets = of_sites.chain(of_calls).map(|gates| gate_set(gates));
+    let sets = of_sites
+        .chain(released)
+        .chain(of_calls)
+        .map(|gates| gate_set(gates));
     let distinct: BTreeSet<_> = sets.filter(|set| *set != abi::GateSet::default()).collect();
     distinct.into_iter().collect()
 }
@@ -264,6 +272,11 @@ fn site_rows(
                     length: row.length | if leads { abi::LENGTH_LEADER } else { 0 },
                     symbol: refers.symbol(site),
                     gates: refers.gate_set(&site.unwind_gates),
+                    release: site.release.as_ref().map_or(0, release),
+                    release_gates: site
+                        .release
+                        .as_ref()
+                        .map_or(0, |release| refers.gate_set(&release.gates)),
                     ..row
                 },
             ))
@@ -350,8 +363,15 @@ pub(crate) fn site_row(
         saved: site.guarded.saved,
         canary: site.guarded.canary,
         pointer: pointer(site),
-        pad: [0; 7],
+        release: 0,
+        release_gates: 0,
+        pad: [0; 4],
     })
+}
+
+/// Both counts are below 16: the analysis does not count that far.
+fn release(release: &Release) -> u8 {
+    release.rcu.min(15) | release.bottom_halves.min(15) << 4
 }
 
 /// The register for the same-object rule, as `otf_abi.h` numbers them.

@@ -32,7 +32,7 @@ fn structs(out: &mut String) {
     layouts! { out, abi;
         Site = "otf_site" {
             displacement, legal, size, frame_size, shape, length, flags, insn_len, action, symbol,
-            gates, saved, canary, pointer, pad
+            gates, saved, canary, pointer, release, release_gates, pad
         }
         GateSet = "otf_gate_set" { gates }
         Legal = "otf_legal" { first_place, places, first_global, globals, first_passed, passed, otherwise, stack, flags }

@@ -149,7 +149,9 @@ fn tables() -> Tables {
         saved: n as u8,
         canary: n as u8,
         pointer: (n % 17) as u8,
-        pad: [0; 7],
+        release: (n % 5) as u8 | 0x10,
+        release_gates: (n % 3) as u16,
+        pad: [0; 4],
     };
     let place = |n: u64| abi::Place {
         offset: n,

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Lets a policy's programs refuse a write or a call. Four kfuncs for kprobe
+ * Lets a policy's programs refuse a write or a call. Five kfuncs for kprobe
  * programs: leave out the probed instruction, unwind to the gate that was noted,
- * return to its caller, refuse at a gate. They change the registers of the
- * interrupted code and nothing else; what cannot be done safely is refused, and
- * the program counts it.
+ * the same and give back what is held, return to its caller, refuse at a gate. They
+ * change the registers of the interrupted code and nothing else; what cannot be
+ * done safely is refused, and the program counts it.
  */
+#include <linux/bottom_half.h>
 #include <linux/bpf.h>
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
@@ -38,6 +39,31 @@ asm(".text\n"
     "	endbr64\n"
     "	" ASM_RET
     ".size otf_guard_return, . - otf_guard_return\n");
+
+/*
+ * Where one continues that held something: di and si say how often. It runs as
+ * the function that was unwound would have, in its task, above its frame.
+ */
+void otf_guard_give_back(u32 rcu, u32 bottom_halves);
+noinline void otf_guard_give_back(u32 rcu, u32 bottom_halves)
+{
+	while (rcu--)
+		rcu_read_unlock();
+	while (bottom_halves--)
+		local_bh_enable();
+}
+
+/* the return value is kept; the stack is aligned as at any call */
+void otf_guard_release_return(void);
+asm(".text\n"
+    ".type otf_guard_release_return, @function\n"
+    "otf_guard_release_return:\n"
+    "	endbr64\n"
+    "	push %rax\n"
+    "	call otf_guard_give_back\n"
+    "	pop %rax\n"
+    "	" ASM_RET
+    ".size otf_guard_release_return, . - otf_guard_release_return\n");
 
 /*
  * Address of the probed instruction, NULL unless it is probed by int3: the
@@ -131,6 +157,24 @@ __bpf_kfunc int otf_guard_unwind(struct pt_regs *ctx, const void *frame, u32 fra
 	return 0;
 }
 
+/* The same, with RCU read sides and disabled bottom halves given back on the way. */
+__bpf_kfunc int otf_guard_release(struct pt_regs *ctx, const void *frame, u32 frame__sz, u32 rcu,
+				  u32 bottom_halves)
+{
+	int err;
+
+	/* enabling them runs what waits, which wants interrupts */
+	if (bottom_halves && !(ctx->flags & X86_EFLAGS_IF))
+		return -EINVAL;
+	err = otf_guard_unwind(ctx, frame, frame__sz);
+	if (err)
+		return err;
+	ctx->di = rcu;
+	ctx->si = bottom_halves;
+	ctx->ip = (unsigned long)otf_guard_release_return;
+	return 0;
+}
+
 /* At the return of a gate: to where it was called from, whatever stands on the stack. */
 __bpf_kfunc int otf_guard_return_to(struct pt_regs *ctx, const void *frame, u32 frame__sz)
 {
@@ -162,6 +206,7 @@ __bpf_kfunc_end_defs();
 BTF_KFUNCS_START(otf_guard_kfuncs)
 BTF_ID_FLAGS(func, otf_guard_skip)
 BTF_ID_FLAGS(func, otf_guard_unwind)
+BTF_ID_FLAGS(func, otf_guard_release)
 BTF_ID_FLAGS(func, otf_guard_return_to)
 BTF_ID_FLAGS(func, otf_guard_refuse)
 BTF_KFUNCS_END(otf_guard_kfuncs)

@@ -36,8 +36,31 @@ impl Counts {
         self.plus(&change)
     }
 
+    /// After an attempt that may have succeeded, where it is known whether it did.
+    pub fn settled(&self, kind: Held, acquired: bool) -> Self {
+        let mut change = Self::default();
+        change.0[kind as usize] = if acquired { (1, 0) } else { (0, -1) };
+        self.plus(&change)
+    }
+
     pub fn first_held(&self) -> Option<Held> {
         self.held().next()
+    }
+
+    /// How many RCU read sides and disablings of bottom halves are held, where these are exactly
+    /// known and nothing else is held (but for interrupts disabled).
+    pub fn releasable(&self) -> Option<(u8, u8)> {
+        let only = |kind: Held| matches!(kind, Held::Rcu | Held::Bh | Held::Irq);
+        let exact = |kind: Held| match self.0[kind as usize] {
+            (least, most) if least == most && (0..MOST).contains(&least) => {
+                u8::try_from(least).ok()
+            }
+            _ => None,
+        };
+        if !self.held().all(only) {
+            return None;
+        }
+        Some((exact(Held::Rcu)?, exact(Held::Bh)?))
     }
 
     /// Kinds of which something may be held, or given away.

@@ -26,7 +26,7 @@ use self::{
 use crate::{
     decode::Instructions,
     image::Image,
-    locks::{Effect, Held, Success},
+    locks::{Effect, Held},
     operand::MemoryWrite,
     tables::Tables,
 };
@@ -56,14 +56,28 @@ pub struct HeldAnalysis {
     steps: BTreeMap<usize, Step>,
     /// Attempts by the branch that tells whether they succeeded.
     tries: BTreeMap<usize, Try>,
-    /// Their calls.
-    told: BTreeSet<usize>,
     /// The control flow graph; its `passes` are taken out of it.
     flow: Flow,
     /// Calls and tail calls: (row, called function).
     passes: BTreeSet<(usize, usize)>,
     least_frames: Vec<u32>,
     in_frame: Vec<stack::Registers>,
+}
+
+/// What is held since a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Since {
+    /// Nothing.
+    Nothing,
+    /// This, on every path.
+    Counts {
+        /// RCU read sides.
+        rcu: u8,
+        /// Disablings of bottom halves.
+        bottom_halves: u8,
+    },
+    /// Something else, or not the same on every path.
+    Else,
 }
 
 /// What is held at the entry of each function on the paths from one gate; `None`: no path.
@@ -89,7 +103,6 @@ impl HeldAnalysis {
             before: vec![None; owner.len()],
             steps: steps(input),
             tries: BTreeMap::new(),
-            told: BTreeSet::new(),
             bodies,
             owner,
             flow: Flow::default(),
@@ -99,11 +112,6 @@ impl HeldAnalysis {
         };
         let mut flow = Flow::of(input, &analysis.owner);
         analysis.tries = tries::of(input.code, &flow, &analysis.steps);
-        analysis.told = analysis
-            .tries
-            .values()
-            .map(|attempt| attempt.call)
-            .collect();
         // What functions leave behind depends on what their callees leave behind. Counts are
         // bounded and only widen, so this ends.
         loop {
@@ -150,15 +158,6 @@ impl HeldAnalysis {
         self.bodies.iter().filter_map(|body| body.entry)
     }
 
-    /// Held where the instruction in this row leads into another function.
-    fn handed(&self, row: usize) -> Option<Counts> {
-        let before = self.before[row]?;
-        Some(match self.tries.get(&row) {
-            Some(attempt) => before.apply(Effect::TryAcquire(attempt.kind, Success::Unclear)),
-            None => before,
-        })
-    }
-
     /// Follows the direct calls from the function that starts in this row.
     pub fn from_gate(&self, row: usize) -> FromGate {
         let mut entry = vec![None; self.bodies.len()];
@@ -167,7 +166,7 @@ impl HeldAnalysis {
             let mut changed = false;
             for (row, callee) in &self.passes {
                 let caller = entry[self.owner[*row]];
-                if let (Some(held), Some(own)) = (caller, self.handed(*row)) {
+                if let (Some(held), Some(own)) = (caller, self.before[*row]) {
                     changed |= merge(&mut entry[*callee], &held.plus(&own));
                 }
             }
@@ -177,12 +176,15 @@ impl HeldAnalysis {
         }
     }
 
-    /// Whether nothing is held at the instruction in this row on any path from the gate; `None`
-    /// when there is no path. Interrupts do not count: the check compares their flag with that at
-    /// the gate.
-    pub fn is_free(&self, from: &FromGate, row: usize) -> Option<bool> {
+    /// What is held at the instruction in this row on all paths from the gate; `None` when there is
+    /// no path. Interrupts do not count: the check compares their flag with that at the gate.
+    pub fn since(&self, from: &FromGate, row: usize) -> Option<Since> {
         let (entry, own) = from.0[self.owner[row]].zip(self.before[row])?;
-        Some(entry.plus(&own).held().all(|kind| kind == Held::Irq))
+        Some(match entry.plus(&own).releasable() {
+            Some((0, 0)) => Since::Nothing,
+            Some((rcu, bottom_halves)) => Since::Counts { rcu, bottom_halves },
+            None => Since::Else,
+        })
     }
 
     /// Whether a call may be unwound from the instruction in this row.
@@ -232,10 +234,8 @@ impl HeldAnalysis {
             };
             let attempt = self.tries.get(&row);
             let along = |taken: bool| match attempt {
-                Some(attempt) if attempt.acquires(taken) => {
-                    after.apply(Effect::Acquire(attempt.kind))
-                }
-                _ => after,
+                Some(attempt) => after.settled(attempt.kind, attempt.acquires(taken)),
+                None => after,
             };
             if flow.leaves[row] {
                 merge(&mut leaves, &along(true));
@@ -260,12 +260,7 @@ impl HeldAnalysis {
     /// Held after an instruction; `None` when it does not come back.
     fn after(&self, row: usize, before: &Counts, flow: &Flow) -> Option<Counts> {
         if let Some(step) = self.steps.get(&row) {
-            // A branch says later how an attempt ended.
-            return Some(if self.told.contains(&row) {
-                *before
-            } else {
-                before.apply(step.effect)
-            });
+            return Some(before.apply(step.effect));
         }
         match flow.calls.get(&row) {
             Some(callee) => Some(before.plus(&self.bodies[*callee].leaves?)),
@@ -278,7 +273,7 @@ impl HeldAnalysis {
         loop {
             let mut changed = false;
             for (row, callee) in &self.passes {
-                let Some(own) = self.handed(*row) else {
+                let Some(own) = self.before[*row] else {
                     continue;
                 };
                 let caller = self.owner[*row];

@@ -16,8 +16,6 @@ const LOOK_AHEAD: usize = 6;
 /// An attempt whose success a branch tells.
 #[derive(Clone, Copy, Debug)]
 pub struct Try {
-    /// Row of the call.
-    pub call: usize,
     /// What is acquired when it succeeds.
     pub kind: Held,
     /// Whether it succeeded where the branch is taken; else where it is not.
@@ -54,7 +52,7 @@ pub fn of(code: &Instructions, flow: &Flow, steps: &BTreeMap<usize, Step>) -> BT
                 Success::Zero => equal,
                 Success::Unclear => return None,
             };
-            Some((branch, Try { call, kind, taken }))
+            Some((branch, Try { kind, taken }))
         })
         .collect()
 }

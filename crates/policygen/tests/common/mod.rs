@@ -178,6 +178,7 @@ pub fn site(symbol: &str, offset: u64, legal: u32) -> Site {
         guarded: Guarded::default(),
         unwind: Unwind::Safe,
         unwind_gates: vec![],
+        release: None,
         exact: None,
         on_skip: otf_artifact::sites::OnSkip::Nothing,
         tail: false,

@@ -253,7 +253,7 @@ pub struct Denial {
 
 impl Denial {
     /// Of this attack.
-    pub fn new(options: &Attacks, attack: &Attack, denied: &Denied) -> Self {
+    pub(super) fn new(options: &Attacks, attack: &Attack, denied: &Denied) -> Self {
         let first = denied.events.first();
         let note = first.map_or_else(|| "no violation".to_owned(), |e| e.text.clone());
         Self {
