@@ -4,8 +4,11 @@
 mod calls;
 mod things;
 
+use std::collections::BTreeMap;
+
 use otf_artifact::{
     analysis::Analysis,
+    bundle::Plan,
     covered::{Cover, Under},
     diagnostic::{Code, Diagnostic},
     sites::{Coverage, Location, Site, SiteKind, Sites, Unwind},
@@ -31,14 +34,18 @@ pub fn explain(args: &Explain) -> Result<(), Failure> {
     };
     let sites: Sites = files::read_artifact(&dir.join("sites.json"))?;
     let source: Analysis = files::read_artifact(&dir.join("analysis.json"))?;
+    let bundle = files::bundle_of(dir, &sites.analysis.compartment)?;
+    let left = bundle.map_or_else(BTreeMap::new, |bundle| left_to_audit(&bundle.plan));
     let mut found: Vec<String> = sites
         .all()
         .filter(|s| is_called(&s.location, &args.what))
-        .map(|s| describe(&sites, &source, s))
+        .map(|s| with_budget(describe(&sites, &source, s), &left, &s.location))
         .collect();
     let calls = sites.calls.iter();
     let calls = calls.filter(|c| is_called(&c.location, &args.what));
-    found.extend(calls.map(|c| calls::describe(&sites, &source, c)));
+    found.extend(
+        calls.map(|c| with_budget(calls::describe(&sites, &source, c), &left, &c.location)),
+    );
     found.extend(things::types(&sites, &args.what));
     found.extend(things::allocations(&sites, &args.what));
     if found.is_empty() {
@@ -50,6 +57,26 @@ pub fn explain(args: &Explain) -> Result<(), Failure> {
         );
     }
     render::line(&found.join("\n"))
+}
+
+/// Why a place has no probe under deny and kill, by place.
+fn left_to_audit(plan: &Plan) -> BTreeMap<Location, String> {
+    let left = plan.left_to_audit.iter();
+    let line = left.filter_map(|left| {
+        let why = format!(
+            "  left to audit: no probe under deny and kill, to keep the budget of {} ({})",
+            left.operation, left.why
+        );
+        Some((plan.checked_at(left.row)?.location.clone(), why))
+    });
+    line.collect()
+}
+
+fn with_budget(text: String, left: &BTreeMap<Location, String>, at: &Location) -> String {
+    match left.get(at) {
+        Some(why) => format!("{text}\n{why}"),
+        None => text,
+    }
 }
 
 fn is_called(location: &Location, what: &str) -> bool {

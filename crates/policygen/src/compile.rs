@@ -7,6 +7,7 @@ use otf_artifact::{
     bundle::{Manifest, PlanCover},
     covered::Under,
     diagnostic::{Code, Diagnostic, Severity},
+    profile::{Prices, Profile},
     sites::Sites,
 };
 use otf_bundle::Bundle;
@@ -14,6 +15,7 @@ use tracing::info;
 
 use crate::{
     bind::bind,
+    budget,
     check::check,
     codegen::{CHECK_LIBRARY, emit},
     inspect::coverage,
@@ -35,6 +37,10 @@ pub struct Inputs<'a> {
     /// The images with sites, to validate what is said of their code; needed when some site is
     /// covered by something else than its own check.
     pub images: &'a [ImageBytes<'a>],
+    /// The profiles that budgets of the policy name, by that name.
+    pub profiles: &'a BTreeMap<String, Profile>,
+    /// What a hit costs; needed for budgets.
+    pub prices: Option<&'a Prices>,
     /// The policy as the person wrote it; `None` for one that was just generated.
     pub policy_text: Option<String>,
 }
@@ -45,14 +51,18 @@ pub struct Inputs<'a> {
 /// # Errors
 /// All contradictions between policy and sites ([`Code::PolicyInvalid`]), or the first of
 /// [`Code::PolicyTooLarge`], [`Code::CompileFailed`] and [`Code::InvariantBroken`]; or every claim of
-/// coverage that does not hold ([`Code::CoverWrong`]).
+/// coverage that does not hold ([`Code::CoverWrong`]); or a budget that cannot be reckoned
+/// ([`Code::BudgetProfile`]) or kept ([`Code::BudgetTooSmall`]).
 pub fn compile(
     policy: &Policy,
     sites: &Sites,
     inputs: Inputs<'_>,
 ) -> Result<(Bundle, Vec<Diagnostic>), Vec<Diagnostic>> {
     let bound = bind(policy, sites)?;
-    let built = build(&bound, sites)?;
+    let mut built = build(&bound, sites)?;
+    let left = budget::leave(policy, &bound, &built, &inputs)?;
+    built.plan.left_to_audit = left.places;
+    built.warnings.extend(left.warnings);
     let broken = check(&built.tables, &built.plan, sites);
     if !broken.is_empty() {
         return Err(broken);
@@ -83,6 +93,7 @@ pub fn compile(
     coverage.covered = built.plan.covered.len() as u64;
     let always = |cover: &&PlanCover| cover.under == Under::Always;
     coverage.covered_always = built.plan.covered.iter().filter(always).count() as u64;
+    coverage.left_to_audit = built.plan.left_to_audit.len() as u64;
     coverage.wide = wide(false);
     coverage.frees_wide = wide(true);
     coverage.returns_probed = built.tables.returns.len() as u64;
@@ -115,7 +126,11 @@ pub fn compile(
     Ok((bundle, built.warnings))
 }
 
-fn is_wide(row: &otf_artifact::abi::Legal, set: &otf_artifact::analysis::LegalSet) -> bool {
+/// Whether a rule of the set lets more than named objects be written.
+pub(crate) fn is_wide(
+    row: &otf_artifact::abi::Legal,
+    set: &otf_artifact::analysis::LegalSet,
+) -> bool {
     row.flags & (abi::LEGAL_ANY_HEAP | abi::LEGAL_ANY_GLOBAL) != 0
         || set.any_heap.is_some()
         || set.any_global.is_some()

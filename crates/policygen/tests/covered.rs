@@ -126,6 +126,8 @@ fn verdict(policy: &Policy, sites: &Sites, image: &[u8]) -> String {
         guard: b"\x7fELF guard".to_vec(),
         hashes: BTreeMap::new(),
         images: &[("sch_qfq", image)],
+        profiles: &BTreeMap::new(),
+        prices: None,
         policy_text: None,
     };
     match compile(policy, sites, inputs) {
@@ -274,6 +276,8 @@ fn a_milder_action_of_the_one_that_covers() {
             guard: vec![],
             hashes: BTreeMap::new(),
             images: &[],
+            profiles: &BTreeMap::new(),
+            prices: None,
             policy_text: None,
         },
     );
