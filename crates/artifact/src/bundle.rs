@@ -80,6 +80,12 @@ pub struct CoverageSummary {
     /// What only a load under audit checks, to keep the policy's budgets: writes, frees and calls.
     #[serde(default)]
     pub left_to_audit: u64,
+    /// Of these: calls.
+    #[serde(default)]
+    pub calls_left_to_audit: u64,
+    /// Of these: calls that may lead to any function.
+    #[serde(default)]
+    pub calls_weak_left_to_audit: u64,
     /// Sites proven legal from the operand.
     pub proven: u64,
     /// Sites that cannot be probed.

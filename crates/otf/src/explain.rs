@@ -39,13 +39,11 @@ pub fn explain(args: &Explain) -> Result<(), Failure> {
     let mut found: Vec<String> = sites
         .all()
         .filter(|s| is_called(&s.location, &args.what))
-        .map(|s| with_budget(describe(&sites, &source, s), &left, &s.location))
+        .map(|s| describe(&sites, &source, s, left.get(&s.location)))
         .collect();
     let calls = sites.calls.iter();
     let calls = calls.filter(|c| is_called(&c.location, &args.what));
-    found.extend(
-        calls.map(|c| with_budget(calls::describe(&sites, &source, c), &left, &c.location)),
-    );
+    found.extend(calls.map(|c| calls::describe(&sites, &source, c, left.get(&c.location))));
     found.extend(things::types(&sites, &args.what));
     found.extend(things::allocations(&sites, &args.what));
     if found.is_empty() {
@@ -64,7 +62,7 @@ fn left_to_audit(plan: &Plan) -> BTreeMap<Location, String> {
     let left = plan.left_to_audit.iter();
     let line = left.filter_map(|left| {
         let why = format!(
-            "  left to audit: no probe under deny and kill, to keep the budget of {} ({})",
+            "left to audit, so NOT CHECKED under deny and kill, to keep the budget of {} ({})",
             left.operation, left.why
         );
         Some((plan.checked_at(left.row)?.location.clone(), why))
@@ -72,11 +70,12 @@ fn left_to_audit(plan: &Plan) -> BTreeMap<Location, String> {
     line.collect()
 }
 
-fn with_budget(text: String, left: &BTreeMap<Location, String>, at: &Location) -> String {
-    match left.get(at) {
-        Some(why) => format!("{text}\n{why}"),
-        None => text,
-    }
+/// How a place with a probe of its own is covered.
+fn probe(left: Option<&String>) -> String {
+    left.map_or_else(
+        || "  coverage: probe".to_owned(),
+        |why| format!("  coverage: probe under audit; {why}"),
+    )
 }
 
 fn is_called(location: &Location, what: &str) -> bool {
@@ -122,7 +121,7 @@ fn covered(sites: &Sites, cover: &Cover) -> String {
     }
 }
 
-fn describe(sites: &Sites, source: &Analysis, site: &Site) -> String {
+fn describe(sites: &Sites, source: &Analysis, site: &Site, left: Option<&String>) -> String {
     let (verb, what) = match site.kind {
         SiteKind::Free => ("free", "free"),
         _ => ("write", "store"),
@@ -141,10 +140,14 @@ fn describe(sites: &Sites, source: &Analysis, site: &Site) -> String {
             .map(|exact| format!("  exact map: {}", exact.describe())),
     );
     lines.push(match &site.coverage {
-        Coverage::Probe => site.covered.as_ref().map_or_else(
-            || "  coverage: probe".to_owned(),
-            |cover| covered(sites, cover),
-        ),
+        Coverage::Probe => match &site.covered {
+            None => probe(left),
+            // Under deny it would have a probe of its own.
+            Some(cover) => left.map_or_else(
+                || covered(sites, cover),
+                |why| format!("{}; there {why}", covered(sites, cover)),
+            ),
+        },
         Coverage::Proven(why) => format!("  coverage: proven ({why})"),
         Coverage::Unprobable(why) => format!("  coverage: none ({why})"),
     });

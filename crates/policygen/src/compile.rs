@@ -93,12 +93,19 @@ pub fn compile(
     coverage.covered = built.plan.covered.len() as u64;
     let always = |cover: &&PlanCover| cover.under == Under::Always;
     coverage.covered_always = built.plan.covered.iter().filter(always).count() as u64;
-    coverage.left_to_audit = built.plan.left_to_audit.len() as u64;
     coverage.wide = wide(false);
     coverage.frees_wide = wide(true);
     coverage.returns_probed = built.tables.returns.len() as u64;
     let weak = |row: &&abi::Call| row.flags & abi::CALL_WEAK != 0;
     coverage.calls_weak = built.tables.calls.iter().filter(weak).count() as u64;
+    let left = || built.plan.left_to_audit.iter();
+    let calls_left = || {
+        let rows = left().filter_map(|left| (left.row as usize).checked_sub(bound.sites.len()));
+        rows.filter_map(|row| built.tables.calls.get(row))
+    };
+    coverage.left_to_audit = left().count() as u64;
+    coverage.calls_left_to_audit = calls_left().count() as u64;
+    coverage.calls_weak_left_to_audit = calls_left().filter(weak).count() as u64;
     let manifest = Manifest {
         version: FORMAT_VERSION,
         kernel: sites.analysis.kernel.clone(),

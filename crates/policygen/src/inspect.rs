@@ -59,6 +59,8 @@ pub fn coverage(sites: &Sites) -> CoverageSummary {
         bulk_writes: count(&|s| matches!(s.kind, SiteKind::BulkCall | SiteKind::RepString)),
         probed: count(&probed),
         left_to_audit: 0,
+        calls_left_to_audit: 0,
+        calls_weak_left_to_audit: 0,
         covered: count(&|s| s.covered.is_some()),
         covered_always: count(&|s| {
             s.covered

@@ -185,7 +185,10 @@ fn another_action_than_audit_goes_without_the_probe() {
 fn the_bundle_lists_what_is_left_and_why() {
     let hits = hits(&[(WIDE, 30), (NAMED, 10)]);
     let (bundle, _) = kept_when(&hits, percent(1.0), |_| ()).unwrap();
-    assert_eq!(bundle.manifest.coverage.left_to_audit, 2);
+    let coverage = &bundle.manifest.coverage;
+    assert_eq!(coverage.left_to_audit, 2);
+    assert_eq!(coverage.calls_left_to_audit, 1);
+    assert_eq!(coverage.calls_weak_left_to_audit, 0);
     let value = inspect_bundle(&bundle, 0);
     assert_eq!(
         value["left_to_audit"][0],
@@ -331,7 +334,8 @@ fn what_the_profile_lacks_is_said() {
     let said: Vec<_> = warnings.iter().map(|w| w.code).collect();
     assert_eq!(said, [Code::BudgetPartial, Code::LeftToAudit]);
     assert!(
-        warnings[0].message.contains("runs of notes") && warnings[0].message.contains("2 places"),
+        warnings[0].message.contains("no runs of notes")
+            && warnings[0].message.contains("2 places"),
         "{}",
         warnings[0]
     );

@@ -441,11 +441,11 @@ fn what_another_check_reports_is_left_first() {
     let (bundle, warnings) = compile(&policy, &sites, inputs).unwrap();
     let left = &bundle.plan.left_to_audit;
     assert_eq!(left.iter().map(|l| l.row).collect::<Vec<_>>(), [1]);
-    assert!(left[0].why.contains("another check finds the same"));
+    assert!(left[0].why.contains("another check finds the same before"));
     assert!(
         warnings[0]
             .message
-            .contains("count as often as the check that covered them")
+            .contains("1 places with a probe were covered then")
     );
     // Under kill its leader covers it.
     assert_eq!(bundle.plan.left_under(abi::Action::Kill).count(), 0);

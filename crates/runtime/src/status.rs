@@ -180,6 +180,13 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
                 .is_none_or(|name| guard_probes::follows_frees(host, name)),
     };
     let coverage = &meta.manifest.coverage;
+    let left_out = |left: u64| {
+        if meta.action == Action::Audit {
+            0
+        } else {
+            left
+        }
+    };
     Ok(Status {
         compartment: meta.manifest.compartment.clone(),
         kernel: meta.manifest.kernel.clone(),
@@ -213,8 +220,12 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
         },
         calls: Calls {
             all: coverage.calls,
-            probed: coverage.calls_probed,
-            weak: coverage.calls_weak,
+            probed: coverage
+                .calls_probed
+                .saturating_sub(left_out(coverage.calls_left_to_audit)),
+            weak: coverage
+                .calls_weak
+                .saturating_sub(left_out(coverage.calls_weak_left_to_audit)),
         },
         missed_hits: links.missed,
         private_heap: private_heap(&meta, host),

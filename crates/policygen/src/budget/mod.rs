@@ -314,29 +314,31 @@ impl<'a> Budget<'a> {
         };
         let mut lacks = Vec::new();
         if self.frequency.notes.is_none() || self.frequency.frees.is_none() {
-            lacks.push("runs of notes and of looks at what is freed".to_owned());
+            lacks.push("it has no runs of notes and of looks at what is freed".to_owned());
         }
         let unknown = count(&|hits| hits == Hits::Unknown);
         if unknown > 0 {
-            lacks.push(format!("{unknown} places that have a probe"));
+            lacks.push(format!("{unknown} places with a probe are not in it"));
         }
-        let estimated = count(&|hits| matches!(hits, Hits::Leader(_)));
+        let estimated = count(&|hits| matches!(hits, Hits::Leader(_)) && hits.number() > 0.0);
         if estimated > 0 {
             lacks.push(format!(
-                "{estimated} places that count as often as the check that covered them"
+                "{estimated} places with a probe were covered then: they count as often as what covered them"
             ));
         }
         if lacks.is_empty() {
             return Vec::new();
         }
         let message = format!(
-            "the profile of `{}` lacks {}",
+            "the profile of `{}` is not complete: {}",
             self.operation.name,
-            lacks.join(", and ")
+            lacks.join("; ")
         );
         vec![Diagnostic {
             severity: otf_artifact::diagnostic::Severity::Warning,
-            ..self.at(Code::BudgetPartial, message)
+            ..self
+                .at(Code::BudgetPartial, message)
+                .help("`otf explain OTF0048` says how to record what it lacks")
         }]
     }
 

@@ -12,7 +12,9 @@ use crate::{bind::Bound, compile::is_wide, tables::Built};
 /// From the least to the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Worth {
-    /// It prevents nothing, or another check finds the same violation first.
+    /// The policy wants a report and no more.
+    Reports,
+    /// Another check finds the same violation first.
     Seconded,
     /// Any object of a kind of memory is legal, or any function.
     Wide,
@@ -26,7 +28,7 @@ impl Worth {
     /// A check that costs so many times more goes before one of weight 1.
     pub(super) fn weight(self) -> f64 {
         match self {
-            Self::Seconded => 1.0,
+            Self::Reports | Self::Seconded => 1.0,
             Self::Wide => 2.0,
             Self::Several => 4.0,
             Self::Narrow => 8.0,
@@ -36,7 +38,8 @@ impl Worth {
     /// Why, for people.
     pub(super) fn words(self) -> &'static str {
         match self {
-            Self::Seconded => "another check finds the same, or it only reports",
+            Self::Reports => "it prevents nothing",
+            Self::Seconded => "another check finds the same before",
             Self::Wide => "a wide rule",
             Self::Several => "objects of several types are legal",
             Self::Narrow => "a narrow rule",
@@ -48,8 +51,11 @@ impl Worth {
 pub(super) fn worth(row: u32, bound: &Bound, built: &Built) -> Option<Worth> {
     let row = row as usize;
     if let Some(entry) = bound.sites.get(row) {
+        if entry.action == Action::Audit {
+            return Some(Worth::Reports);
+        }
         // One with a probe under deny is covered under audit and kill at most: its leader reports.
-        if entry.action == Action::Audit || entry.covered.is_some() {
+        if entry.covered.is_some() {
             return Some(Worth::Seconded);
         }
         let set = &bound.legal_sets[entry.legal].set;
@@ -59,7 +65,7 @@ pub(super) fn worth(row: u32, bound: &Bound, built: &Built) -> Option<Worth> {
     let row = row - bound.sites.len();
     let (entry, call) = bound.calls.get(row).zip(built.tables.calls.get(row))?;
     Some(if entry.action == Action::Audit {
-        Worth::Seconded
+        Worth::Reports
     } else if call.flags & abi::CALL_WEAK != 0 {
         Worth::Wide
     } else {
