@@ -18,6 +18,7 @@ use crate::{
     budget,
     check::check,
     codegen::{CHECK_LIBRARY, emit},
+    covers,
     inspect::coverage,
     policy::Policy,
     recheck::{self, ImageBytes},
@@ -63,6 +64,7 @@ pub fn compile(
     let left = budget::leave(policy, &bound, &built, &inputs)?;
     built.plan.left_to_audit = left.places;
     built.warnings.extend(left.warnings);
+    covers::lead_left(&bound, &mut built);
     let broken = check(&built.tables, &built.plan, sites);
     if !broken.is_empty() {
         return Err(broken);

@@ -225,6 +225,9 @@ impl Checker<'_> {
         if leader.action < claim.action {
             return Err("the site that should cover it has a milder action".into());
         }
+        if self.is_left(claim.site) && leader_row.length & abi::LENGTH_LEADER == 0 {
+            return Err("it is left to audit under deny, and the site that should cover it would not say that it did not prevent it".into());
+        }
         let unwinds = leading.unwind == Unwind::Safe && !leading.unwind_gates.is_empty();
         if under == Under::Always && claim.action == abi::Action::Deny && !unwinds {
             return Err("under deny the site that should cover it may be left out alone, and execution come here".into());
