@@ -18,7 +18,7 @@ pub(super) enum Worth {
     Seconded,
     /// Any object of a kind of memory is legal, or any function.
     Wide,
-    /// Objects of several types are legal.
+    /// Objects of several types are legal, or the object alone that a pointer leads to, whatever it is.
     Several,
     /// Objects of one type, the own frame, or named functions.
     Narrow,
@@ -41,7 +41,7 @@ impl Worth {
             Self::Reports => "it prevents nothing",
             Self::Seconded => "another check finds the same before",
             Self::Wide => "a wide rule",
-            Self::Several => "objects of several types are legal",
+            Self::Several => "objects of several types, or the one that its pointer leads to",
             Self::Narrow => "a narrow rule",
         }
     }
@@ -60,7 +60,15 @@ pub(super) fn worth(row: u32, bound: &Bound, built: &Built) -> Option<Worth> {
         }
         let set = &bound.legal_sets[entry.legal].set;
         let wide = is_wide(&built.tables.legals[entry.legal], set);
-        return Some(of_set(set, wide));
+        let same_object = built
+            .tables
+            .sites
+            .get(row)
+            .is_some_and(|row| row.pointer != 0);
+        return Some(match of_set(set, wide) {
+            Worth::Wide if same_object => Worth::Several,
+            worth => worth,
+        });
     }
     let row = row - bound.sites.len();
     let (entry, call) = bound.calls.get(row).zip(built.tables.calls.get(row))?;
