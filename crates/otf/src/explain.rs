@@ -4,9 +4,10 @@
 mod calls;
 mod things;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
+    abi::Action,
     analysis::Analysis,
     bundle::Plan,
     covered::{Cover, Under},
@@ -59,10 +60,16 @@ pub fn explain(args: &Explain) -> Result<(), Failure> {
 
 /// Why a place has no probe under deny and kill, by place.
 fn left_to_audit(plan: &Plan) -> BTreeMap<Location, String> {
+    let under_kill: BTreeSet<u32> = plan.left_under(Action::Kill).map(|left| left.row).collect();
     let left = plan.left_to_audit.iter();
     let line = left.filter_map(|left| {
+        let kill = if under_kill.contains(&left.row) {
+            " and kill"
+        } else {
+            ""
+        };
         let why = format!(
-            "left to audit, so NOT CHECKED under deny and kill, to keep the budget of {} ({})",
+            "left to audit, so NOT CHECKED under deny{kill}, to keep the budget of {} ({})",
             left.operation, left.why
         );
         Some((plan.checked_at(left.row)?.location.clone(), why))
