@@ -7,18 +7,17 @@ use std::{
 
 use otf_analyzer::{FileMeta, facts::Facts};
 use otf_artifact::{
-    Artifact,
     analysis::{Analysis, Refusal},
     bundle,
     diagnostic::{Code, Diagnostic},
     kernel::{CachedFile, Image, KernelLock},
-    profile::{Prices, Profile},
     sites::Sites,
 };
 use otf_binresolve::{ImageInput, extent::Confinement};
 use tracing::info;
 
 use crate::{
+    budgets::Budgets,
     cli, exact, facts, files, judge, keys,
     render::{self, Failure},
 };
@@ -347,47 +346,6 @@ fn compile_in(
         Path::to_path_buf,
     );
     sign_and_write(&bundle, path, key)
-}
-
-/// What the budgets of a policy are reckoned from.
-#[derive(Default)]
-struct Budgets {
-    profiles: BTreeMap<String, Profile>,
-    prices: Option<Prices>,
-}
-
-impl Budgets {
-    /// Reads what the policy names; the bundle carries their hashes.
-    fn read(
-        policy: &otf_policygen::Policy,
-        policy_path: &Path,
-        prices: &Path,
-        hashes: &mut BTreeMap<String, String>,
-    ) -> Result<Self, Failure> {
-        let mut budgets = Self::default();
-        let folder = policy_path.parent().unwrap_or(Path::new(""));
-        for rule in &policy.max_overhead {
-            let name = &rule.profile;
-            let path = folder.join(&name.value);
-            let unreadable = |Failure(why): Failure| {
-                let why: Vec<_> = why.iter().map(|d| d.message.as_str()).collect();
-                let message = format!("the profile `{name}`: {}", why.join("; "));
-                name.error(Code::BudgetProfile, &policy.file, message)
-                    .help("`otf-load profile --operation NAME --count N` writes it; the path starts at the policy's folder")
-            };
-            let bytes = files::read(&path).map_err(unreadable)?;
-            let profile = Profile::read(&bytes, &path.display().to_string())?;
-            let input = format!("profile {name}");
-            hashes.insert(input, otf_bundle::sha256(&bytes));
-            budgets.profiles.insert(name.value.clone(), profile);
-        }
-        if !budgets.profiles.is_empty() && prices.exists() {
-            let bytes = files::read(prices)?;
-            budgets.prices = Some(Prices::read(&bytes, &prices.display().to_string())?);
-            hashes.insert("prices".into(), otf_bundle::sha256(&bytes));
-        }
-        Ok(budgets)
-    }
 }
 
 /// Sites to a signed bundle that eliminates nothing.
