@@ -77,6 +77,15 @@ pub struct CoverageSummary {
     /// Of these: sites that need none under deny either.
     #[serde(default)]
     pub covered_always: u64,
+    /// What only a load under audit checks, to keep the policy's budgets: writes, frees and calls.
+    #[serde(default)]
+    pub left_to_audit: u64,
+    /// Of these: calls.
+    #[serde(default)]
+    pub calls_left_to_audit: u64,
+    /// Of these: calls that may lead to any function.
+    #[serde(default)]
+    pub calls_weak_left_to_audit: u64,
     /// Sites proven legal from the operand.
     pub proven: u64,
     /// Sites that cannot be probed.
@@ -128,6 +137,9 @@ pub struct Plan {
     /// Rows of sites that go without their probe, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub covered: Vec<PlanCover>,
+    /// What only a load under audit checks, to keep the policy's budgets; sorted by row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_to_audit: Vec<PlanLeft>,
     /// Rows of the table of calls; in events and counts they follow those of the sites.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<PlanSite>,
@@ -197,20 +209,56 @@ pub struct PlanCover {
     pub under: Under,
 }
 
+/// A check that is left out under deny and kill: nothing covers it there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PlanLeft {
+    /// Row as of [`Plan::checked`].
+    pub row: u32,
+    /// Operation whose budget it was left out for.
+    pub operation: String,
+    /// What it would cost, and what its check is worth, in words.
+    pub why: String,
+}
+
 impl Plan {
-    /// The plan without the probes that a load with this action does not need.
+    /// The plan without the probes that a load with this action does not need, or leaves to audit.
     #[must_use]
     pub fn for_action(&self, action: abi::Action) -> Self {
-        let without: BTreeSet<u64> = self
-            .covered
-            .iter()
-            .filter(|cover| cover.under == Under::Always || action != abi::Action::Deny)
-            .map(|cover| u64::from(cover.site))
-            .collect();
+        let mut without = self.covered_under(action);
+        without.extend(self.left_under(action).map(|left| left.row));
         let mut plan = self.clone();
-        plan.probes
-            .retain(|probe| probe.program != Program::Site || !without.contains(&probe.cookie));
+        plan.probes.retain(|probe| {
+            let row = self.checked_row(probe);
+            row.is_none_or(|row| !without.contains(&row))
+        });
         plan
+    }
+
+    /// Rows that another check or a proof covers in a load with this action.
+    pub fn covered_under(&self, action: abi::Action) -> BTreeSet<u32> {
+        let covered = self.covered.iter();
+        covered
+            .filter(|cover| cover.under == Under::Always || action != abi::Action::Deny)
+            .map(|cover| cover.site)
+            .collect()
+    }
+
+    /// What a load with this action leaves to audit, and nothing covers.
+    pub fn left_under(&self, action: abi::Action) -> impl Iterator<Item = &PlanLeft> {
+        let covered = self.covered_under(action);
+        let left = self.left_to_audit.iter();
+        left.filter(move |left| action != abi::Action::Audit && !covered.contains(&left.row))
+    }
+
+    /// The row of what a probe checks, as of [`Plan::checked`]; nothing for one that takes notes.
+    pub fn checked_row(&self, probe: &Probe) -> Option<u32> {
+        let first = match probe.program {
+            Program::Site => 0,
+            Program::Call => self.sites.len(),
+            Program::Return => self.sites.len() + self.calls.len(),
+            _ => return None,
+        };
+        u32::try_from(first as u64 + probe.cookie).ok()
     }
 
     /// What events and counts name by row: sites, then calls, then returns.

@@ -18,8 +18,48 @@ pub struct Profile {
     pub release: String,
     /// SHA-256 of the bundle that counted.
     pub bundle: String,
-    /// Every place that the bundle checks, those that were not reached included; sorted.
+    /// What was done meanwhile, if it was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
+    /// Runs of programs by name; empty where the kernel did not count them, or perf owns the probes:
+    /// then programs run for every free of the machine.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub runs: BTreeMap<String, u64>,
+    /// Every place that the bundle has a check at under the action of its load, those that were not
+    /// reached included; sorted.
     pub places: Vec<PlaceHits>,
+}
+
+/// What was done while a profile counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Name.
+    pub name: String,
+    /// How often.
+    pub count: u64,
+    /// Instructions that one takes without a policy, if they were measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<u64>,
+}
+
+/// What a program does when it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    /// Judges a write, a free or a call.
+    Check,
+    /// Notes something at a gate, an entry or an allocation.
+    Note,
+    /// Looks at an object that somebody frees.
+    Free,
+}
+
+/// What a program of that name does.
+pub fn work_of(program: &str) -> Work {
+    match program {
+        "otf_site" | "otf_call" | "otf_return" => Work::Check,
+        free if free.starts_with("otf_free") || free == "otf_vfree" => Work::Free,
+        _ => Work::Note,
+    }
 }
 
 /// How often one place was reached.
@@ -72,7 +112,21 @@ impl Profile {
                 .checked_sub(counted)
                 .ok_or("the earlier profile counts more: the bundle was loaded anew in between")?;
         }
+        if earlier.runs.is_empty() {
+            // What ran before the kernel began to count is not known.
+            since.runs.clear();
+        }
+        for (program, runs) in &mut since.runs {
+            *runs = runs.saturating_sub(earlier.runs.get(program).copied().unwrap_or(0));
+        }
         Ok(since)
+    }
+
+    /// Runs of programs that do such work; nothing where runs were not counted.
+    pub fn runs_of(&self, work: Work) -> Option<u64> {
+        let mine = self.runs.iter();
+        let mine = mine.filter(|(program, _)| work_of(program) == work);
+        (!self.runs.is_empty()).then(|| mine.map(|(_, runs)| runs).sum())
     }
 }
 
@@ -135,5 +189,21 @@ mod tests {
         assert_eq!(since.by_place()[&("vmlinux", "", 16)], 20);
         assert!(profile("a", 30).since(&profile("b", 10)).is_err());
         assert!(profile("a", 3).since(&profile("a", 10)).is_err());
+    }
+
+    #[test]
+    fn runs_are_those_since_both_counted() {
+        let with = |runs: &[(&str, u64)]| Profile {
+            runs: runs.iter().map(|(n, r)| ((*n).to_owned(), *r)).collect(),
+            ..profile("a", 30)
+        };
+        let later = with(&[("otf_site", 9), ("otf_gate", 5), ("otf_free_slab", 3)]);
+        let since = later.since(&with(&[("otf_gate", 1)])).unwrap();
+        let of = |work| since.runs_of(work);
+        assert_eq!(of(Work::Check), Some(9));
+        assert_eq!(of(Work::Note), Some(4));
+        assert_eq!(of(Work::Free), Some(3));
+        let began = later.since(&profile("a", 10)).unwrap();
+        assert_eq!(began.runs_of(Work::Note), None);
     }
 }

@@ -26,6 +26,7 @@ fn sample() -> Bundle {
         },
         plan: Plan {
             covered: Vec::new(),
+            left_to_audit: Vec::new(),
             version: FORMAT_VERSION,
             images: vec![],
             probes: vec![],

@@ -19,6 +19,9 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Where `make bench-runtime` writes what a hit costs.
+pub const PRICES: &str = "out/bench/prices.json";
+
 /// Output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -26,6 +29,27 @@ pub enum Format {
     Text,
     /// For programs.
     Json,
+}
+
+/// What a load does about a violation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Action {
+    /// Reports it.
+    Audit,
+    /// Ends the task.
+    Kill,
+    /// Prevents the write.
+    Deny,
+}
+
+impl From<Action> for otf_artifact::abi::Action {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Audit => Self::Audit,
+            Action::Kill => Self::Kill,
+            Action::Deny => Self::Deny,
+        }
+    }
 }
 
 /// The commands.
@@ -126,6 +150,9 @@ pub struct Compile {
     /// Make a bundle with a probe for every store, eliminating nothing: what `make bench-runtime` compares with.
     #[arg(long, conflicts_with_all = ["policy", "record"])]
     pub naive: bool,
+    /// What a hit costs, as `make bench-runtime` measured it, for the policy's budgets.
+    #[arg(long, default_value = PRICES)]
+    pub prices: PathBuf,
     /// Where the bundle goes; DIR/COMPARTMENT.otf, DIR/COMPARTMENT.record.otf or DIR/COMPARTMENT.naive.otf otherwise.
     #[arg(short, long)]
     pub output: Option<PathBuf>,
@@ -142,11 +169,17 @@ pub struct Cost {
     /// How often places are reached, as `otf-load profile` wrote it.
     #[arg(long)]
     pub profile: PathBuf,
-    /// How many operations the profile covers.
-    #[arg(long, default_value_t = 1)]
-    pub operations: u64,
+    /// How many operations the profile covers; what it says itself otherwise, or 1.
+    #[arg(long)]
+    pub operations: Option<u64>,
+    /// Of a load with this action; the bundle's own otherwise.
+    #[arg(long, value_enum)]
+    pub action: Option<Action>,
+    /// Another bundle than DIR/COMPARTMENT.otf.
+    #[arg(long)]
+    pub bundle: Option<PathBuf>,
     /// What a hit costs, as `make bench-runtime` measured it.
-    #[arg(long, default_value = "out/bench/prices.json")]
+    #[arg(long, default_value = PRICES)]
     pub prices: PathBuf,
     /// How many places are listed.
     #[arg(long, default_value_t = 20)]

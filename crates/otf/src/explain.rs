@@ -4,8 +4,12 @@
 mod calls;
 mod things;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use otf_artifact::{
+    abi::Action,
     analysis::Analysis,
+    bundle::Plan,
     covered::{Cover, Under},
     diagnostic::{Code, Diagnostic},
     sites::{Coverage, Location, Site, SiteKind, Sites, Unwind},
@@ -31,14 +35,16 @@ pub fn explain(args: &Explain) -> Result<(), Failure> {
     };
     let sites: Sites = files::read_artifact(&dir.join("sites.json"))?;
     let source: Analysis = files::read_artifact(&dir.join("analysis.json"))?;
+    let bundle = files::bundle_of(dir, &sites.analysis.compartment)?;
+    let left = bundle.map_or_else(BTreeMap::new, |bundle| left_to_audit(&bundle.plan));
     let mut found: Vec<String> = sites
         .all()
         .filter(|s| is_called(&s.location, &args.what))
-        .map(|s| describe(&sites, &source, s))
+        .map(|s| describe(&sites, &source, s, left.get(&s.location)))
         .collect();
     let calls = sites.calls.iter();
     let calls = calls.filter(|c| is_called(&c.location, &args.what));
-    found.extend(calls.map(|c| calls::describe(&sites, &source, c)));
+    found.extend(calls.map(|c| calls::describe(&sites, &source, c, left.get(&c.location))));
     found.extend(things::types(&sites, &args.what));
     found.extend(things::allocations(&sites, &args.what));
     if found.is_empty() {
@@ -50,6 +56,33 @@ pub fn explain(args: &Explain) -> Result<(), Failure> {
         );
     }
     render::line(&found.join("\n"))
+}
+
+/// Why a place has no probe under deny and kill, by place.
+fn left_to_audit(plan: &Plan) -> BTreeMap<Location, String> {
+    let under_kill: BTreeSet<u32> = plan.left_under(Action::Kill).map(|left| left.row).collect();
+    let left = plan.left_to_audit.iter();
+    let line = left.filter_map(|left| {
+        let kill = if under_kill.contains(&left.row) {
+            " and kill"
+        } else {
+            ""
+        };
+        let why = format!(
+            "left to audit, so NOT CHECKED under deny{kill}, to keep the budget of {} ({})",
+            left.operation, left.why
+        );
+        Some((plan.checked_at(left.row)?.location.clone(), why))
+    });
+    line.collect()
+}
+
+/// How a place with a probe of its own is covered.
+fn probe(left: Option<&String>) -> String {
+    left.map_or_else(
+        || "  coverage: probe".to_owned(),
+        |why| format!("  coverage: probe under audit; {why}"),
+    )
 }
 
 fn is_called(location: &Location, what: &str) -> bool {
@@ -95,7 +128,7 @@ fn covered(sites: &Sites, cover: &Cover) -> String {
     }
 }
 
-fn describe(sites: &Sites, source: &Analysis, site: &Site) -> String {
+fn describe(sites: &Sites, source: &Analysis, site: &Site, left: Option<&String>) -> String {
     let (verb, what) = match site.kind {
         SiteKind::Free => ("free", "free"),
         _ => ("write", "store"),
@@ -114,10 +147,14 @@ fn describe(sites: &Sites, source: &Analysis, site: &Site) -> String {
             .map(|exact| format!("  exact map: {}", exact.describe())),
     );
     lines.push(match &site.coverage {
-        Coverage::Probe => site.covered.as_ref().map_or_else(
-            || "  coverage: probe".to_owned(),
-            |cover| covered(sites, cover),
-        ),
+        Coverage::Probe => match &site.covered {
+            None => probe(left),
+            // Under deny it would have a probe of its own.
+            Some(cover) => left.map_or_else(
+                || covered(sites, cover),
+                |why| format!("{}; there {why}", covered(sites, cover)),
+            ),
+        },
         Coverage::Proven(why) => format!("  coverage: proven ({why})"),
         Coverage::Unprobable(why) => format!("  coverage: none ({why})"),
     });

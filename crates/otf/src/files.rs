@@ -12,7 +12,12 @@ use otf_artifact::{
     kernel::KernelLock,
 };
 
-use crate::render::{self, Failure};
+use otf_bundle::Bundle;
+
+use crate::{
+    pipeline,
+    render::{self, Failure},
+};
 
 /// `$OTF_CACHE`, or `~/.cache/otf`.
 pub fn cache() -> Result<PathBuf, Failure> {
@@ -97,6 +102,28 @@ pub fn write_artifact<A: Artifact>(path: &Path, artifact: &A) -> Result<Vec<u8>,
         .map_err(|e| trouble(path, "write", &e))?;
     write(path, &bytes)?;
     Ok(bytes)
+}
+
+/// Reads a bundle; its signature is the loader's business.
+pub fn read_bundle(path: &Path) -> Result<Bundle, Failure> {
+    otf_bundle::unpack(&read(path)?).map_err(|error| {
+        let place = path.display().to_string();
+        match error.file {
+            None => error.at(place, 0, 0).into(),
+            Some(_) => error.into(),
+        }
+    })
+}
+
+/// The bundle of a compartment's folder, if there is one that was made from these very sites.
+pub fn bundle_of(dir: &Path, compartment: &str) -> Result<Option<Bundle>, Failure> {
+    let path = pipeline::bundle_path(dir, compartment);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bundle = read_bundle(&path)?;
+    let sites = otf_bundle::sha256(&read(&dir.join(pipeline::SITES))?);
+    Ok((bundle.manifest.inputs.get(pipeline::SITES) == Some(&sites)).then_some(bundle))
 }
 
 /// Reads `kernel.lock.yaml`.

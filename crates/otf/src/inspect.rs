@@ -15,6 +15,7 @@ use crate::{
 pub fn inspect(args: &Inspect, format: Format) -> Result<(), Failure> {
     let sites: Sites = files::read_artifact(&args.dir.join("sites.json"))?;
     let bundle = pipeline::bundle_path(&args.dir, &sites.analysis.compartment);
+    let made = files::bundle_of(&args.dir, &sites.analysis.compartment)?;
     let bytes = fs::metadata(&bundle).map_or(0, |m| m.len());
     let lock = files::read_lock(&args.dir.join("kernel.lock.yaml"))?;
     let cache = files::cache()?;
@@ -30,7 +31,7 @@ pub fn inspect(args: &Inspect, format: Format) -> Result<(), Failure> {
             )
         })
         .collect();
-    let value = otf_policygen::inspect(&sites, &images, bytes);
+    let value = otf_policygen::inspect(&sites, &images, made.as_ref(), bytes);
     match format {
         Format::Json => render::line(&format!("{value:#}")),
         Format::Text => {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod benign;
+mod budgets;
 mod cli;
 mod cost;
 mod diff;

@@ -17,12 +17,16 @@ use otf_binresolve::{ImageInput, extent::Confinement};
 use tracing::info;
 
 use crate::{
+    budgets::Budgets,
     cli, exact, facts, files, judge, keys,
     render::{self, Failure},
 };
 
 /// What is analyzed when nobody says what.
 const DEFAULT_COMPARTMENT: &str = "sch_qfq";
+
+/// Name of the artifact with the sites.
+pub const SITES: &str = "sites.json";
 
 /// `otf analyze`: everything, and the path of the bundle.
 pub fn analyze(args: &cli::Analyze) -> Result<(), Failure> {
@@ -46,14 +50,20 @@ pub fn analyze(args: &cli::Analyze) -> Result<(), Failure> {
     files::write_artifact(&dir.join("analysis.json"), &analysis)?;
     let sites = bind(&analysis, &lock)?;
     render::warn(&sites.diagnostics);
-    files::write_artifact(&dir.join("sites.json"), &sites)?;
+    files::write_artifact(&dir.join(SITES), &sites)?;
     let mut policy = otf_policygen::generate(&sites);
     policy.private_heap = args.private_heap;
     files::write(
         &dir.join("policy.yaml"),
         otf_policygen::to_yaml(&policy).as_bytes(),
     )?;
-    let path = compile_in(&dir, &dir.join("policy.yaml"), None, args.key.as_deref())?;
+    let path = compile_in(
+        &dir,
+        &dir.join("policy.yaml"),
+        Path::new(cli::PRICES),
+        None,
+        args.key.as_deref(),
+    )?;
     render::line(&path.display().to_string())
 }
 
@@ -75,7 +85,7 @@ pub fn resolve(dir: &Path) -> Result<(), Failure> {
     let lock = files::read_lock(&dir.join("kernel.lock.yaml"))?;
     let sites = resolve_only(dir, &lock)?;
     render::warn(&sites.diagnostics);
-    files::write_artifact(&dir.join("sites.json"), &sites)?;
+    files::write_artifact(&dir.join(SITES), &sites)?;
     Ok(())
 }
 
@@ -93,6 +103,7 @@ pub fn compile(args: &cli::Compile) -> Result<(), Failure> {
         compile_in(
             &args.dir,
             &policy,
+            &args.prices,
             args.output.as_deref(),
             args.key.as_deref(),
         )?
@@ -277,7 +288,7 @@ impl Made {
     fn read(dir: &Path) -> Result<Self, Failure> {
         let lock_path = dir.join("kernel.lock.yaml");
         let lock = files::read_lock(&lock_path)?;
-        let sites_path = dir.join("sites.json");
+        let sites_path = dir.join(SITES);
         let sites: Sites = files::read_artifact(&sites_path)?;
         let analysis_path = dir.join("analysis.json");
         same_builds(&sites, &lock)?;
@@ -303,10 +314,11 @@ impl Made {
 fn compile_in(
     dir: &Path,
     policy_path: &Path,
+    prices: &Path,
     output: Option<&Path>,
     key: Option<&Path>,
 ) -> Result<PathBuf, Failure> {
-    let made = Made::read(dir)?;
+    let mut made = Made::read(dir)?;
     let text = String::from_utf8(files::read(policy_path)?).map_err(|e| {
         let message = format!("not UTF-8: {e}");
         Diagnostic::error(Code::BadYaml, message).at(policy_path.display().to_string(), 0, 0)
@@ -317,8 +329,11 @@ fn compile_in(
         .iter()
         .map(|(image, bytes)| (image.name.as_str(), &bytes[..]))
         .collect();
+    let budgets = Budgets::read(&policy, policy_path, prices, &mut made.hashes)?;
     let inputs = otf_policygen::Inputs {
         images: &images,
+        profiles: &budgets.profiles,
+        prices: budgets.prices.as_ref(),
         release: made.lock.release.clone(),
         guard: made.lock.guard.as_ref().map_or(Ok(Vec::new()), cached)?,
         hashes: made.hashes,
@@ -345,6 +360,8 @@ fn naive_in(dir: &Path, output: Option<&Path>, key: Option<&Path>) -> Result<Pat
     let inputs = otf_policygen::Inputs {
         // Nothing is covered by something else, so that nothing is to be validated.
         images: &[],
+        profiles: &BTreeMap::new(),
+        prices: None,
         release: made.lock.release.clone(),
         guard: made.lock.guard.as_ref().map_or(Ok(Vec::new()), cached)?,
         hashes: made.hashes,

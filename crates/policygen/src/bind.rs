@@ -15,6 +15,7 @@ use otf_artifact::{
 use crate::{
     bind_calls::{BoundCall, bind_calls},
     bind_legal::{BoundLegal, bind_legal},
+    budget,
     generate::source_of,
     names::{self, Names},
     policy::{CoverRule, GateRule, Policy, SiteRule},
@@ -102,6 +103,7 @@ pub fn bind(policy: &Policy, sites: &Sites) -> Result<Bound, Vec<Diagnostic>> {
         found: Vec::new(),
     };
     check_head(policy, sites, &mut errors);
+    budget::check_rules(policy, &mut errors);
     let gates = bind_gates(policy, sites, &mut errors);
     let (bound_sites, used) = bind_sites(policy, sites, &mut errors);
     let legal_sets = bind_legal(policy, sites, &mut errors);

@@ -4,6 +4,7 @@
 //! - every checked site has exactly one row and one probe, in the order of the sites;
 //! - rows refer only to rows that exist, and keep the limits of `otf_abi.h`;
 //! - every legal set allows something;
+//! - what is left to audit has a row and a probe, once, and is no return;
 //! - every checked call has a row and a probe, and a set of targets that names one or is weak;
 //! - every cookie names a row, and no program is attached twice to one place.
 
@@ -27,6 +28,7 @@ pub fn check(tables: &Tables, plan: &Plan, sites: &Sites) -> Vec<Diagnostic> {
     check_passed(tables, plan, &mut broken);
     check_places(tables, plan, &mut broken);
     check_probes(tables, plan, &mut broken);
+    check_left(plan, &mut broken);
     broken.0
 }
 
@@ -125,6 +127,15 @@ fn check_calls(tables: &Tables, plan: &Plan, sites: &Sites, broken: &mut Broken)
             format!("return row {row} names gate {}", each.gate)
         });
     }
+}
+
+fn check_left(plan: &Plan, broken: &mut Broken) {
+    let rows = || plan.left_to_audit.iter().map(|left| left.row);
+    let may_be_left = plan.sites.len() + plan.calls.len();
+    let holds = rows().is_sorted_by(|a, b| a < b) && rows().all(|row| (row as usize) < may_be_left);
+    broken.unless(holds, || {
+        "something is left to audit twice, or has no row, or must stay".into()
+    });
 }
 
 fn check_legals(tables: &Tables, plan: &Plan, broken: &mut Broken) {

@@ -7,6 +7,7 @@ use otf_artifact::{
     bundle::{Manifest, PlanCover},
     covered::Under,
     diagnostic::{Code, Diagnostic, Severity},
+    profile::{Prices, Profile},
     sites::Sites,
 };
 use otf_bundle::Bundle;
@@ -14,8 +15,10 @@ use tracing::info;
 
 use crate::{
     bind::bind,
+    budget,
     check::check,
     codegen::{CHECK_LIBRARY, emit},
+    covers,
     inspect::coverage,
     policy::Policy,
     recheck::{self, ImageBytes},
@@ -35,6 +38,10 @@ pub struct Inputs<'a> {
     /// The images with sites, to validate what is said of their code; needed when some site is
     /// covered by something else than its own check.
     pub images: &'a [ImageBytes<'a>],
+    /// The profiles that budgets of the policy name, by that name.
+    pub profiles: &'a BTreeMap<String, Profile>,
+    /// What a hit costs; needed for budgets.
+    pub prices: Option<&'a Prices>,
     /// The policy as the person wrote it; `None` for one that was just generated.
     pub policy_text: Option<String>,
 }
@@ -45,14 +52,19 @@ pub struct Inputs<'a> {
 /// # Errors
 /// All contradictions between policy and sites ([`Code::PolicyInvalid`]), or the first of
 /// [`Code::PolicyTooLarge`], [`Code::CompileFailed`] and [`Code::InvariantBroken`]; or every claim of
-/// coverage that does not hold ([`Code::CoverWrong`]).
+/// coverage that does not hold ([`Code::CoverWrong`]); or a budget that cannot be reckoned
+/// ([`Code::BudgetProfile`]) or kept ([`Code::BudgetTooSmall`]).
 pub fn compile(
     policy: &Policy,
     sites: &Sites,
     inputs: Inputs<'_>,
 ) -> Result<(Bundle, Vec<Diagnostic>), Vec<Diagnostic>> {
     let bound = bind(policy, sites)?;
-    let built = build(&bound, sites)?;
+    let mut built = build(&bound, sites)?;
+    let left = budget::leave(policy, &bound, &built, &inputs)?;
+    built.plan.left_to_audit = left.places;
+    built.warnings.extend(left.warnings);
+    covers::lead_left(&bound, &mut built);
     let broken = check(&built.tables, &built.plan, sites);
     if !broken.is_empty() {
         return Err(broken);
@@ -88,6 +100,14 @@ pub fn compile(
     coverage.returns_probed = built.tables.returns.len() as u64;
     let weak = |row: &&abi::Call| row.flags & abi::CALL_WEAK != 0;
     coverage.calls_weak = built.tables.calls.iter().filter(weak).count() as u64;
+    let left = || built.plan.left_to_audit.iter();
+    let calls_left = || {
+        let rows = left().filter_map(|left| (left.row as usize).checked_sub(bound.sites.len()));
+        rows.filter_map(|row| built.tables.calls.get(row))
+    };
+    coverage.left_to_audit = left().count() as u64;
+    coverage.calls_left_to_audit = calls_left().count() as u64;
+    coverage.calls_weak_left_to_audit = calls_left().filter(weak).count() as u64;
     let manifest = Manifest {
         version: FORMAT_VERSION,
         kernel: sites.analysis.kernel.clone(),
@@ -115,7 +135,11 @@ pub fn compile(
     Ok((bundle, built.warnings))
 }
 
-fn is_wide(row: &otf_artifact::abi::Legal, set: &otf_artifact::analysis::LegalSet) -> bool {
+/// Whether a rule of the set lets more than named objects be written.
+pub(crate) fn is_wide(
+    row: &otf_artifact::abi::Legal,
+    set: &otf_artifact::analysis::LegalSet,
+) -> bool {
     row.flags & (abi::LEGAL_ANY_HEAP | abi::LEGAL_ANY_GLOBAL) != 0
         || set.any_heap.is_some()
         || set.any_global.is_some()

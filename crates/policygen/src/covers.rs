@@ -10,7 +10,10 @@ use otf_artifact::{
     sites::{Length, Sites},
 };
 
-use crate::bind::{Bound, BoundCover};
+use crate::{
+    bind::{Bound, BoundCover},
+    tables::Built,
+};
 
 /// Bytes that one check covers for several sites, from the address that its own site writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,16 +74,31 @@ pub fn leaders(bound: &Bound) -> BTreeSet<SiteId> {
         .collect()
 }
 
+/// Others rely under *deny* on the checks that come before what is left to audit there, too: refused alone,
+/// they do not prevent it, and have to say so.
+pub fn lead_left(bound: &Bound, built: &mut Built) {
+    for left in &built.plan.left_to_audit {
+        let entry = bound.sites.get(left.row as usize);
+        if let Some(BoundCover::Check { by, .. }) = entry.and_then(|entry| entry.covered)
+            && let Some(leader) = row_of(bound, by)
+            && let Some(row) = built.tables.sites.get_mut(leader as usize)
+        {
+            row.length |= abi::LENGTH_LEADER;
+        }
+    }
+}
+
+fn row_of(bound: &Bound, id: SiteId) -> Option<u32> {
+    let row = bound.sites.binary_search_by_key(&id, |entry| entry.site);
+    row.ok().and_then(|row| u32::try_from(row).ok())
+}
+
 /// Rows that go without their probe.
 pub fn plan(bound: &Bound) -> Vec<PlanCover> {
-    let row_of = |id: SiteId| {
-        let row = bound.sites.binary_search_by_key(&id, |entry| entry.site);
-        row.ok().and_then(|row| u32::try_from(row).ok())
-    };
     let covers = bound.sites.iter().zip(0..).filter_map(|(entry, site)| {
         let cover = entry.covered?;
         let by = match cover {
-            BoundCover::Check { by, .. } => row_of(by),
+            BoundCover::Check { by, .. } => row_of(bound, by),
             BoundCover::Fresh { .. } | BoundCover::AnyAddress => None,
         };
         Some(PlanCover {

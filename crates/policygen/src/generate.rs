@@ -57,6 +57,7 @@ pub fn generate(sites: &Sites) -> Policy {
         default_action: abi::Action::Audit,
         returns: false,
         private_heap: false,
+        max_overhead: Vec::new(),
         gates: sites.analysis.gates.iter().map(gate).collect(),
         allocation_sites: used
             .allocations

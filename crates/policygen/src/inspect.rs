@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use otf_artifact::{
-    bundle::CoverageSummary,
+    bundle::{CoverageSummary, Plan},
     covered::{Cover, Under},
     sites::{CallSite, Coverage, Precision, Site, SiteKind, Sites},
 };
@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::{
     calls::{UNREADABLE, is_checked, is_weak, known_targets},
-    heap,
+    generate::source_of,
+    heap, names,
 };
 
 /// Counts the sites. `stores` are the instructions that write memory, `bulk_writes` the calls that
@@ -57,6 +58,9 @@ pub fn coverage(sites: &Sites) -> CoverageSummary {
         returns_probed: 0,
         bulk_writes: count(&|s| matches!(s.kind, SiteKind::BulkCall | SiteKind::RepString)),
         probed: count(&probed),
+        left_to_audit: 0,
+        calls_left_to_audit: 0,
+        calls_weak_left_to_audit: 0,
         covered: count(&|s| s.covered.is_some()),
         covered_always: count(&|s| {
             s.covered
@@ -85,7 +89,13 @@ fn is_wide(site: &Site, sites: &Sites) -> bool {
 
 /// `otf inspect --format json`. `files` has the ELF file of each image by name; an image that is
 /// not in it is shown by the file name that the sites carry. `images` are those with checked code.
-pub fn inspect(sites: &Sites, files: &BTreeMap<String, String>, bundle_bytes: u64) -> Value {
+/// `bundle` is the one that was made from these sites: only it knows what is left to audit.
+pub fn inspect(
+    sites: &Sites,
+    files: &BTreeMap<String, String>,
+    bundle: Option<&Bundle>,
+    bundle_bytes: u64,
+) -> Value {
     let summary = coverage(sites);
     let images: Vec<&String> = sites
         .images
@@ -112,6 +122,7 @@ pub fn inspect(sites: &Sites, files: &BTreeMap<String, String>, bundle_bytes: u6
         "covered": summary.covered,
         "covered_by": covered_by(sites),
         "covered_always": summary.covered_always,
+        "left_to_audit": bundle.map(|bundle| left_to_audit(&bundle.plan)),
         "proven": summary.proven,
         "unwindable": summary.unwindable,
         "releasable": sites.sites.iter().filter(|s| releases(s)).count(),
@@ -200,6 +211,23 @@ fn legal_types_median(sites: &Sites) -> usize {
         .unwrap_or(0)
 }
 
+/// What a load under deny or kill does not check, to keep the policy's budgets.
+fn left_to_audit(plan: &Plan) -> Vec<Value> {
+    let names = names::checked(plan);
+    let left = plan.left_to_audit.iter();
+    let line = left.filter_map(|left| {
+        let row = plan.checked_at(left.row)?;
+        Some(json!({
+            "at": names.of(left.row as usize),
+            "source": source_of(&row.chain),
+            "instruction": row.text,
+            "operation": left.operation,
+            "why": left.why,
+        }))
+    });
+    line.collect()
+}
+
 /// What a bundle says of itself, without the sites it was made from.
 pub fn inspect_bundle(bundle: &Bundle, bundle_bytes: u64) -> Value {
     let coverage = &bundle.manifest.coverage;
@@ -215,6 +243,7 @@ pub fn inspect_bundle(bundle: &Bundle, bundle_bytes: u64) -> Value {
         "probed": coverage.probed,
         "covered": coverage.covered,
         "covered_always": coverage.covered_always,
+        "left_to_audit": left_to_audit(&bundle.plan),
         "proven": coverage.proven,
         "unwindable": coverage.unwindable,
         "wide": coverage.wide,

@@ -1,14 +1,15 @@
 //! Sites to `policy.yaml`, `policy.yaml` to a signed bundle.
 //!
 //! [`generate`] writes down what the analysis found. A person may edit it. [`compile`] binds its
-//! names to rows ([`bind`]), makes tables and a plan of probes ([`tables`]), checks them
-//! ([`check`]), validates every claim that a site needs no check ([`recheck`]), links them with the C check library and emits one BPF object ([`codegen`]). The
+//! names to rows ([`bind`]), makes tables and a plan of probes ([`tables`]), leaves to audit what a
+//! budget has no room for, checks them ([`check`]), validates every claim that a site needs no check ([`recheck`]), links them with the C check library and emits one BPF object ([`codegen`]). The
 //! contents are packed by `otf-bundle` and signed by [`sign`].
 
 mod address;
 pub mod bind;
 mod bind_calls;
 mod bind_legal;
+mod budget;
 mod calls;
 pub mod check;
 pub mod codegen;
@@ -16,6 +17,7 @@ mod compile;
 mod cost;
 mod covers;
 mod extent;
+mod frequency;
 mod generate;
 mod heap;
 mod inspect;
@@ -44,7 +46,7 @@ pub use generate::generate;
 pub use inspect::{coverage, inspect, inspect_bundle};
 pub use naive::{Naive, naive};
 pub use policy::{Policy, parse, schema};
-pub use recheck::ImageBytes;
+pub use recheck::{ImageBytes, check as recheck};
 pub use record::{RecordInputs, record};
 pub use shape::Shape;
 pub use sign::{KeyFiles, new_key, sign};

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
     analysis::{AllocationSite, Analysis},
-    sites::{Location, Sites},
+    bundle::Plan,
+    sites::{Location, SiteImage, Sites},
 };
 
 use crate::passed;
@@ -138,12 +139,18 @@ pub fn places(sites: &Sites, places: &[Location]) -> Names {
     at(sites, places.iter())
 }
 
+/// The same of what a bundle checks, by row.
+pub fn checked(plan: &Plan) -> Names {
+    at_places(&plan.images, plan.checked().map(|row| &row.location))
+}
+
 fn at<'l>(sites: &Sites, locations: impl Iterator<Item = &'l Location>) -> Names {
+    at_places(&sites.images, locations)
+}
+
+fn at_places<'l>(images: &[SiteImage], locations: impl Iterator<Item = &'l Location>) -> Names {
     let candidates = |l: &Location| {
-        let image = sites
-            .images
-            .get(l.image.index())
-            .map_or("", |i| i.name.as_str());
+        let image = images.get(l.image.index()).map_or("", |i| i.name.as_str());
         [
             format!("{image} {}+{:#x}", l.symbol, l.symbol_offset),
             format!("{image} {}+{:#x}", l.section, l.offset),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::extent::Extent;
 
 /// A whole policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// File it was read from, for messages.
@@ -34,6 +34,10 @@ pub struct Policy {
     /// own: loads only with the guard.
     #[serde(default)]
     pub private_heap: bool,
+    /// What a load under deny or kill may add to operations. To keep it the compiler leaves checks to
+    /// audit, and says which.
+    #[serde(default)]
+    pub max_overhead: Vec<BudgetRule>,
     /// Entries of the compartment: where a denied call returns to, and with what.
     pub gates: Vec<GateRule>,
     /// Calls that obtain heap objects, named for use in `allocated_at`.
@@ -51,6 +55,22 @@ pub struct Policy {
     /// Comments at the end: which instructions are not checked, and why; not read back.
     #[serde(skip)]
     pub unchecked: Vec<String>,
+}
+
+/// What a load under deny or kill may add to one operation: exactly one of `percent` and `instructions`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetRule {
+    /// The operation, as its profile names it.
+    pub operation: Placed<String>,
+    /// File that `otf-load profile --operation` wrote; a path from the folder of this file.
+    pub profile: Placed<String>,
+    /// Of what the operation takes without a policy.
+    #[serde(default)]
+    pub percent: Option<Placed<f64>>,
+    /// Instructions in one operation.
+    #[serde(default)]
+    pub instructions: Option<Placed<u64>>,
 }
 
 /// A function of the compartment that others can call.

@@ -58,6 +58,7 @@ pub fn record(sites: &Sites, inputs: RecordInputs) -> Result<Bundle, Vec<Diagnos
     let object = emit(RECORD_LIBRARY, &tables).map_err(|e| vec![e])?;
     let plan = Plan {
         covered: Vec::new(),
+        left_to_audit: Vec::new(),
         version: FORMAT_VERSION,
         images: sites.images.clone(),
         probes: probes(sites, &probed, &calls),

@@ -126,6 +126,7 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
             .map(|site| plan_site(site, bound, sites))
             .collect(),
         covered: covers::plan(bound),
+        left_to_audit: Vec::new(),
         calls: calls.plan,
         returns: returns.plan,
         targets: calls.targets,

@@ -10,8 +10,8 @@ use otf_artifact::{
 };
 
 use crate::policy::{
-    AllocationRule, CallRule, CoverRule, GateRule, HeapRule, LegalRule, Policy, SiteRule,
-    TargetRule,
+    AllocationRule, BudgetRule, CallRule, CoverRule, GateRule, HeapRule, LegalRule, Policy,
+    SiteRule, TargetRule,
 };
 
 const HEAD: &str = "\
@@ -41,6 +41,11 @@ const ABOUT_HEAP: &str = "\
 # Whether what the compartment obtains by kmalloc comes from caches of its own, which nobody else
 # gets memory from: loads only with the guard.
 ";
+const ABOUT_BUDGETS: &str = "\
+# What a load under deny or kill may add to an operation: to keep it, `otf compile` leaves checks to
+# audit, dearest first, and lists them. The profile is made by `otf-load profile --operation`.
+#   - {operation: tcp_100k, profile: tcp_100k.json, percent: 25}
+";
 const ABOUT_TARGETS: &str = "\
 # Where an indirect call may lead. `any` (says why): besides any function that can be called so.
 ";
@@ -68,6 +73,7 @@ pub fn to_yaml(policy: &Policy) -> String {
     for line in &policy.heap_note {
         out.line(format_args!("#   {}", comment(line)));
     }
+    out.section("max_overhead", ABOUT_BUDGETS, &policy.max_overhead, budget);
     out.section("gates", ABOUT_GATES, &policy.gates, gate);
     out.section(
         "allocation_sites",
@@ -116,6 +122,17 @@ impl Text {
             item(self, each);
         }
     }
+}
+
+fn budget(out: &mut Text, rule: &BudgetRule) {
+    let mut fields = vec![
+        format!("operation: {}", placed(&rule.operation)),
+        format!("profile: {}", placed(&rule.profile)),
+    ];
+    fields.extend(rule.percent.as_ref().map(|p| format!("percent: {p}")));
+    let most = rule.instructions.as_ref();
+    fields.extend(most.map(|most| format!("instructions: {most}")));
+    out.line(format_args!("  - {{{}}}", fields.join(", ")));
 }
 
 fn gate(out: &mut Text, gate: &GateRule) {

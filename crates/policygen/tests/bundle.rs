@@ -5,15 +5,18 @@ mod common;
 
 use std::{collections::BTreeMap, fs, process::Command};
 
-use otf_artifact::diagnostic::Code;
+use otf_artifact::{diagnostic::Code, profile::Profile};
 use otf_bundle::{pack, unpack, verify};
 use otf_policygen::{
     Inputs, compile, generate, inspect, inspect_bundle, new_key, parse, sign, to_yaml,
 };
 
 fn inputs() -> Inputs<'static> {
+    static NO_PROFILES: BTreeMap<String, Profile> = BTreeMap::new();
     Inputs {
         images: &[],
+        profiles: &NO_PROFILES,
+        prices: None,
         release: "6.12.1-amd64".into(),
         guard: b"\x7fELF guard".to_vec(),
         hashes: BTreeMap::from([("sites".to_owned(), "ab".repeat(32))]),
@@ -113,6 +116,7 @@ fn figures() {
     let value = inspect(
         &sites,
         &[("sch_qfq".into(), "/x/sch_qfq.ko".into())].into(),
+        None,
         1234,
     );
     let expected = serde_json::json!({

@@ -6,6 +6,8 @@
 )]
 
 mod common;
+#[path = "common/profiles.rs"]
+mod profiles;
 
 use std::{collections::BTreeMap, process::Command};
 
@@ -13,12 +15,20 @@ use iced_x86::{Decoder, DecoderOptions, Instruction, InstructionInfoFactory, OpA
 use object::{Object, ObjectSection};
 use otf_artifact::{
     abi,
+    bundle::PlanLeft,
     covered::{Cover, Under},
     diagnostic::Code,
     ids::{AllocationSiteId, GateId, LegalSetId, SiteId},
     sites::{Length, Location, Operand, Register, Site, Sites, Unwind},
 };
-use otf_policygen::{Inputs, Policy, compile, generate, policy::CoverRule};
+use otf_policygen::{
+    Inputs, Policy,
+    bind::bind,
+    compile, generate,
+    policy::{BudgetRule, CoverRule},
+    recheck,
+    tables::build,
+};
 
 /// Build-id of the assembled module.
 const BUILD: &str = "00000000000000000000000000000000000000aa";
@@ -126,6 +136,8 @@ fn verdict(policy: &Policy, sites: &Sites, image: &[u8]) -> String {
         guard: b"\x7fELF guard".to_vec(),
         hashes: BTreeMap::new(),
         images: &[("sch_qfq", image)],
+        profiles: &BTreeMap::new(),
+        prices: None,
         policy_text: None,
     };
     match compile(policy, sites, inputs) {
@@ -274,6 +286,8 @@ fn a_milder_action_of_the_one_that_covers() {
             guard: vec![],
             hashes: BTreeMap::new(),
             images: &[],
+            profiles: &BTreeMap::new(),
+            prices: None,
             policy_text: None,
         },
     );
@@ -315,4 +329,126 @@ fn the_image_must_be_there_and_the_right_one() {
     sites.images[0].name = "other".into();
     let renamed = generate(&sites);
     assert!(verdict(&renamed, &sites, &image).contains("not there"));
+}
+
+/// A store that covers the next one, and two more.
+const LEADER: &str = "movq %rdx, 0x10(%rbx); movl %edx, 0x14(%rbx); call g; \
+     movq %rdx, (%rcx); movq %rdx, (%rax); ret";
+
+fn led(under: Under) -> (Vec<u8>, Sites) {
+    let image = module(LEADER);
+    let mut sites = sites(&image);
+    sites.sites[1].covered = Some(Cover::Check {
+        by: SiteId(0),
+        distance: 4,
+        under,
+        joined: false,
+    });
+    (image, sites)
+}
+
+#[test]
+fn a_budget_leaves_no_check_out_that_others_rely_on() {
+    let (image, sites) = led(Under::Always);
+    let plan = profiles::plan(&sites);
+    let mut profile = profiles::profile(&plan, &[100, 0, 10, 10]);
+    profile.release = String::new();
+    let named = BTreeMap::from([("p.json".to_owned(), profile)]);
+    let prices = profiles::prices();
+    let compiled = |most: u64| {
+        let mut policy = generate(&sites);
+        policy.max_overhead = vec![BudgetRule {
+            operation: "enqueue".to_owned().into(),
+            profile: "p.json".to_owned().into(),
+            percent: None,
+            instructions: Some(most.into()),
+        }];
+        let inputs = Inputs {
+            release: String::new(),
+            guard: vec![],
+            hashes: BTreeMap::new(),
+            images: &[("sch_qfq", &image)],
+            profiles: &named,
+            prices: Some(&prices),
+            policy_text: None,
+        };
+        compile(&policy, &sites, inputs)
+    };
+    // The leader costs ten times as much as the others, and stays.
+    let (bundle, _) = compiled(1000 + 70).unwrap();
+    let left: Vec<u32> = bundle.plan.left_to_audit.iter().map(|l| l.row).collect();
+    assert_eq!(left, [2, 3]);
+    assert_eq!(
+        compiled(1000 + 69).unwrap_err()[0].code,
+        Code::BudgetTooSmall
+    );
+}
+
+#[test]
+fn what_is_left_to_audit_covers_nothing_and_is_not_covered() {
+    let says = |under, row: u32| {
+        let (image, sites) = led(under);
+        let bound = bind(&generate(&sites), &sites).unwrap();
+        let mut built = build(&bound, &sites).unwrap();
+        built.plan.left_to_audit = vec![PlanLeft {
+            row,
+            operation: "enqueue".into(),
+            why: "made wrong on purpose".into(),
+        }];
+        let images = [("sch_qfq", image.as_slice())];
+        let wrong = recheck(&bound, &built.tables, &built.plan, &sites, &images);
+        assert!(wrong.iter().all(|w| w.code == Code::CoverWrong));
+        wrong.iter().map(|w| w.message.as_str()).collect::<String>()
+    };
+    for under in [Under::Always, Under::NotDeny] {
+        let leader = says(under, 0);
+        assert!(
+            leader.contains("should cover it is left to audit"),
+            "{leader}"
+        );
+        assert_eq!(says(under, 2), "");
+    }
+    let covered = says(Under::Always, 1);
+    assert!(covered.contains("but it is left to audit"), "{covered}");
+    // Under deny it has a probe, which a budget may leave out if its leader knows.
+    let silent = says(Under::NotDeny, 1);
+    assert!(silent.contains("would not say"), "{silent}");
+}
+
+#[test]
+fn what_another_check_reports_is_left_first() {
+    let (image, sites) = led(Under::NotDeny);
+    let plan = profiles::plan(&sites);
+    // Its leader was counted, itself had no probe: it counts as often.
+    let mut profile = profiles::profile(&plan, &[10, 0, 10, 10]);
+    profile.places.remove(1);
+    let named = BTreeMap::from([("p.json".to_owned(), profile)]);
+    let mut policy = generate(&sites);
+    policy.max_overhead = vec![BudgetRule {
+        operation: "enqueue".to_owned().into(),
+        profile: "p.json".to_owned().into(),
+        percent: None,
+        instructions: Some((300 + 70).into()),
+    }];
+    let inputs = Inputs {
+        release: profiles::RELEASE.into(),
+        guard: vec![],
+        hashes: BTreeMap::new(),
+        images: &[("sch_qfq", &image)],
+        profiles: &named,
+        prices: Some(&profiles::prices()),
+        policy_text: None,
+    };
+    let (bundle, warnings) = compile(&policy, &sites, inputs).unwrap();
+    let left = &bundle.plan.left_to_audit;
+    assert_eq!(left.iter().map(|l| l.row).collect::<Vec<_>>(), [1]);
+    assert!(left[0].why.contains("another check finds the same before"));
+    assert!(
+        warnings[0]
+            .message
+            .contains("1 places with a probe were covered then")
+    );
+    // Under kill its leader covers it.
+    assert_eq!(bundle.plan.left_under(abi::Action::Kill).count(), 0);
+    assert_eq!(bundle.plan.left_under(abi::Action::Deny).count(), 1);
 }

@@ -116,13 +116,22 @@ pub enum Command {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Write down how often each checked place was reached, for `otf cost`.
+    /// Write down how often each checked place was reached, for `otf cost` and for budgets of a policy.
     Profile {
         /// Compartment; may be left out when only one is loaded.
         compartment: Option<String>,
         /// An earlier profile of the same load, whose counts are taken off.
         #[arg(long, value_name = "FILE")]
         since: Option<PathBuf>,
+        /// Operation that was done meanwhile, as `max_overhead` of a policy names it.
+        #[arg(long, value_name = "NAME", requires = "count")]
+        operation: Option<String>,
+        /// How often it was done.
+        #[arg(long, requires = "operation")]
+        count: Option<u64>,
+        /// Instructions that one takes without a policy, to give budgets in percent.
+        #[arg(long, requires = "operation")]
+        instructions: Option<u64>,
         /// File for the profile; the standard output otherwise.
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,

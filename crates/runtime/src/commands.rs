@@ -8,6 +8,7 @@ use otf_artifact::{
     Artifact,
     abi::{Action, Counter},
     diagnostic::{Code, Diagnostic},
+    profile::Operation,
 };
 
 use crate::cli::{BundleArgs, Cli, Command, Format};
@@ -96,8 +97,22 @@ pub fn run(cli: &Cli) -> Result {
         Command::Profile {
             compartment,
             since,
+            operation,
+            count,
+            instructions,
             output,
-        } => context.profile(compartment.as_deref(), since.as_deref(), output.as_deref()),
+        } => {
+            let operation = operation
+                .clone()
+                .zip(*count)
+                .map(|(name, count)| Operation {
+                    name,
+                    count,
+                    instructions: *instructions,
+                });
+            let since = since.as_deref();
+            context.profile(compartment.as_deref(), since, operation, output.as_deref())
+        }
         Command::Phase { phase, compartment } => {
             context.phase((*phase).into(), compartment.as_deref())
         }
@@ -249,6 +264,7 @@ impl Context {
         &self,
         compartment: Option<&str>,
         since: Option<&Path>,
+        operation: Option<Operation>,
         output: Option<&Path>,
     ) -> Result {
         let name = self.pins.choose(compartment)?;
@@ -257,7 +273,7 @@ impl Context {
             None => None,
         };
         let earlier = earlier.as_ref().map(|(b, n)| (b.as_slice(), n.as_str()));
-        let profile = profile::read(&self.pins.folder(&name), earlier)?;
+        let profile = profile::read(&self.pins.folder(&name), &self.host, operation, earlier)?;
         match output {
             Some(path) => {
                 let mut file = BufWriter::new(File::create(path)?);

@@ -52,6 +52,8 @@ pub struct Loaded {
     pub sites: usize,
     /// Of these: sites without a probe, for something else covers them under this action.
     pub covered: usize,
+    /// Writes, frees and calls that are not checked under this action, to keep the policy's budgets.
+    pub left_to_audit: usize,
     /// Nothing was attached.
     pub dry_run: bool,
     /// Events of the bundle that was replaced, which nobody had read: they go with it.
@@ -143,6 +145,7 @@ impl Prepared<'_> {
     /// What a load would do.
     pub fn summary(&self, dry_run: bool) -> Loaded {
         let bundle = &self.verified.bundle;
+        let left_to_audit = bundle.plan.left_under(self.action).count();
         Loaded {
             compartment: bundle.manifest.compartment.clone(),
             release: bundle.manifest.release.clone(),
@@ -151,7 +154,8 @@ impl Prepared<'_> {
             probes: self.binding.probes.len(),
             left_out: self.binding.left_out.clone(),
             sites: bundle.plan.sites.len(),
-            covered: bundle.plan.probes.len() - self.plan.probes.len(),
+            covered: bundle.plan.probes.len() - self.plan.probes.len() - left_to_audit,
+            left_to_audit,
             dry_run,
             unread: Vec::new(),
         }

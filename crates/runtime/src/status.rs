@@ -7,6 +7,7 @@ use libbpf_rs::query::{LinkInfo, LinkTypeInfo, PerfEventType};
 use libbpf_rs::{MapCore, MapFlags};
 use otf_artifact::{
     abi::{Action, Counter, Phase, SiteCount},
+    bundle::PlanSite,
     diagnostic::Diagnostic,
 };
 use serde::Serialize;
@@ -54,6 +55,10 @@ pub struct Status {
     pub sites: u64,
     /// Sites that cannot be probed: they are not checked.
     pub unprobable: u64,
+    /// What is not checked under this action, to keep the policy's budgets.
+    pub left_to_audit: Vec<Left>,
+    /// Checks that are made under audit though the budgets have no room for them.
+    pub over_budget: usize,
     /// Slab caches that were not there when the policy was loaded, as a module makes them: an object of any
     /// cache is taken for one of theirs.
     pub absent_caches: Vec<String>,
@@ -85,6 +90,19 @@ pub struct Calls {
     pub probed: u64,
     /// Of these: not every legal target is known, any function is accepted.
     pub weak: u64,
+}
+
+/// A write, free or call that is left to audit.
+#[derive(Clone, Debug, Serialize)]
+pub struct Left {
+    /// `symbol+0xoffset [image]`.
+    pub symbol: String,
+    /// `file:line` of the innermost frame.
+    pub place: String,
+    /// Whose budget has no room for it.
+    pub operation: String,
+    /// What it would cost, and what it is worth.
+    pub why: String,
 }
 
 /// How many of the planned probes are attached.
@@ -162,6 +180,13 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
                 .is_none_or(|name| guard_probes::follows_frees(host, name)),
     };
     let coverage = &meta.manifest.coverage;
+    let left_out = |left: u64| {
+        if meta.action == Action::Audit {
+            0
+        } else {
+            left
+        }
+    };
     Ok(Status {
         compartment: meta.manifest.compartment.clone(),
         kernel: meta.manifest.kernel.clone(),
@@ -175,10 +200,17 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
         loaded: time::rfc3339(meta.loaded.saturating_mul(1_000_000_000)),
         bundle: meta.bundle.clone(),
         signer: meta.signer.clone(),
-        sites_probed: coverage.probed.saturating_sub(match meta.action {
-            Action::Deny => coverage.covered_always,
-            Action::Audit | Action::Kill => coverage.covered,
-        }),
+        sites_probed: coverage.probed.saturating_sub(
+            match meta.action {
+                Action::Deny => coverage.covered_always,
+                Action::Audit | Action::Kill => coverage.covered,
+            } + writes_left(&meta),
+        ),
+        left_to_audit: left_to_audit(&meta),
+        over_budget: match meta.action {
+            Action::Audit => meta.plan.left_to_audit.len(),
+            Action::Kill | Action::Deny => 0,
+        },
         sites: coverage.sites,
         unprobable: coverage.unprobable,
         absent_caches: if meta.plan.recording.is_some() {
@@ -188,8 +220,12 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
         },
         calls: Calls {
             all: coverage.calls,
-            probed: coverage.calls_probed,
-            weak: coverage.calls_weak,
+            probed: coverage
+                .calls_probed
+                .saturating_sub(left_out(coverage.calls_left_to_audit)),
+            weak: coverage
+                .calls_weak
+                .saturating_sub(left_out(coverage.calls_weak_left_to_audit)),
         },
         missed_hits: links.missed,
         private_heap: private_heap(&meta, host),
@@ -200,6 +236,32 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
         counters,
         recursion_misses,
     })
+}
+
+/// Writes without a probe for a budget's sake; rows of writes come first.
+fn writes_left(meta: &Meta) -> u64 {
+    let writes = meta.manifest.coverage.probed;
+    let left = meta.plan.left_under(meta.action);
+    left.filter(|left| u64::from(left.row) < writes).count() as u64
+}
+
+fn left_to_audit(meta: &Meta) -> Vec<Left> {
+    let left = meta.plan.left_under(meta.action);
+    let named = left.filter_map(|left| {
+        let site = meta.plan.checked_at(left.row)?;
+        Some(Left {
+            symbol: label(&meta.plan, &site.location),
+            place: place_of(site),
+            operation: left.operation.clone(),
+            why: left.why.clone(),
+        })
+    });
+    named.collect()
+}
+
+fn place_of(site: &PlanSite) -> String {
+    let frame = site.chain.first();
+    frame.map_or_else(String::new, |f| format!("{}:{}", f.file, f.line))
 }
 
 /// The heap that this compartment's allocations come from.
@@ -309,10 +371,7 @@ fn top_sites(folder: &Folder, meta: &Meta) -> Result<Vec<TopSite>, Diagnostic> {
         if count.hits > 0 {
             sites.push(TopSite {
                 symbol: label(&meta.plan, &site.location),
-                place: site
-                    .chain
-                    .first()
-                    .map_or_else(String::new, |f| format!("{}:{}", f.file, f.line)),
+                place: place_of(site),
                 hits: count.hits,
                 violations: count.violations,
                 unknown: count.unknown,

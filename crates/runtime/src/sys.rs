@@ -199,6 +199,15 @@ pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
 
 /// What the kernel skipped of a program because another one ran on that CPU.
 pub fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(program_info(program)?.recursion_misses)
+}
+
+/// Runs of a program while `kernel.bpf_stats_enabled` was set.
+pub fn runs(program: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(program_info(program)?.run_cnt)
+}
+
+fn program_info(program: BorrowedFd<'_>) -> io::Result<bpf::bpf_prog_info> {
     // SAFETY: all zeroes is a valid bpf_prog_info: no buffers asked for.
     let mut info: bpf::bpf_prog_info = unsafe { mem::zeroed() };
     let mut len = mem::size_of_val(&info) as u32;
@@ -206,7 +215,7 @@ pub fn recursion_misses(program: BorrowedFd<'_>) -> io::Result<u64> {
     zero(unsafe {
         bpf::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut len)
     })?;
-    Ok(info.recursion_misses)
+    Ok(info)
 }
 
 /// Inserts a module from memory.

@@ -99,6 +99,7 @@ pub fn plan() -> Plan {
     let store = location(0, ".text", 0x65, "qfq_schedule_agg", 0x55);
     Plan {
         covered: Vec::new(),
+        left_to_audit: Vec::new(),
         version: FORMAT_VERSION,
         images: vec![
             image(

@@ -8,7 +8,12 @@ use otf_artifact::{
 };
 
 /// What is known about a call.
-pub fn describe(sites: &Sites, source: &Analysis, call: &CallSite) -> String {
+pub fn describe(
+    sites: &Sites,
+    source: &Analysis,
+    call: &CallSite,
+    left: Option<&String>,
+) -> String {
     let mut lines = vec![format!(
         "{}+{:#x}  {}",
         call.location.symbol, call.location.symbol_offset, call.text
@@ -24,7 +29,7 @@ pub fn describe(sites: &Sites, source: &Analysis, call: &CallSite) -> String {
     }
     lines.push(format!("  precision: {:?}", call.precision).to_lowercase());
     lines.push(match &call.coverage {
-        Coverage::Probe => "  coverage: probe".to_owned(),
+        Coverage::Probe => super::probe(left),
         Coverage::Proven(why) => format!("  coverage: proven ({why})"),
         Coverage::Unprobable(why) => format!("  coverage: none ({why})"),
     });

@@ -114,6 +114,10 @@ impl Checker<'_> {
         if site.kind != SiteKind::Store || site.coverage != Coverage::Probe {
             return Err("it is no store that could be checked".into());
         }
+        let always = claim.covered.map(BoundCover::under) == Some(Under::Always);
+        if always && self.is_left(claim.site) {
+            return Err("it is left to audit".into());
+        }
         match claim.covered {
             None => Ok(()),
             Some(BoundCover::AnyAddress) => self.any_address(claim, site),
@@ -131,6 +135,14 @@ impl Checker<'_> {
         let sites = &self.bound.sites;
         let row = sites.binary_search_by_key(&site, |entry| entry.site).ok()?;
         Some((&sites[row], self.tables.sites.get(row)?))
+    }
+
+    /// Whether a load under deny or kill has no probe at a site, to keep a budget.
+    fn is_left(&self, site: SiteId) -> bool {
+        let sites = &self.bound.sites;
+        let row = sites.binary_search_by_key(&site, |entry| entry.site).ok();
+        let mut left = self.plan.left_to_audit.iter();
+        left.any(|left| Some(left.row as usize) == row)
     }
 
     fn any_address(&self, claim: &BoundSite, site: &Site) -> Result<(), String> {
@@ -195,6 +207,9 @@ impl Checker<'_> {
         if by == claim.site || leader.covered.is_some() {
             return Err("the site that should cover it is not checked itself".into());
         }
+        if self.is_left(by) {
+            return Err("the site that should cover it is left to audit".into());
+        }
         if leading.kind != SiteKind::Store || leading.location.image != site.location.image {
             return Err("the site that should cover it is no store of the same image".into());
         }
@@ -209,6 +224,9 @@ impl Checker<'_> {
         }
         if leader.action < claim.action {
             return Err("the site that should cover it has a milder action".into());
+        }
+        if self.is_left(claim.site) && leader_row.length & abi::LENGTH_LEADER == 0 {
+            return Err("it is left to audit under deny, and the site that should cover it would not say that it did not prevent it".into());
         }
         let unwinds = leading.unwind == Unwind::Safe && !leading.unwind_gates.is_empty();
         if under == Under::Always && claim.action == abi::Action::Deny && !unwinds {

@@ -8,6 +8,8 @@ use super::Host;
 
 /// Jump-optimised probes ignore that a program has changed the instruction pointer.
 pub const OPTIMIZATION: &str = "debug.kprobes-optimization";
+/// Whether the kernel counts runs of BPF programs.
+pub const COUNT_RUNS: &str = "kernel.bpf_stats_enabled";
 /// With ftrace switched off, probes at function entries do not fire.
 pub const FTRACE: &str = "kernel.ftrace_enabled";
 

@@ -44,6 +44,13 @@ impl Display for Report<'_> {
             coverage.returns_probed
         )?;
         writeln!(f, "  precision    {}", rungs.join(", "))?;
+        if coverage.left_to_audit > 0 {
+            writeln!(
+                f,
+                "  budget       {} checks are left to audit: not made under deny and kill",
+                coverage.left_to_audit
+            )?;
+        }
         writeln!(
             f,
             "  probes       {} ({} gates), action {}",
@@ -86,6 +93,14 @@ impl Display for Loaded {
             self.covered,
             self.signer.key_id
         )?;
+        if self.left_to_audit > 0 {
+            writeln!(
+                f,
+                "NOT CHECKED under {}: {} writes, frees and calls, left to audit to keep the policy's budget",
+                self.action.text(),
+                self.left_to_audit
+            )?;
+        }
         if !self.unread.is_empty() {
             writeln!(f, "events of the replaced bundle that nobody had read:")?;
         }
@@ -124,6 +139,39 @@ fn private_heap(heap: &Heap, f: &mut Formatter<'_>) -> Result {
     writeln!(f)
 }
 
+/// Places that are spelled out; JSON has all of them.
+const LEFT: usize = 20;
+
+fn budget(status: &Status, f: &mut Formatter<'_>) -> Result {
+    if status.over_budget > 0 {
+        writeln!(
+            f,
+            "  budget: not kept, under audit {} checks are made that deny and kill leave out",
+            status.over_budget
+        )?;
+    }
+    let left = &status.left_to_audit;
+    if left.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        f,
+        "  NOT CHECKED: {} writes, frees and calls, left to audit to keep the policy's budget",
+        left.len()
+    )?;
+    for place in left.iter().take(LEFT) {
+        writeln!(
+            f,
+            "    {} ({}) for {}: {}",
+            place.symbol, place.place, place.operation, place.why
+        )?;
+    }
+    if left.len() > LEFT {
+        writeln!(f, "    and {} more: --format json", left.len() - LEFT)?;
+    }
+    Ok(())
+}
+
 fn one(status: &Status, f: &mut Formatter<'_>) -> Result {
     writeln!(
         f,
@@ -143,6 +191,7 @@ fn one(status: &Status, f: &mut Formatter<'_>) -> Result {
         "  sites: {}, {} of them with a probe, {} unprobable",
         status.sites, status.sites_probed, status.unprobable
     )?;
+    budget(status, f)?;
     if !status.absent_caches.is_empty() {
         writeln!(
             f,

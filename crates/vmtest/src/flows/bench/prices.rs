@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use otf_artifact::profile::Prices;
+use otf_artifact::profile::{Prices, Work, work_of};
 
 use super::rows::Row;
 
-/// Programs that check, by their names; those that forget freed objects begin with `otf_free`; all others take notes.
-const CHECKS: [&str; 3] = ["otf_site", "otf_call", "otf_return"];
 /// Rows that add less than this part say nothing.
 const LEAST: f64 = 0.02;
 
@@ -42,10 +40,10 @@ pub fn prices(rows: &[Row]) -> Option<Prices> {
 fn by_kind(hits: &BTreeMap<String, f64>) -> [f64; 3] {
     let mut kinds = [0.0; 3];
     for (program, hits) in hits {
-        let kind = match program.as_str() {
-            check if CHECKS.contains(&check) => 0,
-            free if free.starts_with("otf_free") => 2,
-            _ => 1,
+        let kind = match work_of(program) {
+            Work::Check => 0,
+            Work::Note => 1,
+            Work::Free => 2,
         };
         kinds[kind] += hits;
     }
