@@ -443,9 +443,8 @@ asm(\".pushsection __mcount_loc, \\\"a\\\"; .quad holds, plain, maybe; .popsecti
     }
 }
 
-#[test]
-fn what_is_held_is_counted_along_paths() {
-    let source = "
+/// What is held at a store, behind it: nothing (`free`), something that deny can give back, or else.
+const HELD: &str = "
 int _raw_spin_trylock(void *);
 int mutex_lock_interruptible(void *);
 void _raw_spin_unlock(void *);
@@ -518,6 +517,9 @@ void interrupts(int *p) {
 }
 asm(\".pushsection __mcount_loc, \\\"a\\\"; .quad attempt, interrupted, unlooked, halves, interrupts, reads; .popsection\");
 ";
+
+#[test]
+fn what_is_held_is_counted_along_paths() {
     let mut analysis = common::empty_analysis();
     analysis.gates = [
         "attempt",
@@ -530,9 +532,9 @@ asm(\".pushsection __mcount_loc, \\\"a\\\"; .quad attempt, interrupted, unlooked
     .map(gate)
     .to_vec();
     for compiler in COMPILERS {
-        let sites = resolve_snippet(compiler, source, &analysis);
+        let sites = resolve_snippet(compiler, HELD, &analysis);
         let mut seen = 0;
-        for (line, number) in source.lines().zip(1_u32..) {
+        for (line, number) in HELD.lines().zip(1_u32..) {
             let Some((_, expected)) = line.split_once("// ") else {
                 continue;
             };

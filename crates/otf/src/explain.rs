@@ -168,25 +168,28 @@ fn describe(sites: &Sites, source: &Analysis, site: &Site, left: Option<&String>
         .filter_map(|gate| sites.analysis.gates.get(gate.index()))
         .map(|gate| gate.function.as_str())
         .collect();
+    let elsewhere = match &site.release {
+        Some(release) => {
+            let gates = release.gates.iter();
+            let gates = gates.filter_map(|gate| sites.analysis.gates.get(gate.index()));
+            let names: Vec<&str> = gates.map(|gate| gate.function.as_str()).collect();
+            let (names, held) = (names.join(", "), release.describe());
+            lines.push(format!("  deny: gives back {held} and unwinds to {names}"));
+            "from elsewhere "
+        }
+        None => "",
+    };
     lines.push(match (&site.unwind, gates.is_empty()) {
         (Unwind::Safe, true) => format!("  deny: skips the {what} only (no gate leads here)"),
         (Unwind::Safe, false) => format!("  deny: unwinds to {}", gates.join(", ")),
-        (Unwind::Held(held), true) => format!("  deny: skips the {what} only ({held})"),
+        (Unwind::Held(held), true) => {
+            format!("  deny: {elsewhere}skips the {what} only ({held})")
+        }
         (Unwind::Held(held), false) => format!(
             "  deny: unwinds to {}; from elsewhere skips the {what} only ({held})",
             gates.join(", ")
         ),
     });
-    lines.extend(site.release.as_ref().map(|release| {
-        let gates = release.gates.iter();
-        let gates = gates.filter_map(|gate| sites.analysis.gates.get(gate.index()));
-        let names: Vec<&str> = gates.map(|gate| gate.function.as_str()).collect();
-        let names = names.join(", ");
-        format!(
-            "  deny: gives back {} and unwinds to {names}",
-            release.describe()
-        )
-    }));
     if let Some(set) = sites.legal_sets.get(site.legal.index()) {
         lines.push(format!(
             "  may {verb}: {}",

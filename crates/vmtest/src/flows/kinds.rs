@@ -17,8 +17,9 @@ const NAME: &str = "otf_broken@broken";
 const OVERLAY: &str = "broken";
 const SOURCE: &str = "drivers/misc/otf_broken.c";
 /// Kinds as the overlay's trigger knows them, and what they are.
-const KINDS: [(&str, &str); 18] = [
+const KINDS: [(&str, &str); 19] = [
     ("slot", "neighbour object, plain store"),
+    (GIVES_BACK, "neighbour object, RCU and BH held"),
     ("lock_or", "neighbour object, lock or"),
     ("lock_bts", "neighbour object, lock bts"),
     ("rep_stos", "neighbour object, rep stos"),
@@ -38,6 +39,8 @@ const KINDS: [(&str, &str); 18] = [
     // Last: the cache does not come back.
     ("freed_destroyed", "with its cache"),
 ];
+/// The kind whose store stands where something is held.
+const GIVES_BACK: &str = "held";
 const ACTIONS: [&str; 4] = ["without", "audit", "kill", "deny"];
 
 /// Four boots, one per action; returns the table.
@@ -82,6 +85,8 @@ fn cell(kind: &str, action: &str, report: &Report, checks: &mut Checks) -> &'sta
     let (wanted, word): (&[&str], _) = match action {
         "audit" => (&["reported"], "reports"),
         "kill" => (&["killed"], "kills"),
+        // What is held there can be given back: nothing is just left out.
+        _ if kind == GIVES_BACK => (&["unwound"], "prevents"),
         _ => (&["unwound", "skipped", "skipped_only"], "prevents"),
     };
     let event = done(wanted);

@@ -6,6 +6,7 @@ set -eu
 ordinary() { # ROUND
 	echo "slot $1 7" >&3
 	echo "slot 63 $1" >&3
+	echo "held $1 7" >&3
 	echo "flag $1 0x10" >&3
 	echo "flag 31 0x1" >&3
 	echo "mark $1" >&3

@@ -19,6 +19,7 @@ write() {
 	# 1816 (marks), 1944 (rows), 6064 (text): all of these land in the object behind it.
 	case $KIND in
 	slot) echo "slot 343 0x4242424242424242" ;;
+	held) echo "held 343 0x4242424242424242" ;;
 	lock_or) echo "flag 836 0x4242424242424242" ;;
 	lock_bts) echo "mark 51073" ;;
 	rep_stos) echo "wipe 25" ;;
@@ -33,7 +34,7 @@ write() {
 }
 
 case $KIND in
-slot | lock_or | lock_bts | rep_stos | memcpy) changed=$NEIGHBOUR/changed ;;
+slot | held | lock_or | lock_bts | rep_stos | memcpy) changed=$NEIGHBOUR/changed ;;
 global | call) changed=$VICTIM/global_changed ;;
 stack) changed=$VICTIM/frame_changed ;;
 freed | freed_*) changed=$VICTIM/spray_changed ;;

@@ -7,6 +7,7 @@
  * command, numbers in any base that C knows:
  *
  *	slot INDEX VALUE   plain store to slots[INDEX]       (index not checked)
+ *	held INDEX VALUE   the same in an RCU read side with bottom halves disabled
  *	flag INDEX MASK    lock or to flags[INDEX]           (index not checked)
  *	mark BIT           lock bts in marks                 (bit not checked)
  *	wipe INDEX         rep stos over rows[INDEX]         (index not checked)
@@ -28,6 +29,7 @@
  */
 #include <linux/atomic.h>
 #include <linux/bitops.h>
+#include <linux/bottom_half.h>
 #include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/miscdevice.h>
@@ -120,6 +122,15 @@ static const u8 broken_template[TEMPLATE_BYTES] = { [0 ... TEMPLATE_BYTES - 1] =
 static noinline void broken_slot(struct broken_box *box, u64 index, u64 value)
 {
 	box->slots[index].value = value;
+}
+
+static noinline void broken_held(struct broken_box *box, u64 index, u64 value)
+{
+	rcu_read_lock();
+	local_bh_disable();
+	box->slots[index].value = value;
+	local_bh_enable();
+	rcu_read_unlock();
 }
 
 static noinline void broken_flag(struct broken_box *box, u64 index, u64 mask)
@@ -295,6 +306,8 @@ static int broken_run(struct broken_box *box, const char *verb, u64 first, u64 s
 {
 	if (!strcmp(verb, "slot"))
 		broken_slot(box, first, second);
+	else if (!strcmp(verb, "held"))
+		broken_held(box, first, second);
 	else if (!strcmp(verb, "flag"))
 		broken_flag(box, first, second);
 	else if (!strcmp(verb, "mark"))
