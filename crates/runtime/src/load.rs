@@ -260,7 +260,8 @@ impl Prepared<'_> {
             progress,
             refused,
         )?;
-        if self.plan.private_heap.is_some() {
+        // Where no call goes there the guard makes no heap.
+        if self.plan.private_heap.as_ref().is_some_and(|heap| heap.private > 0) {
             guard_heap::keep_pages(host, &bundle.manifest.compartment)?;
         }
         attached.pin(staging)?;
