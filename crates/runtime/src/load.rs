@@ -261,7 +261,12 @@ impl Prepared<'_> {
             refused,
         )?;
         // Where no call goes there the guard makes no heap.
-        if self.plan.private_heap.as_ref().is_some_and(|heap| heap.private > 0) {
+        if self
+            .plan
+            .private_heap
+            .as_ref()
+            .is_some_and(|heap| heap.private > 0)
+        {
             guard_heap::keep_pages(host, &bundle.manifest.compartment)?;
         }
         attached.pin(staging)?;
