@@ -47,6 +47,7 @@ lint: setup
 	@scripts/lint-tools.sh $(TOOLS)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	cd fuzz && $(CARGO) check --quiet --target-dir ../target/fuzz
 	$(TOOLS)/bin/cargo-deny --log-level error check bans licenses sources
 	$(TOOLS)/bin/typos
 

@@ -17,6 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
         file: "test.ko",
         bytes,
         confined: Confinement::Whole,
+        exact: &[],
     };
     if let Err(problems) = resolve(&analysis, &[input]) {
         assert!(!problems.is_empty());

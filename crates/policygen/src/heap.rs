@@ -89,18 +89,19 @@ pub(crate) fn own_caches(
     if unknown == 0 && fits {
         return name.into_bytes();
     }
-    let why = if fits {
-        format!("{unknown} calls that the private heap serves are not recorded")
-    } else {
-        "the name of the compartment is too long".to_owned()
-    };
-    warnings.push(
-        Diagnostic::warning(
-            Code::PolicyTooLarge,
-            format!("{why}: a write by a wide rule to what was freed is not seen"),
+    let (why, help) = if fits {
+        (
+            format!("{unknown} calls that the private heap serves are not recorded"),
+            "a call by a jump is one: nothing follows it; `otf inspect` counts them",
         )
-        .help("split the compartment, or give it a shorter name"),
-    );
+    } else {
+        (
+            "the name of the compartment is too long".to_owned(),
+            "give it a shorter one",
+        )
+    };
+    let message = format!("{why}: a write by a wide rule to what was freed is not seen");
+    warnings.push(Diagnostic::warning(Code::PolicyTooLarge, message).help(help));
     Vec::new()
 }
 
