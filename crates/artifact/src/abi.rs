@@ -13,7 +13,7 @@ pub const ALLOC_WORDS: usize = 8;
 pub const MAX_PASSED: usize = 8;
 pub const MAX_NOTES: usize = 8;
 pub const ARGUMENTS: usize = 6;
-pub const MAX_CACHE_NAME: usize = 72;
+pub const MAX_NAME_WORDS: usize = 9;
 pub const GATE_WORDS: usize = 4;
 pub const NO_INSTANCE: u8 = 0xff;
 pub const POINTER_AX: u8 = 1;
@@ -182,6 +182,13 @@ pub struct Gate {
     pub refusal: i64,
     pub instance: u8,
     pub pad: [u8; 7],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameWord {
+    pub word: u64,
+    pub mask: u64,
 }
 
 #[repr(C)]

@@ -16,7 +16,7 @@
 #define OTF_MAX_PASSED		8	/* per legal set; policygen widens beyond */
 #define OTF_MAX_NOTES		8	/* entries noted on one stack */
 #define OTF_ARGUMENTS		6	/* registers that hold arguments */
-#define OTF_MAX_CACHE_NAME	72	/* of how names of a private heap's caches begin */
+#define OTF_MAX_NAME_WORDS	9	/* of how names of a private heap's caches begin */
 #define OTF_GATE_WORDS		4	/* gates that a set can name: 64 times this */
 #define OTF_FILTER_SLOTS	65536	/* of remembered objects; the guard knows it too */
 #define OTF_NO_INSTANCE		0xff
@@ -137,6 +137,8 @@ struct otf_alloc {
 	__u8 is_order;		/* the argument is a page order */
 	__u8 pad[5];
 };
+
+struct otf_name_word { __u64 word, mask; };	/* eight bytes of a name, and which of them count */
 
 /* map values */
 struct otf_range { __u64 start, end; };

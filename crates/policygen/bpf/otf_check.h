@@ -151,21 +151,20 @@ static __always_inline __u8 otf_provenance_alone(const struct otf_legal *l, stru
 	return w->allowed ? 0 : OTF_RULE_PROVENANCE;
 }
 
-/* a cache of the compartment's own heap */
+/* a cache of the compartment's own heap; word by word, for a buffer would be too much for the stack */
 static __always_inline bool otf_is_own_cache(__u64 cache)
 {
-	char name[OTF_MAX_CACHE_NAME] = {};
+	__u64 word, name = (__u64)OTF_READ((struct kmem_cache *)cache, name);
 	__u32 i;
 
-	if (bpf_probe_read_kernel(name, sizeof(name), OTF_READ((struct kmem_cache *)cache, name)))
-		return false;
-	for (i = 0; i < OTF_MAX_CACHE_NAME; i++) {
+	for (i = 0; i < OTF_MAX_NAME_WORDS; i++) {
 		if (i >= otf_own_caches_count)
 			return true;
-		if (name[i] != otf_own_caches[i])
+		if (bpf_probe_read_kernel(&word, sizeof(word), (void *)(name + 8 * i)) ||
+		    (word ^ otf_own_caches[i].word) & otf_own_caches[i].mask)
 			return false;
 	}
-	return false;
+	return otf_own_caches_count == OTF_MAX_NAME_WORDS;
 }
 
 /*

@@ -18,7 +18,7 @@ extern const struct otf_call otf_calls[];
 extern const struct otf_passed otf_passed_objects[];
 extern const struct otf_return otf_returns[];
 /* how the names of the private heap's caches begin, none where not all that it gives is recorded */
-extern const char otf_own_caches[];
+extern const struct otf_name_word otf_own_caches[];
 
 extern const __u32 otf_nsites, otf_nlegals, otf_nplaces, otf_nglobal_rows, otf_ngates, otf_ngate_sets,
 	otf_nallocs, otf_ncalls, otf_nreturns, otf_npassed_objects, otf_own_caches_count;

@@ -76,7 +76,7 @@ pub(crate) fn own_caches(
     sites: &Sites,
     provenance: &Provenance,
     warnings: &mut Vec<Diagnostic>,
-) -> Vec<u8> {
+) -> Vec<abi::NameWord> {
     let recorded: BTreeSet<&Location> = provenance
         .probes
         .iter()
@@ -85,9 +85,9 @@ pub(crate) fn own_caches(
         .collect();
     let unknown = served(sites).difference(&recorded).count();
     let name = format!("otf.{}-", sites.analysis.compartment);
-    let fits = name.len() < abi::MAX_CACHE_NAME;
+    let fits = name.len() <= 8 * abi::MAX_NAME_WORDS;
     if unknown == 0 && fits {
-        return name.into_bytes();
+        return name.as_bytes().chunks(8).map(name_word).collect();
     }
     let (why, help) = if fits {
         (
@@ -103,6 +103,17 @@ pub(crate) fn own_caches(
     let message = format!("{why}: a write by a wide rule to what was freed is not seen");
     warnings.push(Diagnostic::warning(Code::PolicyTooLarge, message).help(help));
     Vec::new()
+}
+
+/// Up to eight bytes of a name.
+fn name_word(bytes: &[u8]) -> abi::NameWord {
+    let at = bytes.iter().zip([0, 8, 16, 24, 32, 40, 48, 56]);
+    at.fold(abi::NameWord::default(), |word, (byte, shift)| {
+        abi::NameWord {
+            word: word.word | u64::from(*byte) << shift,
+            mask: word.mask | 0xff << shift,
+        }
+    })
 }
 
 /// The same for a reader of the policy.

@@ -57,6 +57,7 @@ rows! {
     Place { offset, stride, count, size, object_min, object_max, allocations, cache, pad }
     Gate { refusal, instance, pad }
     Call { displacement, targets, shape, symbol, gates, memory, insn_len, action, flags, pad }
+    NameWord { word, mask }
     Return { gate, action, pad }
     Alloc { size, size_arg, count_arg, is_order, pad }
 }

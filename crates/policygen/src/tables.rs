@@ -50,7 +50,7 @@ pub struct Tables {
     /// `otf_returns`.
     pub returns: Vec<abi::Return>,
     /// `otf_own_caches`.
-    pub own_caches: Vec<u8>,
+    pub own_caches: Vec<abi::NameWord>,
     /// Cases of `otf_effective_address`, sorted.
     pub shapes: Vec<Shape>,
 }

@@ -44,6 +44,7 @@ fn structs(out: &mut String) {
         Call = "otf_call" {
             displacement, targets, shape, symbol, gates, memory, insn_len, action, flags, pad
         }
+        NameWord = "otf_name_word" { word, mask }
         Return = "otf_return" { gate, action, pad }
         Target = "otf_target" { address, set, pad }
         Alloc = "otf_alloc" { size, size_arg, count_arg, is_order, pad }
@@ -98,7 +99,7 @@ fn constants(out: &mut String) {
         ("MAX_FRAMES", abi::MAX_FRAMES as u64),
         ("MAX_TEXTS", abi::MAX_TEXTS as u64),
         ("ALLOC_WORDS", abi::ALLOC_WORDS as u64),
-        ("MAX_CACHE_NAME", abi::MAX_CACHE_NAME as u64),
+        ("MAX_NAME_WORDS", abi::MAX_NAME_WORDS as u64),
         ("GATE_WORDS", abi::GATE_WORDS as u64),
         ("FILTER_SLOTS", abi::FILTER_SLOTS as u64),
         ("LENGTH_LEADER", abi::LENGTH_LEADER.into()),

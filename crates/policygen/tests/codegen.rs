@@ -176,7 +176,13 @@ fn tables() -> Tables {
         otherwise: 0,
     };
     Tables {
-        own_caches: b"otf.compartment-".to_vec(),
+        own_caches: vec![
+            abi::NameWord {
+                word: 0x2e66_746f,
+                mask: 0xffff_ffff
+            };
+            2
+        ],
         sites: (0..500).map(site).collect(),
         legals: (0..3).map(legal).collect(),
         places: (0..9).map(place).collect(),

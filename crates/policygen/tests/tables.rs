@@ -437,7 +437,7 @@ fn a_private_heap_only_if_wanted() {
     let without = built(&sites).plan;
     assert!(without.probes.iter().find(private).is_none());
     assert_eq!(without.private_heap, None);
-    assert_eq!(built(&sites).tables.own_caches, b"");
+    assert_eq!(built(&sites).tables.own_caches, []);
     let policy = Policy {
         private_heap: true,
         ..generate(&sites)
@@ -446,7 +446,12 @@ fn a_private_heap_only_if_wanted() {
     assert_eq!(check(&built.tables, &built.plan, &sites), []);
     // All that it gives is recorded, so that what it was given back is known.
     let name = format!("otf.{}-", sites.analysis.compartment);
-    assert_eq!(built.tables.own_caches, name.as_bytes());
+    let words = &built.tables.own_caches;
+    let bytes = words.iter().flat_map(|word| word.word.to_le_bytes());
+    let text: Vec<u8> = bytes.filter(|byte| *byte != 0).collect();
+    assert_eq!(text, name.as_bytes());
+    let masked = words.iter().flat_map(|word| word.mask.to_le_bytes());
+    assert_eq!(masked.filter(|byte| *byte == 0xff).count(), name.len());
     // First of all, and not where the heap cannot serve.
     let probes = &built.plan.probes;
     assert!(private(&&probes[0]));
@@ -480,7 +485,7 @@ fn what_a_private_heap_takes_back_is_not_known_when_it_gives_unrecorded() {
         ..generate(&sites)
     };
     let built = build(&bind(&policy, &sites).unwrap(), &sites).unwrap();
-    assert_eq!(built.tables.own_caches, b"");
+    assert_eq!(built.tables.own_caches, []);
     let said = built
         .warnings
         .iter()
