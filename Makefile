@@ -37,6 +37,7 @@ bundles: build
 	$(OTF) compile out/$(KERNEL)/sch_qfq --record
 	$(OTF) analyze --kernel $(KERNEL) --compartment sch_qfq --overlay cve-2023-31436
 	$(OTF) analyze --kernel $(KERNEL) --compartment otf_broken --overlay broken
+	$(OTF) analyze --kernel $(KERNEL) --compartment otf_broken --overlay broken --private-heap --out out/private-heap
 	$(OTF) analyze --kernel $(KERNEL) --compartment otf_heap --overlay heap --private-heap
 
 demo: build

@@ -35,6 +35,17 @@ pub struct Setting {
     pub cache: PathBuf,
 }
 
+impl Setting {
+    /// Products of the same kernel by policies that have a private heap: OUT/private-heap/KERNEL.
+    pub fn with_private_heap(&self) -> Self {
+        let kernel = self.out.file_name().unwrap_or_default();
+        Self {
+            out: self.out.with_file_name("private-heap").join(kernel),
+            ..self.clone()
+        }
+    }
+}
+
 fn default_cache() -> PathBuf {
     let home = std::env::var_os("HOME").unwrap_or_default();
     Path::new(&home).join(".cache/otf")
