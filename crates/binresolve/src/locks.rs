@@ -62,6 +62,17 @@ pub enum Effect {
     Release(Held),
 }
 
+impl Effect {
+    /// The same on another kind.
+    pub fn of(self, kind: Held) -> Self {
+        match self {
+            Self::Acquire(_) => Self::Acquire(kind),
+            Self::TryAcquire(_, success) => Self::TryAcquire(kind, success),
+            Self::Release(_) => Self::Release(kind),
+        }
+    }
+}
+
 /// (name, whether longer names that start so are meant, effect). The first row that fits counts:
 /// releases and attempts stand before the acquisitions whose names begin alike.
 const PRIMITIVES: &[(&str, bool, Effect)] = &[

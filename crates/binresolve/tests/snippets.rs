@@ -510,12 +510,22 @@ void reads(void *l, int *p) {
 	if (which())
 		__rcu_read_unlock();
 }
+void _raw_spin_lock_bh(void *);
+void _raw_spin_unlock_bh(void *);
+void mixed(void *l, int *p) {
+	_raw_spin_lock_bh(l);
+	_raw_spin_unlock(l);
+	*p = 15; // gives back bottom halves
+	_raw_spin_lock(l);
+	_raw_spin_unlock_bh(l);
+	*p = 16; // free
+}
 void interrupts(int *p) {
 	asm volatile(\"cli\" : : : \"memory\");
 	*p = 10; // free
 	asm volatile(\"sti\" : : : \"memory\");
 }
-asm(\".pushsection __mcount_loc, \\\"a\\\"; .quad attempt, interrupted, unlooked, halves, interrupts, reads; .popsection\");
+asm(\".pushsection __mcount_loc, \\\"a\\\"; .quad attempt, interrupted, unlooked, halves, interrupts, mixed, reads; .popsection\");
 ";
 
 #[test]
@@ -526,6 +536,7 @@ fn what_is_held_is_counted_along_paths() {
         "halves",
         "interrupted",
         "interrupts",
+        "mixed",
         "reads",
         "unlooked",
     ]

@@ -20,6 +20,9 @@ const BOTTOM_HALVES: i32 = 0x200;
 pub struct Step {
     /// What it changes.
     pub effect: Effect,
+    /// The same happens to bottom halves: `_raw_spin_lock_bh`. They need not go together: a lock may
+    /// be released by `spin_unlock` first.
+    pub halves: bool,
     /// In words: `calls _raw_spin_lock`.
     pub what: String,
 }
@@ -33,14 +36,17 @@ pub fn steps(input: &Input<'_, '_>) -> BTreeMap<usize, Step> {
         let step = match (called, instruction.mnemonic()) {
             (Some(Destination { symbol, .. }), _) => locks::effect(symbol).map(|effect| Step {
                 effect,
+                halves: symbol.starts_with('_') && symbol.ends_with("lock_bh"),
                 what: format!("calls {symbol}"),
             }),
             (None, Mnemonic::Cli) => Some(Step {
                 effect: Effect::Acquire(Held::Irq),
+                halves: false,
                 what: "disables interrupts".into(),
             }),
             (None, Mnemonic::Sti | Mnemonic::Popfq) => Some(Step {
                 effect: Effect::Release(Held::Irq),
+                halves: false,
                 what: "enables interrupts".into(),
             }),
             _ => input
@@ -98,5 +104,9 @@ fn preemption(
         _ => (Effect::TryAcquire(kind, Success::Unclear), "may disable"),
     };
     let what = format!("{verb} {name}");
-    Some(Step { effect, what })
+    Some(Step {
+        effect,
+        halves: false,
+        what,
+    })
 }

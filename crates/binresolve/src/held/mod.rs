@@ -260,7 +260,9 @@ impl HeldAnalysis {
     /// Held after an instruction; `None` when it does not come back.
     fn after(&self, row: usize, before: &Counts, flow: &Flow) -> Option<Counts> {
         if let Some(step) = self.steps.get(&row) {
-            return Some(before.apply(step.effect));
+            let after = before.apply(step.effect);
+            let halves = step.halves.then(|| after.apply(step.effect.of(Held::Bh)));
+            return Some(halves.unwrap_or(after));
         }
         match flow.calls.get(&row) {
             Some(callee) => Some(before.plus(&self.bodies[*callee].leaves?)),

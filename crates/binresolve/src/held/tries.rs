@@ -41,7 +41,8 @@ pub fn of(code: &Instructions, flow: &Flow, steps: &BTreeMap<usize, Step>) -> BT
         .copied()
         .collect();
     let attempts = steps.iter().filter_map(|(row, step)| match step.effect {
-        Effect::TryAcquire(kind, success) => Some((*row, kind, success)),
+        // Of two kinds at once neither is settled.
+        Effect::TryAcquire(kind, success) if !step.halves => Some((*row, kind, success)),
         _ => None,
     });
     attempts
