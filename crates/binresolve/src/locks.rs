@@ -64,6 +64,7 @@ pub enum Effect {
 
 impl Effect {
     /// The same on another kind.
+    #[must_use]
     pub fn of(self, kind: Held) -> Self {
         match self {
             Self::Acquire(_) => Self::Acquire(kind),
