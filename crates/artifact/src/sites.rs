@@ -145,6 +145,9 @@ pub enum Register {
 }
 
 impl Register {
+    /// Those that hold arguments, in the order of arguments.
+    pub const ARGUMENTS: [Self; 6] = [Self::Di, Self::Si, Self::Dx, Self::Cx, Self::R8, Self::R9];
+
     /// The number that DWARF gives it on x86-64.
     pub fn dwarf_number(self) -> Option<u16> {
         let number = match self {

@@ -13,16 +13,6 @@ use crate::{
     gates::{behind_ftrace, branch_targets},
 };
 
-/// Registers that hold arguments.
-const ARGUMENTS: [Register; 6] = [
-    Register::Di,
-    Register::Si,
-    Register::Dx,
-    Register::Cx,
-    Register::R8,
-    Register::R9,
-];
-
 /// Finds where each parameter that a legal set names is noted: at every machine entry of its
 /// function. One that cannot be noted everywhere is noted nowhere: part of its objects would be
 /// taken for illegal.
@@ -118,7 +108,11 @@ fn entry(
         return Err("its entry cannot be probed");
     }
     let number = instance.registers.get(&parameter).copied();
-    let register = number.and_then(|n| ARGUMENTS.iter().find(|r| r.dwarf_number() == Some(n)));
+    let register = number.and_then(|n| {
+        Register::ARGUMENTS
+            .iter()
+            .find(|r| r.dwarf_number() == Some(n))
+    });
     let register = register.ok_or("no register holds it at the entry")?;
     Ok((*register, image.image.location(behind)))
 }

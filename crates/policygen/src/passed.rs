@@ -9,16 +9,6 @@ use otf_artifact::{
     sites::{PassedProbe, Register, Sites},
 };
 
-/// Registers of arguments in the order of arguments.
-const ARGUMENTS: [Register; abi::ARGUMENTS] = [
-    Register::Di,
-    Register::Si,
-    Register::Dx,
-    Register::Cx,
-    Register::R8,
-    Register::R9,
-];
-
 type Key<'s> = (&'s str, &'s str, u16);
 
 /// Functions whose arguments are noted.
@@ -66,7 +56,9 @@ impl<'s> Entries<'s> {
         let mut places = BTreeSet::new();
         for probe in used {
             let function = rows[&(probe.file.as_str(), probe.function.as_str())];
-            let argument = ARGUMENTS.iter().position(|r| *r == probe.register);
+            let argument = Register::ARGUMENTS
+                .iter()
+                .position(|r| *r == probe.register);
             let Some(argument) = argument else { continue };
             let row = abi::Passed {
                 function,
