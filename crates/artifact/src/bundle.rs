@@ -12,7 +12,7 @@ use crate::{
     covered::Under,
     ids::{CallSiteId, ImageId, SiteId},
     places::Frame,
-    sites::{Location, SiteImage},
+    sites::{Location, Room, SiteImage},
 };
 
 /// File name of a bundle ends so.
@@ -309,6 +309,9 @@ pub struct Probe {
     pub location: Location,
     /// `bpf_get_attach_cookie`.
     pub cookie: u64,
+    /// Where the guard can put a jump instead of a breakpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<Room>,
 }
 
 /// A global to be bound at load.

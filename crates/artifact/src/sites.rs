@@ -51,6 +51,9 @@ pub struct Sites {
     pub passed_probes: Vec<PassedProbe>,
     /// Machine ranges of globals, for the binder.
     pub global_symbols: Vec<GlobalSymbol>,
+    /// Places where a probe can be a jump, sorted.
+    #[serde(default)]
+    pub jump_rooms: Vec<JumpRoom>,
     /// What was widened or could not be bound.
     pub diagnostics: Vec<Diagnostic>,
     /// The analysis (its `functions` are dropped: they are no longer needed).
@@ -492,6 +495,29 @@ pub struct PassedProbe {
     pub location: Location,
 }
 
+/// Straight code around a probed instruction: whole instructions that a jump can replace, for nothing
+/// comes to one of them but to the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Room {
+    /// Bytes before the instruction: where the jump has to begin so that it fits.
+    pub back: u8,
+    /// Bytes from its first one on.
+    pub ahead: u8,
+}
+
+/// A place where a probe can be a jump.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct JumpRoom {
+    /// As in a [`Location`].
+    pub image: ImageId,
+    /// As in a [`Location`].
+    pub section: String,
+    /// As in a [`Location`].
+    pub offset: u64,
+    /// What there is.
+    pub room: Room,
+}
+
 /// The machine range of a global.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GlobalSymbol {
@@ -507,6 +533,32 @@ impl Sites {
     /// All sites by row: those that write, then those that free.
     pub fn all(&self) -> impl Iterator<Item = &Site> {
         self.sites.iter().chain(&self.frees)
+    }
+
+    /// Every place where a policy may want a probe; some more than once.
+    pub fn probed_places(&self) -> impl Iterator<Item = &Location> {
+        let wanted = |coverage: &Coverage| *coverage == Coverage::Probe;
+        let sites = self.all().filter(move |site| wanted(&site.coverage));
+        let calls = self.calls.iter().filter(move |call| wanted(&call.coverage));
+        let returns = self.returns.iter().filter(move |each| wanted(&each.coverage));
+        let allocations = self.allocation_probes.iter();
+        sites
+            .map(|site| &site.location)
+            .chain(calls.map(|call| &call.location))
+            .chain(returns.map(|each| &each.location))
+            .chain(allocations.flat_map(|probe| [&probe.call, &probe.after]))
+            .chain(self.gate_probes.iter().map(|gate| &gate.location))
+            .chain(self.passed_probes.iter().map(|passed| &passed.location))
+    }
+
+    /// The room of a jump at a place.
+    pub fn room(&self, at: &Location) -> Option<Room> {
+        let key = (at.image, at.section.as_str(), at.offset);
+        let row = self
+            .jump_rooms
+            .binary_search_by(|room| (room.image, room.section.as_str(), room.offset).cmp(&key))
+            .ok()?;
+        Some(self.jump_rooms[row].room)
     }
 
     /// The site in a row.

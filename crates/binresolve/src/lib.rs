@@ -32,6 +32,7 @@ pub mod locks;
 pub mod operand;
 pub mod passed;
 pub mod rewrite;
+pub mod room;
 mod same_object;
 pub mod tables;
 pub mod targets;
@@ -62,6 +63,7 @@ use crate::{
     join::{Join, tidy},
     ladder::Ladder,
     legal::LegalSets,
+    room::Rooms,
 };
 
 /// An ELF file with code and DWARF.
@@ -169,18 +171,32 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
         gate_probes,
         passed_probes,
         global_symbols: globals.symbols,
+        jump_rooms: Vec::new(),
         diagnostics,
         analysis: Analysis {
             functions: Vec::new(),
             ..analysis.clone()
         },
     };
+    let result = with_rooms(result, &confined);
     let broken = check::check(&result);
     if broken.is_empty() {
         Ok(result)
     } else {
         Err(broken)
     }
+}
+
+/// Says for every place that may be probed whether a jump has room there.
+fn with_rooms(mut sites: Sites, confined: &[Confined<'_>]) -> Sites {
+    info!("looking where probes can be jumps");
+    let rooms = confined.iter().flat_map(|image| {
+        let rooms = Rooms::new(image);
+        rooms.of(sites.probed_places())
+    });
+    sites.jump_rooms = rooms.collect();
+    sites.jump_rooms.sort();
+    sites
 }
 
 /// The images as the artifact lists them, in the order of the inputs.

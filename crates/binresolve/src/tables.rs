@@ -256,6 +256,23 @@ impl Tables {
         self.notrace(image, address)
     }
 
+    /// Whether the kernel may rewrite bytes of `[start, end)`, or looks up what lies there by address.
+    pub fn is_rewritten(&self, start: u64, end: u64) -> bool {
+        let meets = |from: u64, to: u64| from < end && start < to;
+        let near = |longest: u64| start.saturating_sub(longest);
+        let reserved = self.reserved.partition_point(|r| r.0 < near(PATCH_LENGTH));
+        let fixup = self.fixups.partition_point(|(at, _)| *at < start);
+        // The lengths of alternatives are bytes.
+        let alternative = self.alternatives.partition_point(|a| a.original.0 < near(256));
+        self.reserved[reserved..].iter().take_while(|r| r.0 < end).any(|r| meets(r.0, r.1))
+            || self.fixups.get(fixup).is_some_and(|(at, _)| *at < end)
+            || self.alternatives[alternative..]
+                .iter()
+                .take_while(|a| a.original.0 < end)
+                .any(|a| meets(a.original.0, a.original.1))
+            || self.traced(near(PATCH_LENGTH - 1), end)
+    }
+
     /// `trace_kprobe` refuses functions that ftrace cannot see (`within_notrace_func`).
     fn notrace(&self, image: &Image<'_>, address: u64) -> Option<String> {
         let (name, start, end) = kallsyms_range(image, address)?;

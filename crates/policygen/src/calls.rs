@@ -170,6 +170,7 @@ pub(crate) fn rows(bound: &Bound, sites: &Sites, gates: impl Fn(&CallSite) -> u1
             program: Program::Call,
             location: call.location.clone(),
             cookie: result.rows.len() as u64,
+            room: None,
         });
         result.rows.push((shape, row));
         result.plan.push(PlanSite {

@@ -52,6 +52,7 @@ pub(crate) fn probes(sites: &Sites) -> Vec<Probe> {
             program: Program::PrivateHeap,
             location: call.location.clone(),
             cookie: 0,
+            room: None,
         })
         .collect()
 }

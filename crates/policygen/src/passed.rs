@@ -76,6 +76,7 @@ impl<'s> Entries<'s> {
                     program: Program::Entry,
                     location: probe.location.clone(),
                     cookie: function.into(),
+                    room: None,
                 });
             }
         }

@@ -171,6 +171,7 @@ fn probes(calls: &[Call<'_>], rows: &[AllocationRow]) -> Vec<Probe> {
             program,
             location: location.clone(),
             cookie: row as u64,
+            room: None,
         };
         returns.push(probe(Program::AllocationReturn, call.after));
         // Where the size is known too: another path may lead behind the call without it.

@@ -188,11 +188,13 @@ fn probes(sites: &Sites, writes: &[SiteId], calls: &[CallSiteId]) -> Vec<Probe> 
         program: Program::Site,
         location: sites.site(*id).location.clone(),
         cookie,
+        room: None,
     }));
     probes.extend(calls.iter().zip(0..).map(|(id, cookie)| Probe {
         program: Program::Call,
         location: sites.calls[id.index()].location.clone(),
         cookie,
+        room: None,
     }));
     probes
 }

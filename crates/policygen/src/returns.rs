@@ -54,6 +54,7 @@ pub(crate) fn rows(bound: &Bound, sites: &Sites) -> ReturnRows {
             program: Program::Return,
             location: each.location.clone(),
             cookie: result.rows.len() as u64,
+            room: None,
         });
         result.rows.push(abi::Return {
             gate: id.0,

@@ -444,8 +444,25 @@ fn probes(
         program: Program::Site,
         location: sites.site(entry.site).location.clone(),
         cookie,
+        room: None,
     }));
     probes.extend(flow.into_iter().flatten().cloned());
+    with_rooms(probes, sites)
+}
+
+/// Which of them can be jumps. Calls that go to a private heap cannot: the guard has a breakpoint there.
+fn with_rooms(mut probes: Vec<Probe>, sites: &Sites) -> Vec<Probe> {
+    let heap = |probe: &&Probe| probe.program == Program::PrivateHeap;
+    let sent: BTreeSet<Location> = probes
+        .iter()
+        .filter(heap)
+        .map(|probe| probe.location.clone())
+        .collect();
+    for probe in &mut probes {
+        if !sent.contains(&probe.location) {
+            probe.room = sites.room(&probe.location);
+        }
+    }
     probes
 }
 
@@ -458,6 +475,7 @@ pub(crate) fn gate_probes(sites: &Sites) -> Vec<Probe> {
             program: Program::Gate,
             location: gate.location.clone(),
             cookie: u64::from(gate.gate.0),
+            room: None,
         })
         .collect();
     gates.sort_by(|a, b| (&a.location, a.cookie).cmp(&(&b.location, b.cookie)));

@@ -19,6 +19,7 @@
 #include <linux/uaccess.h>
 
 #include "guard.h"
+#include "jumps.h"
 
 /* flags that a left-out instruction would have set and that somebody waits for */
 #define OTF_GUARD_FLAGS (X86_EFLAGS_CF | X86_EFLAGS_ZF)
@@ -66,14 +67,16 @@ asm(".text\n"
     ".size otf_guard_release_return, . - otf_guard_release_return\n");
 
 /*
- * Address of the probed instruction, NULL unless it is probed by int3: the
- * handler of a jump-optimised probe ignores what is done to the registers.
+ * Address of the probed instruction, NULL unless it is probed by int3 or a jump of
+ * ours: the handler of a jump-optimised probe ignores what is done to the registers.
  */
 static u8 *otf_guard_probed(struct pt_regs *regs)
 {
 	u8 *addr = (u8 *)regs->ip - INT3_INSN_SIZE;
 	u8 insn;
 
+	if (!user_mode(regs) && regs->orig_ax == OTF_JUMP_ORIG_AX)
+		return addr;
 	if (user_mode(regs) || copy_from_kernel_nofault(&insn, addr, 1) ||
 	    insn != INT3_INSN_OPCODE)
 		return NULL;

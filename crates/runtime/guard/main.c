@@ -5,6 +5,7 @@
 #include <linux/rcupdate.h>
 
 #include "guard.h"
+#include "jumps.h"
 
 int otf_guard_init_type(struct btf *btf)
 {
@@ -25,13 +26,21 @@ static int __init otf_guard_init(void)
 
 	if (!err)
 		err = otf_guard_register_frees();
-	return err ? err : otf_guard_register_probes();
+	if (!err)
+		err = otf_jumps_init();
+	if (err)
+		return err;
+	err = otf_guard_register_probes();
+	if (err)
+		otf_jumps_exit();
+	return err;
 }
 
 static void __exit otf_guard_exit(void)
 {
 	otf_guard_unregister_probes();
 	otf_heaps_exit();
+	otf_jumps_exit();
 	/* a preempted task may still stand in otf_guard_return or at the end of otf_heap_alloc */
 	synchronize_rcu_tasks();
 }

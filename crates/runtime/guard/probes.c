@@ -21,6 +21,7 @@
 #include <linux/uaccess.h>
 
 #include "guard.h"
+#include "jumps.h"
 
 #define OTF_MAX_PROGRAMS 8
 #define OTF_MAX_PROBES (1 << 20)
@@ -33,7 +34,14 @@ struct otf_probe_row {
 	u64 cookie;
 	u32 program;	/* index into programs */
 	s32 error;	/* out: why the kernel refused it */
+	/* room for a jump: whole instructions, into which no code jumps but to their first */
+	u8 back;	/* bytes of them before the address */
+	u8 ahead;	/* from the address on; 0: it is a breakpoint */
+	u16 pad;
+	u32 flags;	/* OTF_ROW_JUDGES */
 };
+
+#define OTF_ROW_JUDGES 1	/* runs when all of the set are in place */
 
 #define OTF_PROBES_LENIENT 1	/* go on without probes that the kernel refuses */
 
@@ -48,13 +56,11 @@ struct otf_probes {
 	char heap[64];
 };
 
-struct otf_run { struct bpf_prog *prog; u64 cookie; };
-
 struct otf_probe {
-	struct kprobe kp;	/* no address: the kernel refused it */
+	struct kprobe kp;	/* no address: the kernel refused it, or it is a jump */
+	struct otf_jump jump;	/* holds what it runs, whatever it is */
 	void *address;
-	struct otf_run *runs;
-	u32 count;
+	u8 back, ahead;
 	bool shared;	/* another set has a probe there: the kernel must run both */
 	struct otf_plain_store store;	/* size is 0 until it may be done here */
 	/* of a set with a heap: */
@@ -72,6 +78,7 @@ struct otf_set {
 	struct otf_probe *probe;
 	struct otf_run *run;
 	struct otf_heap *heap;
+	bool ready;	/* all probes are in place */
 	struct module *module[OTF_MAX_MODULES];	/* they stay as long as their code is probed */
 	char name[64];
 };
@@ -92,23 +99,31 @@ static void otf_lockdep_pause(int by)
 #endif
 }
 
-/* runs with interrupts off: it cannot move to another CPU */
+/* with interrupts off: it cannot move to another CPU; the first program that changes ip ends it */
+void otf_runs_do(const struct otf_runs *runs, struct pt_regs *regs, unsigned long ip)
+{
+	struct bpf_trace_run_ctx context = {};
+	struct bpf_run_ctx *old = bpf_set_run_ctx(&context.run_ctx);
+	u32 i;
+
+	for (i = 0; i < runs->count && regs->ip == ip; i++) {
+		if (runs->run[i].when && !READ_ONCE(*runs->run[i].when))
+			continue;
+		context.bpf_cookie = runs->run[i].cookie;
+		bpf_prog_run(runs->run[i].prog, regs);
+	}
+	bpf_reset_run_ctx(old);
+}
+NOKPROBE_SYMBOL(otf_runs_do);
+
 static int otf_probe_hit(struct kprobe *kp, struct pt_regs *regs)
 {
 	struct otf_probe *probe = container_of(kp, struct otf_probe, kp);
 	unsigned long ip = regs->ip;
-	struct bpf_trace_run_ctx context = {};
-	struct bpf_run_ctx *old;
-	u32 i;
 
 	rcu_read_lock();
 	otf_lockdep_pause(1);
-	old = bpf_set_run_ctx(&context.run_ctx);
-	for (i = 0; i < probe->count && regs->ip == ip; i++) {
-		context.bpf_cookie = probe->runs[i].cookie;
-		bpf_prog_run(probe->runs[i].prog, regs);
-	}
-	bpf_reset_run_ctx(old);
+	otf_runs_do(&probe->jump.runs, regs, ip);
 	otf_lockdep_pause(-1);
 	rcu_read_unlock();
 	if (regs->ip != ip)
@@ -191,6 +206,11 @@ static void otf_set_disarm(struct otf_set *set, u32 probes)
 		cond_resched();
 	}
 	kvfree(batch);
+	otf_jumps_lock();
+	for (done = 0; done < set->probes; done++)
+		otf_jump_drop(&set->probe[done].jump);
+	otf_jumps_commit();
+	otf_jumps_unlock();
 }
 
 static struct otf_probe *otf_set_find(const struct otf_set *set, const void *addr)
@@ -274,6 +294,19 @@ static void otf_probe_decode(struct otf_probe *probe, u8 before)
 	smp_store_release(&probe->store.size, size);
 }
 
+/* those that can be jumps; what it cannot make one stays for a breakpoint */
+static void otf_set_jump(struct otf_set *set)
+{
+	u32 i;
+
+	otf_jumps_lock();
+	for (i = 0; i < set->probes; i++)
+		otf_jump_plan(&set->probe[i].jump, set->probe[i].address, set->probe[i].back,
+			      set->probe[i].ahead);
+	otf_jumps_commit();
+	otf_jumps_unlock();
+}
+
 static int otf_set_arm(struct otf_set *set, const struct otf_probes *asked,
 		       struct otf_probe_row *rows)
 {
@@ -281,13 +314,20 @@ static int otf_set_arm(struct otf_set *set, const struct otf_probes *asked,
 	u8 before;
 	int err;
 
+	if (!set->heap)
+		otf_set_jump(set);
 	for (i = 0; i < set->probes; i++) {
 		struct otf_probe *probe = &set->probe[i];
 
+		if (probe->jump.piece) {
+			probe->kp.addr = NULL;
+			row += probe->jump.runs.count;
+			continue;
+		}
 		if (copy_from_kernel_nofault(&before, probe->kp.addr, 1))
 			before = INT3_INSN_OPCODE;
 		err = fatal_signal_pending(current) ? -EINTR : register_kprobe(&probe->kp);
-		for (k = 0; k < probe->count; k++)
+		for (k = 0; k < probe->jump.runs.count; k++)
 			rows[row++].error = err;
 		cond_resched();
 		if (!err && set->heap && before != probe->kp.opcode &&
@@ -312,6 +352,7 @@ static int otf_set_arm(struct otf_set *set, const struct otf_probes *asked,
 			return err;
 		}
 	}
+	WRITE_ONCE(set->ready, true);
 	return 0;
 }
 
@@ -345,11 +386,15 @@ static int otf_set_fill(struct otf_set *set, const struct otf_probes *asked,
 			probe->kp.addr = probe->address;
 			probe->kp.pre_handler = set->heap ? otf_heap_hit : otf_probe_hit;
 			probe->heap = set->heap;
-			probe->runs = &set->run[i];
+			probe->jump.runs.run = &set->run[i];
+			probe->back = rows[i].back;
+			probe->ahead = rows[i].ahead;
 		}
-		probe->count++;
+		probe->jump.runs.count++;
 		if (set->heap)
 			continue;
+		if (rows[i].flags & OTF_ROW_JUDGES)
+			set->run[i].when = &set->ready;
 		set->run[i].prog = set->programs[rows[i].program];
 		set->run[i].cookie = rows[i].cookie;
 	}
@@ -452,19 +497,30 @@ static struct bpf_struct_ops otf_probes_ops = {
 	.owner = THIS_MODULE,
 };
 
-/* one line for each probe: set, address, hits that the kernel could not handle; then who follows frees, and heaps */
+/* set, address, hits that nothing checked, and what it is */
+static void otf_probe_show(struct seq_file *m, const struct otf_set *set,
+			   const struct otf_probe *probe)
+{
+	if (probe->jump.piece)
+		seq_printf(m, "%s %lx %lu jump\n", set->name, (unsigned long)probe->address,
+			   otf_jump_missed(&probe->jump));
+	else if (probe->kp.addr)
+		seq_printf(m, "%s %lx %lu breakpoint\n", set->name,
+			   (unsigned long)probe->address, probe->kp.nmissed);
+}
+
+/* one line for each probe; then who follows frees, and heaps */
 static int otf_probes_show(struct seq_file *m, void *v)
 {
 	struct otf_set *set;
 	u32 i;
 
 	mutex_lock(&otf_sets_mutex);
+	otf_jumps_lock();
 	list_for_each_entry(set, &otf_sets, list)
 		for (i = 0; i < set->probes; i++)
-			if (set->probe[i].kp.addr)
-				seq_printf(m, "%s %lx %lu\n", set->name,
-					   (unsigned long)set->probe[i].kp.addr,
-					   set->probe[i].kp.nmissed);
+			otf_probe_show(m, set, &set->probe[i]);
+	otf_jumps_unlock();
 	mutex_unlock(&otf_sets_mutex);
 	otf_frees_show(m);
 	otf_heaps_show(m);

@@ -123,10 +123,12 @@ pub struct Guarded<'a> {
     pub heap: &'a str,
     /// The bundle records: it goes on without probes that the kernel refuses, and forgets nothing.
     pub lenient: bool,
+    /// No probe becomes a jump.
+    pub breakpoints: bool,
 }
 
 /// Whether a program judges; the others note what judgements are based on.
-fn judges(program: Program) -> bool {
+pub fn judges(program: Program) -> bool {
     matches!(program, Program::Site | Program::Call | Program::Return)
 }
 
@@ -140,6 +142,8 @@ fn attach_sets(
 ) -> Result<(), Diagnostic> {
     let is_heap = |probe: &&BoundProbe| probe.program == Program::PrivateHeap;
     let (heap, others): (Vec<_>, Vec<_>) = probes.iter().partition(is_heap);
+    // Jumps are put in together; in between, neighbours would not share one.
+    let (jumps, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|p| p.room.is_some());
     let (judging, noting): (Vec<_>, Vec<_>) = others.into_iter().partition(|p| judges(p.program));
     let mut done = 0;
     // A call that is sent to the heap ends the hit: the oldest set at an address runs last.
@@ -147,6 +151,7 @@ fn attach_sets(
         .chunks(SET)
         .map(|set| (HEAP_LINK, set))
         .chain(noting.chunks(SET).map(|set| (guard::NAME, set)))
+        .chain(jumps.chunks(jumps.len().max(1)).map(|set| (guard::NAME, set)))
         .chain(judging.chunks(SET).map(|set| (guard::NAME, set)));
     for (number, (name, set)) in all.enumerate() {
         not_interrupted()?;

@@ -7,7 +7,7 @@ use otf_artifact::{
     bundle::{FREE_BULK, GlobalBinding, Plan, Program},
     diagnostic::{Code, Diagnostic},
     ids::ImageId,
-    sites::Location,
+    sites::{Location, Room},
 };
 
 use crate::host::{Host, kallsyms};
@@ -24,6 +24,8 @@ pub struct BoundProbe {
     pub address: u64,
     /// Row that the program reads.
     pub cookie: u64,
+    /// Where the guard can put a jump.
+    pub room: Option<Room>,
     /// `qfq_schedule_agg+0x55 [sch_qfq]`, for messages.
     pub label: String,
 }
@@ -69,6 +71,7 @@ pub fn bind(plan: &Plan, host: &Host) -> Result<Binding, Diagnostic> {
             program: probe.program,
             address: book.address(&probe.location)?,
             cookie: probe.cookie,
+            room: probe.room,
             label,
         });
     }
@@ -122,6 +125,7 @@ pub fn free_bulk(host: &Host, endbr: bool) -> Result<BoundProbe, Diagnostic> {
         program: Program::FreeBulk,
         address: start + offset,
         cookie: 0,
+        room: None,
         label: format!("{FREE_BULK}+{offset:#x} [{VMLINUX}]"),
     })
 }

@@ -84,6 +84,10 @@ pub enum Command {
         /// another BPF program runs.
         #[arg(long)]
         guard: bool,
+        /// Let the guard probe by breakpoints alone, not by jumps: dearer, but it changes no more
+        /// than a byte of code at each place.
+        #[arg(long)]
+        breakpoints: bool,
         /// Take the place of a loaded bundle of the same compartment, with no moment without
         /// either. Quarantines and records of objects are taken over.
         #[arg(long)]

@@ -75,6 +75,7 @@ pub fn run(cli: &Cli) -> Result {
             bundle,
             action,
             guard,
+            breakpoints,
             replace,
             dry_run,
         } => {
@@ -82,6 +83,7 @@ pub fn run(cli: &Cli) -> Result {
                 action: action.map(Into::into),
                 guard: *guard,
                 replace: *replace,
+                breakpoints: *breakpoints,
             };
             context.load(bundle, wish, *dry_run)
         }

@@ -15,7 +15,7 @@ use otf_artifact::{
     diagnostic::{Code, Diagnostic},
 };
 
-use crate::attach::{Guarded, program_name};
+use crate::attach::{Guarded, judges, program_name};
 use crate::bind::BoundProbe;
 use crate::guard::StructOps;
 use crate::host::{Host, parse_hex};
@@ -28,6 +28,8 @@ const MAX_PROGRAMS: usize = 8;
 pub const NAME: usize = 64;
 /// `OTF_PROBES_LENIENT` of the guard.
 const LENIENT: u32 = 1;
+/// `OTF_ROW_JUDGES` of the guard.
+const JUDGES: u32 = 1;
 /// What the kernel puts in front of the data of a `struct_ops`: a cache line.
 const COMMON: usize = 64;
 /// Its name in the guard's type information.
@@ -47,6 +49,10 @@ pub struct ProbeRow {
     cookie: u64,
     program: u32,
     error: i32,
+    back: u8,
+    ahead: u8,
+    pad: u16,
+    flags: u32,
 }
 
 /// `struct otf_probes` of the guard, with what the kernel puts in front of it.
@@ -121,11 +127,15 @@ impl<'a> Sets<'a> {
         let mut rows = Vec::with_capacity(probes.len());
         for index in &order {
             let probe = probes[*index];
+            let room = probe.room.filter(|_| !self.how.breakpoints);
             rows.push(ProbeRow {
                 address: probe.address,
                 cookie: probe.cookie,
                 program: program(probe.program)?,
-                error: 0,
+                back: room.map_or(0, |room| room.back),
+                ahead: room.map_or(0, |room| room.ahead),
+                flags: if judges(probe.program) { JUDGES } else { 0 },
+                ..ProbeRow::default()
             });
         }
         let mut value = Value {
@@ -203,13 +213,22 @@ pub fn follows_frees(host: &Host, name: &str) -> bool {
     text.lines().any(|line| line == format!("{name} frees"))
 }
 
-/// Probes of a set as the guard has them: hits that the kernel could not handle, by address.
-pub fn list(host: &Host, name: &str) -> BTreeMap<u64, u64> {
+/// What the guard says about a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owned {
+    /// Hits that nothing has checked.
+    pub missed: u64,
+    /// A jump, no kprobe.
+    pub jump: bool,
+}
+
+/// Probes of a set as the guard has them, by address.
+pub fn list(host: &Host, name: &str) -> BTreeMap<u64, Owned> {
     let text = fs::read_to_string(host.proc.join(LIST)).unwrap_or_default();
     parse(&text, name)
 }
 
-fn parse(text: &str, name: &str) -> BTreeMap<u64, u64> {
+fn parse(text: &str, name: &str) -> BTreeMap<u64, Owned> {
     let mut probes = BTreeMap::new();
     for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
@@ -220,7 +239,8 @@ fn parse(text: &str, name: &str) -> BTreeMap<u64, u64> {
             words.next().and_then(parse_hex),
             words.next().and_then(|w| w.parse().ok()),
         ) {
-            probes.insert(address, missed);
+            let jump = words.next() == Some("jump");
+            probes.insert(address, Owned { missed, jump });
         }
     }
     probes

@@ -70,6 +70,8 @@ pub struct Wish {
     pub guard: bool,
     /// A loaded bundle of the compartment is replaced.
     pub replace: bool,
+    /// The guard probes by breakpoints alone.
+    pub breakpoints: bool,
 }
 
 /// What is known before anything is changed.
@@ -78,6 +80,7 @@ pub struct Prepared<'a> {
     action: Action,
     guarded: bool,
     replace: bool,
+    breakpoints: bool,
     /// The bundle's plan without the probes that this action does not need.
     plan: Plan,
     binding: Binding,
@@ -119,6 +122,7 @@ pub fn prepare<'a>(
         action,
         guarded,
         replace: wish.replace,
+        breakpoints: wish.breakpoints,
         binding: bind::bind(&plan, host)?,
         plan,
         pmu: host.kprobe_pmu()?,
@@ -255,6 +259,7 @@ impl Prepared<'_> {
                 name,
                 heap: &bundle.manifest.compartment,
                 lenient: bundle.plan.recording.is_some(),
+                breakpoints: self.breakpoints,
             }),
             &links,
             progress,

@@ -49,6 +49,8 @@ pub struct Status {
     pub signer: Signer,
     /// Probes by program: planned and attached.
     pub probes: BTreeMap<&'static str, Attached>,
+    /// Places whose probes are a jump, not a breakpoint.
+    pub jumps: usize,
     /// Sites with a probe, and all of them.
     pub sites_probed: u64,
     /// Memory-writing instructions, proven and unprobable ones included.
@@ -199,6 +201,7 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
         phase: Phase::from_raw(state.phase.into()).unwrap_or(Phase::Transition),
         loaded: time::rfc3339(meta.loaded.saturating_mul(1_000_000_000)),
         bundle: meta.bundle.clone(),
+        jumps: links.jumps,
         signer: meta.signer.clone(),
         sites_probed: coverage.probed.saturating_sub(
             match meta.action {
@@ -304,7 +307,10 @@ pub fn recursion_misses(folder: &Folder) -> Result<BTreeMap<String, u64>, Diagno
 #[derive(Default)]
 pub struct Links {
     by_program: BTreeMap<String, usize>,
+    /// Those that are kprobes.
     addresses: Vec<u64>,
+    /// Places where the guard has put a jump.
+    jumps: usize,
     /// Hits that the kernel could not handle.
     pub missed: u64,
 }
@@ -321,8 +327,14 @@ pub fn links(folder: &Folder, meta: &Meta, host: &Host) -> Result<Links, Diagnos
                 *links.by_program.entry(name).or_default() += 1;
             }
         }
-        links.missed += guarded.values().sum::<u64>();
-        links.addresses.extend(guarded.into_keys());
+        for (address, owned) in guarded {
+            links.missed += owned.missed;
+            if owned.jump {
+                links.jumps += 1;
+            } else {
+                links.addresses.push(address);
+            }
+        }
     }
     for name in Folder::pins(&folder.links())? {
         let info = sys::open_pin(&folder.links().join(&name))

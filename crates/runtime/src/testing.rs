@@ -125,11 +125,13 @@ pub fn plan() -> Plan {
                 program: Program::Gate,
                 location: location(0, ".text", 0x10, "qfq_enqueue", 0),
                 cookie: 0,
+                room: None,
             },
             Probe {
                 program: Program::Site,
                 location: store.clone(),
                 cookie: 0,
+                room: None,
             },
         ],
         globals: vec![

@@ -31,10 +31,9 @@ impl<'c> Paths<'c> {
             confined,
             effects: effects(confined),
             entries: BTreeSet::new(),
-            unsure: BTreeSet::new(),
+            unsure: unsure_functions(confined),
         };
         paths.find_entries();
-        paths.find_unsure();
         paths
     }
 
@@ -142,42 +141,46 @@ impl<'c> Paths<'c> {
             }
         }
     }
+}
 
-    fn find_unsure(&mut self) {
-        let Confined {
-            image,
-            code,
-            frames,
-            held,
-            ..
-        } = self.confined;
-        // The instruction that an address lies in, but does not start.
-        let inside = |address: u64| {
-            let row = code.all.partition_point(|i| i.ip() <= address);
-            let row = row.checked_sub(1)?;
-            let instruction = &code.all[row];
-            (instruction.ip() < address && address < instruction.next_ip()).then_some(row)
-        };
-        for (row, instruction) in code.all.iter().enumerate() {
-            let address = instruction.ip();
-            let table = is_indirect_jump(image, instruction) && frames.size(address) != Some(0);
-            if table || instruction.flow_control() == FlowControl::XbeginXabortXend {
-                self.unsure.insert(held.owner(row));
-            }
-            let target = destination(image, instruction).and_then(|d| d.address);
-            if let Some(row) = target.and_then(inside) {
-                self.unsure.insert(held.owner(row));
-            }
+/// Functions of which not every path is known: with a jump that may be one through a table, or with
+/// bytes that are no instruction.
+pub fn unsure_functions(confined: &Confined<'_>) -> BTreeSet<usize> {
+    let Confined {
+        image,
+        code,
+        frames,
+        held,
+        ..
+    } = confined;
+    let mut unsure = BTreeSet::new();
+    // The instruction that an address lies in, but does not start.
+    let inside = |address: u64| {
+        let row = code.all.partition_point(|i| i.ip() <= address);
+        let row = row.checked_sub(1)?;
+        let instruction = &code.all[row];
+        (instruction.ip() < address && address < instruction.next_ip()).then_some(row)
+    };
+    for (row, instruction) in code.all.iter().enumerate() {
+        let address = instruction.ip();
+        let table = is_indirect_jump(image, instruction) && frames.size(address) != Some(0);
+        if table || instruction.flow_control() == FlowControl::XbeginXabortXend {
+            unsure.insert(held.owner(row));
         }
-        for address in &code.undecodable {
-            let next = code.all.partition_point(|i| i.ip() <= *address);
-            for row in [next.checked_sub(1), Some(next)].into_iter().flatten() {
-                if row < code.all.len() {
-                    self.unsure.insert(held.owner(row));
-                }
+        let target = destination(image, instruction).and_then(|d| d.address);
+        if let Some(row) = target.and_then(inside) {
+            unsure.insert(held.owner(row));
+        }
+    }
+    for address in &code.undecodable {
+        let next = code.all.partition_point(|i| i.ip() <= *address);
+        for row in [next.checked_sub(1), Some(next)].into_iter().flatten() {
+            if row < code.all.len() {
+                unsure.insert(held.owner(row));
             }
         }
     }
+    unsure
 }
 
 fn effects(confined: &Confined<'_>) -> Vec<Effect> {

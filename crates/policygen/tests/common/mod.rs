@@ -491,6 +491,7 @@ pub fn sites() -> Sites {
             gate(2, "qfq_init"),
         ],
         global_symbols: vec![global],
+        jump_rooms: Vec::new(),
         diagnostics: vec![],
         analysis: analysis(),
     }

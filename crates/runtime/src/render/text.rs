@@ -188,8 +188,8 @@ fn one(status: &Status, f: &mut Formatter<'_>) -> Result {
     }
     writeln!(
         f,
-        "  sites: {}, {} of them with a probe, {} unprobable",
-        status.sites, status.sites_probed, status.unprobable
+        "  sites: {}, {} of them with a probe, {} unprobable; {} places with a jump",
+        status.sites, status.sites_probed, status.unprobable, status.jumps
     )?;
     budget(status, f)?;
     if !status.absent_caches.is_empty() {
