@@ -43,6 +43,7 @@ pub const LEGAL_ANY_HEAP: u8 = 1;
 pub const LEGAL_ANY_GLOBAL: u8 = 2;
 pub const LEGAL_PERCPU: u8 = 4;
 pub const LEGAL_USER: u8 = 8;
+pub const LEGAL_TRACKED: u8 = 16;
 
 macro_rules! enumeration {
     ($($name:ident { $($variant:ident = $text:literal),* $(,)? })*) => {$(

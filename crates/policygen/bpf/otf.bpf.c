@@ -95,15 +95,14 @@ int otf_site(struct pt_regs *ctx)
 		otf_count(OTF_COUNT_BAD_COOKIE);
 		return 0;
 	}
-	otf_count(OTF_COUNT_CHECKS);
 	count = bpf_map_lookup_elem(&otf_site_counts, &row);
 	if (count)
 		__sync_fetch_and_add(&count->hits, 1);
 
 	addr = otf_address_of(ctx, site);
 	length = otf_length_of(ctx, site);
-	key = otf_find_stack(c.sp, &c.stack, &c.top, &c.task_stack);
-	c.key = key;
+	if (!otf_is_off_stacks(st, addr, c.sp))
+		c.key = otf_find_stack(c.sp, &c.stack, &c.top, &c.task_stack);
 	if (site->flags & OTF_SITE_FREE) {
 		otf_count(OTF_COUNT_FREES);
 		otf_check_free(st, &otf_legals[legal], &c, addr, &v);
@@ -118,6 +117,7 @@ int otf_site(struct pt_regs *ctx)
 			otf_count(OTF_COUNT_WEAK);
 		return 0;
 	}
+	key = otf_find_stack(c.sp, &c.stack, &c.top, &c.task_stack);
 	live = otf_top(key, c.sp);
 	if (v.reason == OTF_UNKNOWN) {
 		otf_count(OTF_COUNT_UNKNOWN);
@@ -163,7 +163,6 @@ int otf_call(struct pt_regs *ctx)
 	}
 	call = &otf_calls[row];
 	checked = otf_nsites + row;
-	otf_count(OTF_COUNT_CALLS);
 	count = bpf_map_lookup_elem(&otf_site_counts, &checked);
 	if (count)
 		__sync_fetch_and_add(&count->hits, 1);
@@ -231,7 +230,6 @@ int otf_return(struct pt_regs *ctx)
 	if (!otf_end_gate(frames, otf_returns[row].gate, sp, &frame))
 		return 0;
 	ret = otf_word(sp);
-	otf_count(OTF_COUNT_RETURNS);
 	checked = otf_nsites + otf_ncalls + row;
 	count = bpf_map_lookup_elem(&otf_site_counts, &checked);
 	if (count)
@@ -266,6 +264,7 @@ int otf_gate(struct pt_regs *ctx)
 	__u64 stack, top, task_stack, key;
 	struct otf_frame f = {}, *live;
 	struct otf_quarantine *q;
+	__u32 *any;
 
 	if (!st)
 		return 0;
@@ -289,7 +288,8 @@ int otf_gate(struct pt_regs *ctx)
 		if (live && live->instance == f.instance)
 			return 0;
 	}
-	if (f.instance && otf_with_guard) {
+	any = otf_get_any_quarantine();
+	if (f.instance && otf_with_guard && any && *any) {
 		q = bpf_map_lookup_elem(&otf_quarantined, &f.instance);
 		if (q) {
 			__sync_fetch_and_add(&q->refused, 1);

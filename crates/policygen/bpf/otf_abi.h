@@ -52,6 +52,7 @@ enum otf_legal_flags {
 	OTF_LEGAL_ANY_GLOBAL = 2,
 	OTF_LEGAL_PERCPU = 4,
 	OTF_LEGAL_USER = 8,
+	OTF_LEGAL_TRACKED = 16,	/* some of its places ask for provenance */
 };
 
 struct otf_site {

@@ -33,6 +33,13 @@ static __always_inline __u8 otf_kill(bool in_interrupt)
 	return OTF_DONE_KILLED;
 }
 
+static __always_inline __u32 *otf_get_any_quarantine(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&otf_any_quarantine, &zero);
+}
+
 /* remembers the instance, and the object it lives in so that a free ends the quarantine */
 static __always_inline bool otf_quarantine_instance(const struct otf_state *st,
 						    const struct otf_frame *frame, __u32 site)
@@ -41,10 +48,14 @@ static __always_inline bool otf_quarantine_instance(const struct otf_state *st,
 				    .gate = frame->gate };
 	__u64 instance = frame->instance, head;
 	struct otf_slab s = {};
+	__u32 *any;
 	long err;
 
 	if (!instance)
 		return false;
+	any = otf_get_any_quarantine();
+	if (any)
+		*any = 1;
 	if (otf_in_linear_map(st, instance)) {
 		head = otf_head_page(st, instance);
 		if (head && otf_page_is_slab(head)) {

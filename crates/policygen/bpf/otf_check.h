@@ -246,12 +246,20 @@ static __always_inline void otf_check_slab(const struct otf_state *st, const str
 		v->reason = OTF_BAD_BOUNDS;
 		return;
 	}
-	record = bpf_map_lookup_elem(&otf_objects, &v->object);
-	v->alloc = record ? record->alloc : ~0U;
 	w.offset = addr - s.object;
 	w.length = length;
 	w.size = s.size;
 	w.cache = s.cache;
+	/* without the record, where it cannot change the verdict */
+	if (!otf_own_caches_count && !(l->flags & OTF_LEGAL_TRACKED)) {
+		w.alloc = ~0U;
+		otf_check_object(l, &w, v, NULL);
+		if (v->reason == OTF_OK)
+			return;
+		v->reason = OTF_OK;
+	}
+	record = bpf_map_lookup_elem(&otf_objects, &v->object);
+	v->alloc = record ? record->alloc : ~0U;
 	w.alloc = v->alloc;
 	otf_check_object(l, &w, v, record);
 }

@@ -16,6 +16,8 @@ struct OTF_MAP(BPF_MAP_TYPE_LRU_HASH, 65536, __u64, __u32) otf_freed SEC(".maps"
 struct OTF_MAP(BPF_MAP_TYPE_LRU_HASH, 4096, __u64, __u64) otf_pending SEC(".maps");
 struct OTF_MAP(BPF_MAP_TYPE_HASH, 4096, __u64, struct otf_quarantine) otf_quarantined SEC(".maps");
 struct OTF_MAP(BPF_MAP_TYPE_HASH, 4096, __u64, __u64) otf_quarantine_objects SEC(".maps");
+/* whether anything was ever in quarantine: gates ask it first */
+struct OTF_MAP(BPF_MAP_TYPE_ARRAY, 1, __u32, __u32) otf_any_quarantine SEC(".maps");
 /* sized by the loader to the rows of the plan */
 struct OTF_MAP(BPF_MAP_TYPE_ARRAY, 1, __u32, __u64) otf_caches SEC(".maps");
 struct OTF_MAP(BPF_MAP_TYPE_HASH, 1, struct otf_target, __u8) otf_targets SEC(".maps");

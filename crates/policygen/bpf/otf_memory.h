@@ -111,7 +111,16 @@ static __always_inline bool otf_in_linear_map(const struct otf_state *st, __u64 
 	return addr >= st->page_offset && addr < st->vmalloc_start;
 }
 
-/* where the store runs */
+/*
+ * Whether an address is on no stack for sure: stacks that are mapped page by page
+ * (CONFIG_VMAP_STACK) all are, those of interrupts too.
+ */
+static __always_inline bool otf_is_off_stacks(const struct otf_state *st, __u64 addr, __u64 sp)
+{
+	return otf_in_linear_map(st, addr) && !otf_in_linear_map(st, sp);
+}
+
+/* where the store runs; but for sp only where the address may be on a stack */
 struct otf_context {
 	__u64 sp;
 	__u64 stack, top;	/* bounds of the stack it runs on */
@@ -132,7 +141,8 @@ static __always_inline __u8 otf_classify(const struct otf_state *st, const struc
 		return OTF_CLASS_PERCPU;
 	if ((__s64)addr > 0)
 		return OTF_CLASS_USER;
-	if ((addr >= c->stack && addr < c->top) || addr - c->task_stack < OTF_THREAD_SIZE)
+	if (!otf_is_off_stacks(st, addr, c->sp) &&
+	    ((addr >= c->stack && addr < c->top) || addr - c->task_stack < OTF_THREAD_SIZE))
 		return OTF_CLASS_STACK;
 	if (addr >= st->kernel_map)
 		return OTF_CLASS_GLOBAL;

@@ -129,6 +129,9 @@ impl Builder<'_> {
         if flags & abi::LEGAL_ANY_HEAP != 0 {
             places.clear();
         }
+        if places.iter().any(|p| p.allocations.iter().any(|w| *w != 0)) {
+            flags |= abi::LEGAL_TRACKED;
+        }
         let mut globals: Vec<u32> = Vec::new();
         for global in &set.globals {
             match self.rows_of_global.get(global) {

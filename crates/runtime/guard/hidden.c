@@ -9,7 +9,7 @@
 #include <linux/objtool.h>
 #include <asm/insn.h>
 
-#include "jumps.h"
+#include "hidden.h"
 
 static unsigned long otf_text_mutex, otf_text_poke, otf_text_poke_sync, otf_insn_decode;
 

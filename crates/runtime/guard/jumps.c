@@ -21,7 +21,9 @@
 #include <asm/text-patching.h>
 
 #include "guard.h"
+#include "hidden.h"
 #include "jumps.h"
+#include "slot.h"
 
 #define OTF_SLOTS_BYTES 1048576		/* as in the assembly below */
 #define OTF_SLOT_ALIGN 16
@@ -101,14 +103,15 @@ STACK_FRAME_NON_STANDARD(otf_jump_entry);
 
 /* 1: something has changed where it goes on */
 asmlinkage __visible unsigned long otf_jump_hit(struct pt_regs *regs);
-notrace asmlinkage __visible unsigned long otf_jump_hit(struct pt_regs *regs)
+notrace __no_stack_protector asmlinkage __visible unsigned long otf_jump_hit(struct pt_regs *regs)
 {
-	struct otf_piece *piece = otf_pieces[(u32)regs->ss];
+	/* ss is less than a word to the kernel */
+	struct otf_piece *piece = otf_pieces[*(unsigned long *)&regs->ss];
 	unsigned long back = regs->sp, ip = piece->address + INT3_INSN_SIZE;
 	const struct otf_runs *runs;
 
 	regs->sp = (unsigned long)(regs + 1);
-	regs->ss = __KERNEL_DS;
+	*(unsigned long *)&regs->ss = __KERNEL_DS;
 	regs->ip = ip;
 	if (regs->flags & X86_EFLAGS_IF)
 		trace_hardirqs_off();
@@ -116,11 +119,9 @@ notrace asmlinkage __visible unsigned long otf_jump_hit(struct pt_regs *regs)
 	if (unlikely(__this_cpu_inc_return(otf_jump_depth) > 1)) {
 		piece->missed++;
 	} else {
-		rcu_read_lock();
-		for (runs = rcu_dereference(piece->runs); runs && regs->ip == ip;
-		     runs = rcu_dereference(runs->older))
+		for (runs = rcu_dereference_sched(piece->runs); runs && regs->ip == ip;
+		     runs = rcu_dereference_sched(runs->older))
 			otf_runs_do(runs, regs, ip);
-		rcu_read_unlock();
 	}
 	__this_cpu_dec(otf_jump_depth);
 	if (regs->flags & X86_EFLAGS_IF)

@@ -2,59 +2,13 @@
 #ifndef OTF_JUMPS_H
 #define OTF_JUMPS_H
 
+#include <linux/bpf.h>
+#include <linux/filter.h>
+#include <linux/ptrace.h>
 #include <linux/types.h>
-#include <asm/insn.h>
-
-struct bpf_prog;
-struct module;
-struct pt_regs;
-
-#define OTF_REGION_BYTES 32	/* most that a jump replaces */
-#define OTF_REGION_INSNS 24
-#define OTF_SLOT_BYTES 768	/* most that the slot of a region has */
 
 /* in orig_ax: the registers are of a jump; a handler may change them */
 #define OTF_JUMP_ORIG_AX 0x6f7466L
-
-enum otf_insn_kind {
-	OTF_INSN_PLAIN,
-	OTF_INSN_BRANCH,	/* jcc to target */
-	OTF_INSN_JUMP,		/* jmp to target */
-	OTF_INSN_CALL,		/* call of target */
-	OTF_INSN_CALL_THROUGH,	/* call through register or memory */
-	OTF_INSN_LEAVE,		/* does not come back: ret, jmp through register or memory */
-};
-
-struct otf_insn {
-	u8 offset, length;
-	u8 kind;		/* enum otf_insn_kind */
-	u8 condition;		/* of a branch */
-	u8 opcode;		/* where the opcode stands in the instruction */
-	u8 relative;		/* where a displacement from ip stands, 0: there is none */
-	s32 distance;		/* that displacement, or of the target, from the next instruction */
-};
-
-/* code that a jump has replaced: whole instructions, entered at the first alone */
-struct otf_code {
-	u8 *start;
-	u8 length, count;
-	u8 bytes[OTF_REGION_BYTES];
-	struct otf_insn insn[OTF_REGION_INSNS];
-};
-
-/* slot.c: instructions elsewhere */
-int otf_code_read(struct otf_code *code, u8 *start, u8 room, u8 need);
-int otf_slot_build(u8 *out, const u8 *slot, const struct otf_code *code, const u32 *index,
-		   u16 *after);
-#define OTF_NO_PIECE ((u32)-1)
-
-/* hidden.c: what the kernel does not export */
-int otf_hidden_find(void);
-void otf_text_lock(void);
-void otf_text_unlock(void);
-void otf_text_write(void *addr, const void *bytes, size_t size);
-void otf_text_sync(void);
-bool otf_text_decode(struct insn *insn, const void *bytes, int size);
 
 struct otf_run {
 	struct bpf_prog *prog;
@@ -69,7 +23,32 @@ struct otf_runs {
 	u32 count;
 };
 
-void otf_runs_do(const struct otf_runs *runs, struct pt_regs *regs, unsigned long ip);
+/*
+ * With interrupts off: it cannot move to another CPU, and is an RCU reader already.
+ * The first program that changes ip ends it.
+ */
+static __always_inline void otf_runs_do(const struct otf_runs *runs, struct pt_regs *regs,
+					unsigned long ip)
+{
+	const struct otf_run *run = runs->run, *end = run + runs->count;
+	struct bpf_trace_run_ctx context;
+	struct bpf_run_ctx *old;
+
+	/* what maps check */
+	if (IS_ENABLED(CONFIG_PROVE_RCU))
+		rcu_read_lock();
+	context.is_uprobe = false;
+	old = bpf_set_run_ctx(&context.run_ctx);
+	for (; run < end && regs->ip == ip; run++) {
+		if (run->when && !READ_ONCE(*run->when))
+			continue;
+		context.bpf_cookie = run->cookie;
+		bpf_prog_run(run->prog, regs);
+	}
+	bpf_reset_run_ctx(old);
+	if (IS_ENABLED(CONFIG_PROVE_RCU))
+		rcu_read_unlock();
+}
 
 /* jumps.c: one probe that is to be a jump */
 struct otf_jump {

@@ -99,33 +99,14 @@ static void otf_lockdep_pause(int by)
 #endif
 }
 
-/* with interrupts off: it cannot move to another CPU; the first program that changes ip ends it */
-void otf_runs_do(const struct otf_runs *runs, struct pt_regs *regs, unsigned long ip)
-{
-	struct bpf_trace_run_ctx context = {};
-	struct bpf_run_ctx *old = bpf_set_run_ctx(&context.run_ctx);
-	u32 i;
-
-	for (i = 0; i < runs->count && regs->ip == ip; i++) {
-		if (runs->run[i].when && !READ_ONCE(*runs->run[i].when))
-			continue;
-		context.bpf_cookie = runs->run[i].cookie;
-		bpf_prog_run(runs->run[i].prog, regs);
-	}
-	bpf_reset_run_ctx(old);
-}
-NOKPROBE_SYMBOL(otf_runs_do);
-
 static int otf_probe_hit(struct kprobe *kp, struct pt_regs *regs)
 {
 	struct otf_probe *probe = container_of(kp, struct otf_probe, kp);
 	unsigned long ip = regs->ip;
 
-	rcu_read_lock();
 	otf_lockdep_pause(1);
 	otf_runs_do(&probe->jump.runs, regs, ip);
 	otf_lockdep_pause(-1);
-	rcu_read_unlock();
 	if (regs->ip != ip)
 		return true;
 	/* a jump-optimised probe executes the instruction whatever is returned, and is no exception */

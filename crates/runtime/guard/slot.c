@@ -9,7 +9,8 @@
 #include <linux/unaligned.h>
 #include <asm/text-patching.h>
 
-#include "jumps.h"
+#include "hidden.h"
+#include "slot.h"
 
 void otf_jump_entry(void);
 

@@ -69,7 +69,12 @@ pub fn quarantines(
     let objects = new.folder.map("otf_quarantine_objects")?;
     let sites = by_label(new.meta);
     let mut copied = Vec::new();
-    for (instance, entry) in control::quarantined(old.folder)? {
+    let quarantined = control::quarantined(old.folder)?;
+    if !quarantined.is_empty() {
+        let any = new.folder.map("otf_any_quarantine")?;
+        put(&any, &0u32.to_ne_bytes(), &1u32.to_ne_bytes())?;
+    }
+    for (instance, entry) in quarantined {
         let site = old.meta.plan.checked_at(entry.site);
         let gate = old.meta.plan.gates.get(entry.gate as usize);
         let row = |found: Option<usize>| found.map_or(NO_ROW, |row| row as u32);

@@ -3,10 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 
-use libbpf_rs::{MapCore, MapFlags};
 use otf_artifact::{
     Artifact, FORMAT_VERSION,
-    abi::SiteCount,
     diagnostic::{Code, Diagnostic},
     profile::{Operation, PlaceHits, Profile},
 };
@@ -15,7 +13,7 @@ use crate::host::{Host, sysctl};
 use crate::meta::Meta;
 use crate::object::kernel_refused;
 use crate::pins::Folder;
-use crate::{pod, sys};
+use crate::{status, sys};
 
 /// The counts of a loaded bundle; `earlier` is the text of a profile to take off.
 pub fn read(
@@ -25,17 +23,13 @@ pub fn read(
     earlier: Option<(&[u8], &str)>,
 ) -> Result<Profile, Diagnostic> {
     let meta = Meta::read(folder)?;
-    let map = folder.map("otf_site_counts")?;
+    let counts = status::site_counts(folder, &meta.plan)?;
     let mut places = Vec::new();
     let checks = meta.plan.probes.iter();
     let probed: BTreeSet<u32> = checks.filter_map(|p| meta.plan.checked_row(p)).collect();
     // What has no probe under this action was not reached 0 times: nobody counted.
-    let rows = meta.plan.checked().zip(0..);
-    for (site, row) in rows.filter(|(_, row)| probed.contains(row)) {
-        let raw = map
-            .lookup(&row.to_ne_bytes(), MapFlags::ANY)
-            .map_err(|e| kernel_refused("otf_site_counts", &e))?;
-        let count: SiteCount = raw.as_deref().and_then(pod::read).unwrap_or_default();
+    let rows = meta.plan.checked().zip(&counts).zip(0..);
+    for ((site, count), _) in rows.filter(|(_, row)| probed.contains(row)) {
         let image = meta.plan.images.get(site.location.image.index());
         places.push(PlaceHits {
             image: image.map_or_else(String::new, |image| image.name.clone()),

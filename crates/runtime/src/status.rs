@@ -7,7 +7,7 @@ use libbpf_rs::query::{LinkInfo, LinkTypeInfo, PerfEventType};
 use libbpf_rs::{MapCore, MapFlags};
 use otf_artifact::{
     abi::{Action, Counter, Phase, SiteCount},
-    bundle::PlanSite,
+    bundle::{Plan, PlanSite},
     diagnostic::Diagnostic,
 };
 use serde::Serialize;
@@ -152,7 +152,11 @@ pub struct TopSite {
 pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
     let meta = Meta::read(folder)?;
     let state = object::state(&folder.map("otf_state")?)?;
-    let counters = counters(folder)?;
+    let mut counters = counters(folder)?;
+    let counts = site_counts(folder, &meta.plan)?;
+    if meta.plan.recording.is_none() {
+        add_sums(&mut counters, &meta.plan, &counts);
+    }
     let recursion_misses = recursion_misses(folder)?;
     let links = links(folder, &meta, host)?;
     let mut probes: BTreeMap<&'static str, Attached> = BTreeMap::new();
@@ -233,7 +237,7 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
         missed_hits: links.missed,
         private_heap: private_heap(&meta, host),
         quarantined: quarantined(folder, &meta)?,
-        top_sites: top_sites(folder, &meta)?,
+        top_sites: top_sites(&meta, &counts),
         alarms: alarm::alarms(&seen, host),
         probes,
         counters,
@@ -372,25 +376,49 @@ fn quarantined(folder: &Folder, meta: &Meta) -> Result<Vec<Quarantined>, Diagnos
     Ok(control::quarantined(folder)?.into_iter().map(row).collect())
 }
 
-fn top_sites(folder: &Folder, meta: &Meta) -> Result<Vec<TopSite>, Diagnostic> {
+/// What is counted for each row that is checked, as of [`Plan::checked`].
+pub fn site_counts(folder: &Folder, plan: &Plan) -> Result<Vec<SiteCount>, Diagnostic> {
     let map = folder.map("otf_site_counts")?;
-    let mut sites = Vec::new();
-    for (row, site) in meta.plan.checked().enumerate() {
-        let raw = map
-            .lookup(&(row as u32).to_ne_bytes(), MapFlags::ANY)
-            .map_err(|e| kernel_refused("otf_site_counts", &e))?;
-        let count: SiteCount = raw.as_deref().and_then(pod::read).unwrap_or_default();
-        if count.hits > 0 {
-            sites.push(TopSite {
-                symbol: label(&meta.plan, &site.location),
-                place: place_of(site),
-                hits: count.hits,
-                violations: count.violations,
-                unknown: count.unknown,
-            });
-        }
+    (0u32..)
+        .take(plan.checked().count())
+        .map(|row| {
+            let raw = map
+                .lookup(&row.to_ne_bytes(), MapFlags::ANY)
+                .map_err(|e| kernel_refused("otf_site_counts", &e))?;
+            Ok(raw.as_deref().and_then(pod::read).unwrap_or_default())
+        })
+        .collect()
+}
+
+/// Counters that are sums of what is counted for each row: the programs do not count twice.
+fn add_sums(counters: &mut BTreeMap<Counter, u64>, plan: &Plan, counts: &[SiteCount]) {
+    let mut rest = counts;
+    for (counter, rows) in [
+        (Counter::Checks, plan.sites.len()),
+        (Counter::Calls, plan.calls.len()),
+        (Counter::Returns, plan.returns.len()),
+    ] {
+        let (these, others) = rest.split_at(rows.min(rest.len()));
+        rest = others;
+        counters.insert(counter, these.iter().map(|c| c.hits).sum());
     }
+}
+
+fn top_sites(meta: &Meta, counts: &[SiteCount]) -> Vec<TopSite> {
+    let mut sites: Vec<TopSite> = meta
+        .plan
+        .checked()
+        .zip(counts)
+        .filter(|(_, count)| count.hits > 0)
+        .map(|(site, count)| TopSite {
+            symbol: label(&meta.plan, &site.location),
+            place: place_of(site),
+            hits: count.hits,
+            violations: count.violations,
+            unknown: count.unknown,
+        })
+        .collect();
     sites.sort_by_key(|s| std::cmp::Reverse((s.violations, s.hits)));
     sites.truncate(TOP);
-    Ok(sites)
+    sites
 }

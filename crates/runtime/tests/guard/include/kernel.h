@@ -1,4 +1,4 @@
-/* What plain_store.c wants of the kernel, for a program that runs without one. */
+/* What plain_store.c and slot.c want of the kernel, for a program that runs without one. */
 #ifndef OTF_TEST_KERNEL_H
 #define OTF_TEST_KERNEL_H
 #include <stdbool.h>
@@ -60,4 +60,27 @@ extern u64 stored_at, stored, stored_size;
 	if (!stored_at) \
 		goto fault; \
 } while (0)
+
+#include <errno.h>
+#define INT3_INSN_OPCODE 0xcc
+#define CALL_INSN_OPCODE 0xe8
+#define JMP32_INSN_OPCODE 0xe9
+#define fallthrough __attribute__((fallthrough))
+#define min_t(type, a, b) ((type)(a) < (type)(b) ? (type)(a) : (type)(b))
+
+static inline void put_unaligned_le32(u32 value, void *p)
+{
+	memcpy(p, &value, sizeof(value));
+}
+
+/* as far as slot.c looks at what the kernel's decoder says */
+struct insn_field { u8 bytes[4]; s32 value; u8 nbytes; };
+struct insn {
+	struct insn_field prefixes, rex_prefix, vex_prefix, opcode, modrm, sib, displacement,
+		immediate;
+	u8 length;
+};
+#define X86_MODRM_MOD(modrm) (((modrm) & 0xc0) >> 6)
+#define X86_MODRM_REG(modrm) (((modrm) & 0x38) >> 3)
+#define X86_MODRM_RM(modrm) ((modrm) & 0x07)
 #endif
