@@ -87,20 +87,26 @@ impl<'c> Rooms<'c> {
             return None;
         }
         let mut ahead = code[row].len() as u64;
-        let mut last = row;
-        while ahead < AHEAD {
-            let next = code.get(last + 1)?;
-            let padding = !goes_on(&code[last]) && is_padding(next);
-            if next.ip() != code[last].next_ip()
+        let mut last = &code[row];
+        // Behind what does not go on there may be padding, and nothing else.
+        let mut ended = !goes_on(last);
+        for next in &code[row + 1..] {
+            let fits = if ended {
+                is_padding(next)
+            } else {
+                self.movable(next) && !self.heap_calls.contains(&next.ip())
+            };
+            if ahead >= AHEAD
+                || next.ip() != last.next_ip()
                 || self.is_entered(next)
-                || self.heap_calls.contains(&next.ip())
-                || is_call(&code[last])
-                || !(padding || goes_on(&code[last]) && self.movable(next))
+                || is_call(last)
+                || !fits
             {
                 break;
             }
             ahead += next.len() as u64;
-            last += 1;
+            last = next;
+            ended |= !goes_on(last);
         }
         let mut back = 0;
         let mut first = row;
