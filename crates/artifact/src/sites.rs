@@ -540,7 +540,10 @@ impl Sites {
         let wanted = |coverage: &Coverage| *coverage == Coverage::Probe;
         let sites = self.all().filter(move |site| wanted(&site.coverage));
         let calls = self.calls.iter().filter(move |call| wanted(&call.coverage));
-        let returns = self.returns.iter().filter(move |each| wanted(&each.coverage));
+        let returns = self
+            .returns
+            .iter()
+            .filter(move |each| wanted(&each.coverage));
         let allocations = self.allocation_probes.iter();
         sites
             .map(|site| &site.location)

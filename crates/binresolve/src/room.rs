@@ -138,7 +138,9 @@ impl<'c> Rooms<'c> {
     fn movable(&self, instruction: &Instruction) -> bool {
         let (start, end) = (instruction.ip(), instruction.next_ip());
         let inner = self.entered.partition_point(|address| *address <= start);
-        self.entered.get(inner).is_none_or(|address| *address >= end)
+        self.entered
+            .get(inner)
+            .is_none_or(|address| *address >= end)
             && !self.confined.tables.is_rewritten(start, end)
             && !matches!(
                 instruction.flow_control(),

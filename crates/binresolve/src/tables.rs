@@ -263,8 +263,13 @@ impl Tables {
         let reserved = self.reserved.partition_point(|r| r.0 < near(PATCH_LENGTH));
         let fixup = self.fixups.partition_point(|(at, _)| *at < start);
         // The lengths of alternatives are bytes.
-        let alternative = self.alternatives.partition_point(|a| a.original.0 < near(256));
-        self.reserved[reserved..].iter().take_while(|r| r.0 < end).any(|r| meets(r.0, r.1))
+        let alternative = self
+            .alternatives
+            .partition_point(|a| a.original.0 < near(256));
+        self.reserved[reserved..]
+            .iter()
+            .take_while(|r| r.0 < end)
+            .any(|r| meets(r.0, r.1))
             || self.fixups.get(fixup).is_some_and(|(at, _)| *at < end)
             || self.alternatives[alternative..]
                 .iter()

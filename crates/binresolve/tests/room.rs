@@ -64,9 +64,15 @@ fn a_short_store_may_have_what_stands_before_it() {
 #[test]
 fn who_comes_back_from_a_call_comes_behind_it() {
     // A call may be the last of a room, not in its middle.
-    assert_eq!(room("movb %al, (%rbx)\ncall h\nxorq %rcx, %rcx\nret"), Some((0, 7)));
+    assert_eq!(
+        room("movb %al, (%rbx)\ncall h\nxorq %rcx, %rcx\nret"),
+        Some((0, 7))
+    );
     // What follows a call is entered, but may be the first.
-    assert_eq!(room("call h\nmovb %al, (%rbx)\nxorq %rcx, %rcx\nret"), Some((0, 6)));
+    assert_eq!(
+        room("call h\nmovb %al, (%rbx)\nxorq %rcx, %rcx\nret"),
+        Some((0, 6))
+    );
     assert_eq!(room("call h\nmovb %al, (%rbx)\nret"), None);
     // The site of ftrace is one as well.
     assert_eq!(room("movb %al, (%rbx)\nret"), None);
@@ -83,14 +89,19 @@ fn nobody_else_may_rewrite_it() {
     );
     let fixup = ".pushsection __ex_table, \"a\"\n.long 2b - ., 3f - ., 0\n.popsection\n";
     assert_eq!(
-        room(&format!("movb %al, (%rbx)\n2: movq (%rcx), %rcx\n{fixup}3: ret")),
+        room(&format!(
+            "movb %al, (%rbx)\n2: movq (%rcx), %rcx\n{fixup}3: ret"
+        )),
         None
     );
 }
 
 #[test]
 fn padding_behind_a_return_is_room() {
-    assert_eq!(room("call h\nmovb %al, (%rbx)\nret\nint3\nint3\n"), Some((0, 5)));
+    assert_eq!(
+        room("call h\nmovb %al, (%rbx)\nret\nint3\nint3\n"),
+        Some((0, 5))
+    );
     // The next function begins there.
     assert_eq!(room("call h\nmovb %al, (%rbx)\nret\nint3\n"), None);
 }

@@ -331,7 +331,8 @@ SEC("kprobe")
 int otf_alloc_call(struct pt_regs *ctx)
 {
 	__u32 row = bpf_get_attach_cookie(ctx);
-	__u64 sp = ctx->sp, size;
+	struct otf_pending_slot *slot;
+	__u64 sp = ctx->sp, size, old;
 
 	if (row >= otf_nallocs) {
 		otf_count(OTF_COUNT_BAD_COOKIE);
@@ -345,9 +346,36 @@ int otf_alloc_call(struct pt_regs *ctx)
 	else if (!otf_allocs[row].size && otf_allocs[row].count_arg != 0xff)
 		size *= otf_argument(ctx, otf_allocs[row].count_arg);
 	/* the stack pointer is the same again when the call has returned */
+	slot = otf_pending_of(sp);
+	if (slot) {
+		old = __sync_val_compare_and_swap(&slot->sp, 0, sp);
+		if (!old || old == sp) {
+			slot->size = size;
+			return 0;
+		}
+	}
 	if (bpf_map_update_elem(&otf_pending, &sp, &size, 0))
 		otf_count(OTF_COUNT_RECORDS_LOST);
 	return 0;
+}
+
+/* whether the call before has been seen: another path may lead behind it */
+static __always_inline bool otf_take_pending(__u64 sp, __u64 *size)
+{
+	struct otf_pending_slot *slot = otf_pending_of(sp);
+	__u64 *pending;
+
+	if (slot && slot->sp == sp) {
+		*size = slot->size;
+		slot->sp = 0;
+		return true;
+	}
+	pending = bpf_map_lookup_elem(&otf_pending, &sp);
+	if (!pending)
+		return false;
+	*size = *pending;
+	bpf_map_delete_elem(&otf_pending, &sp);
+	return true;
 }
 
 struct otf_pages_walk { struct otf_object record; bool drop, failed; };
@@ -375,7 +403,7 @@ int otf_alloc_return(struct pt_regs *ctx)
 {
 	struct otf_state *st = otf_get_state();
 	__u32 row = bpf_get_attach_cookie(ctx);
-	__u64 addr = ctx->ax, sp = ctx->sp, head = 0, *pending;
+	__u64 addr = ctx->ax, head = 0, *freed;
 	struct otf_pages_walk w = {};
 	struct otf_slab s = {};
 
@@ -386,24 +414,22 @@ int otf_alloc_return(struct pt_regs *ctx)
 		return 0;
 	}
 	w.record.alloc = row;
-	/* another path may lead to this instruction without the call */
-	pending = bpf_map_lookup_elem(&otf_pending, &sp);
-	if (!pending)
+	if (!otf_take_pending(ctx->sp, &w.record.size))
 		return 0;
-	w.record.size = *pending;
-	bpf_map_delete_elem(&otf_pending, &sp);
 	if (!addr || addr >= (__u64)-4095)
 		return 0;	/* NULL or an error */
 	if (addr >= st->vmemmap && addr < st->kernel_map && st->vmemmap > st->vmalloc_start)
 		addr = otf_page_address(st, addr);	/* alloc_pages returns a struct page */
 	w.record.start = addr;
+	freed = otf_freed_slot(addr);
 	if (otf_in_linear_map(st, addr)) {
 		head = otf_head_page(st, addr);
 		if (head && otf_page_is_slab(head)) {
 			otf_find_slab(st, head, addr, &s);
 			if (!w.record.size)
 				w.record.size = s.size;
-			bpf_map_delete_elem(&otf_freed, &addr);
+			if (freed && *freed == addr)
+				*freed = 0;
 			otf_track(addr);
 			w.failed = bpf_map_update_elem(&otf_objects, &addr, &w.record, 0);
 			goto out;
@@ -415,7 +441,8 @@ int otf_alloc_return(struct pt_regs *ctx)
 		otf_count(OTF_COUNT_RECORDS_LOST);
 		return 0;
 	}
-	bpf_map_delete_elem(&otf_freed, &addr);
+	if (freed && *freed == addr)
+		*freed = 0;
 	otf_track(addr);
 	bpf_loop(otf_pages_in(w.record.size), otf_walk_page, &w, 0);
 out:
@@ -426,20 +453,22 @@ out:
 static __always_inline void otf_forget(__u64 addr)
 {
 	struct otf_pages_walk w = { .drop = true };
+	__u64 *instance, *freed;
 	struct otf_object *o;
-	__u64 *instance;
+	__u32 *any;
 
 	if (!otf_is_tracked(addr))
 		return;
 	o = bpf_map_lookup_elem(&otf_objects, &addr);
 	if (o) {
-		__u32 alloc = o->alloc;
-
-		bpf_map_update_elem(&otf_freed, &addr, &alloc, 0);
+		freed = otf_freed_slot(addr);
+		if (freed)
+			*freed = addr;
 		if (!bpf_map_delete_elem(&otf_objects, &addr))
 			otf_untrack(addr);
 	}
-	instance = bpf_map_lookup_elem(&otf_quarantine_objects, &addr);
+	any = otf_get_any_quarantine();
+	instance = any && *any ? bpf_map_lookup_elem(&otf_quarantine_objects, &addr) : NULL;
 	if (instance) {
 		__u64 key = *instance;
 

@@ -142,7 +142,7 @@ static __always_inline __u8 otf_provenance_alone(const struct otf_legal *l, stru
 	if (!l->places || l->flags & OTF_LEGAL_ANY_HEAP)
 		return 0;
 	if (!record)
-		return bpf_map_lookup_elem(&otf_freed, &v->object) ? OTF_RULE_PROVENANCE : 0;
+		return otf_was_freed(v->object) ? OTF_RULE_PROVENANCE : 0;
 	if (w->offset + w->length > record->size)
 		return OTF_RULE_PROVENANCE;
 	w->first = l->first_place;
@@ -175,15 +175,13 @@ static __always_inline bool otf_is_gone(const struct otf_walk *w, const struct o
 					const struct otf_object *record)
 {
 	return otf_own_caches_count && !record && w->cache &&
-	       bpf_map_lookup_elem(&otf_freed, &v->object) && otf_is_own_cache(w->cache);
+	       otf_was_freed(v->object) && otf_is_own_cache(w->cache);
 }
 
 /* the layout rule and provenance on an object whose bounds are known */
 static __noinline void otf_check_object(const struct otf_legal *l, struct otf_walk *w,
 					struct otf_verdict *v, const struct otf_object *record)
 {
-	__u32 *freed;
-
 	if (w->offset >= w->size || w->length > w->size - w->offset) {
 		v->reason = OTF_BAD_BOUNDS;
 		v->rules = OTF_RULE_LAYOUT | otf_provenance_alone(l, w, v, record);
@@ -222,8 +220,7 @@ static __noinline void otf_check_object(const struct otf_legal *l, struct otf_wa
 			v->reason = OTF_BAD_BOUNDS;
 		return;
 	}
-	freed = bpf_map_lookup_elem(&otf_freed, &v->object);
-	if (freed)
+	if (otf_was_freed(v->object))
 		v->reason = OTF_FREED;
 	else if (!w->cache || otf_walks_general(w))
 		v->reason = OTF_UNKNOWN;

@@ -13,7 +13,7 @@ __u32 otf_filter[OTF_FILTER_SLOTS] SEC(".bss.filter");
 
 static __always_inline __u32 *otf_filter_slot(__u64 addr)
 {
-	return &otf_filter[addr * 0x61c8864680b583ebULL >> 48];
+	return &otf_filter[addr * OTF_HASH_FACTOR >> 48];
 }
 
 /* before the object gets into a map */

@@ -88,6 +88,7 @@ enum pagetype___otf { PGTY_slab___otf = 0xf5 };
 enum pageflags___otf { PG_head___otf = 6, PG_slab___otf = 9 };
 enum _slab_flag_bits___otf { _SLAB_KMALLOC___otf = 4 };
 
+#define OTF_HASH_FACTOR	0x61c8864680b583ebULL	/* of addresses, by the highest bits */
 #define OTF_PAGE_SIZE	4096
 #define OTF_PAGE_SHIFT	12
 #define OTF_SLAB_KMALLOC	0x1000	/* before 6.10, where it is no enum */

@@ -5,14 +5,19 @@
 
 #include "otf_state.h"
 
+#define OTF_FREED_SLOTS		65536
+#define OTF_PENDING_SLOTS	4096
+
 /* live objects with provenance: slab objects by start, others by each page */
 struct OTF_MAP(BPF_MAP_TYPE_HASH, 65536, __u64, struct otf_object) otf_objects SEC(".maps");
 struct OTF_MAP(BPF_MAP_TYPE_HASH, 16384, __u64, struct otf_object) otf_pages SEC(".maps");
 /* entries of functions, per stack as otf_frames */
 struct OTF_MAP(BPF_MAP_TYPE_LRU_HASH, 4096, __u64, struct otf_notes) otf_notes SEC(".maps");
 /* starts of objects that had provenance and were freed: bounded, forgetting is only less precise */
-struct OTF_MAP(BPF_MAP_TYPE_LRU_HASH, 65536, __u64, __u32) otf_freed SEC(".maps");
-/* sizes on their way from an allocation call to its return, by stack pointer */
+struct OTF_MAP(BPF_MAP_TYPE_ARRAY, OTF_FREED_SLOTS, __u32, __u64) otf_freed SEC(".maps");
+/* sizes on their way from an allocation call to its return, by stack pointer; in the map where the slot is taken */
+struct otf_pending_slot { __u64 sp, size; };
+struct OTF_MAP(BPF_MAP_TYPE_ARRAY, OTF_PENDING_SLOTS, __u32, struct otf_pending_slot) otf_pending_slots SEC(".maps");
 struct OTF_MAP(BPF_MAP_TYPE_LRU_HASH, 4096, __u64, __u64) otf_pending SEC(".maps");
 struct OTF_MAP(BPF_MAP_TYPE_HASH, 4096, __u64, struct otf_quarantine) otf_quarantined SEC(".maps");
 struct OTF_MAP(BPF_MAP_TYPE_HASH, 4096, __u64, __u64) otf_quarantine_objects SEC(".maps");
@@ -29,5 +34,27 @@ struct {
 
 /* set to 1 by the loader when the action is deny; otherwise the kfuncs are dead code */
 const volatile __u8 otf_with_guard = 0;
+
+static __always_inline __u64 *otf_freed_slot(__u64 addr)
+{
+	__u32 row = addr * OTF_HASH_FACTOR >> 48;
+
+	return bpf_map_lookup_elem(&otf_freed, &row);
+}
+
+static __always_inline bool otf_was_freed(__u64 addr)
+{
+	__u64 *slot = otf_freed_slot(addr);
+
+	return slot && *slot == addr;
+}
+
+/* the slot of a stack pointer; stacks are as large as they are aligned, their ends are used most */
+static __always_inline struct otf_pending_slot *otf_pending_of(__u64 sp)
+{
+	__u32 row = sp * OTF_HASH_FACTOR >> 52;
+
+	return bpf_map_lookup_elem(&otf_pending_slots, &row);
+}
 
 #endif

@@ -191,7 +191,10 @@ fn no_provenance_where_an_allocation_is_not_recorded() {
         .find(|p| p.cache == abi::CACHE_GENERAL)
         .unwrap();
     assert_eq!(general.allocations, [0; abi::ALLOC_WORDS]);
-    assert_eq!(legal.flags, abi::LEGAL_PERCPU | abi::LEGAL_USER);
+    assert_eq!(
+        legal.flags,
+        abi::LEGAL_PERCPU | abi::LEGAL_USER | abi::LEGAL_TRACKED
+    );
     assert_eq!(legal.stack, StackRule::Compartment as u8);
     // The per-CPU global has no range, the other one has.
     assert_eq!(legal.globals, 1);

@@ -415,10 +415,12 @@ fn a_freed_object_is_a_violation_in_any_phase() {
         ..IN_GROUP
     };
     let freed = object.maps().find(|m| m.name() == "otf_freed").unwrap();
+    // `OTF_HASH_FACTOR` of otf_kernel.h.
+    let slot = (w.object.wrapping_mul(0x61c8_8646_80b5_83eb) >> 48) as u32;
     freed
         .update(
+            &slot.to_le_bytes(),
             &w.object.to_le_bytes(),
-            &3_u32.to_le_bytes(),
             libbpf_rs::MapFlags::ANY,
         )
         .unwrap();

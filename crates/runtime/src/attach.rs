@@ -151,7 +151,11 @@ fn attach_sets(
         .chunks(SET)
         .map(|set| (HEAP_LINK, set))
         .chain(noting.chunks(SET).map(|set| (guard::NAME, set)))
-        .chain(jumps.chunks(jumps.len().max(1)).map(|set| (guard::NAME, set)))
+        .chain(
+            jumps
+                .chunks(jumps.len().max(1))
+                .map(|set| (guard::NAME, set)),
+        )
         .chain(judging.chunks(SET).map(|set| (guard::NAME, set)));
     for (number, (name, set)) in all.enumerate() {
         not_interrupted()?;

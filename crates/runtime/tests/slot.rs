@@ -23,35 +23,35 @@ const FIRST_INDEX: u32 = 1000;
 
 /// What compilers write, in front of random operands.
 const FORMS: &[&[u8]] = &[
-    &[0x48, 0x89],             // mov
-    &[0x88],                   // mov, one byte
-    &[0x66, 0xc7, 0x00],       // movw $imm, (%rax)
-    &[0xc7, 0x05],             // movl $imm, rip
+    &[0x48, 0x89],                   // mov
+    &[0x88],                         // mov, one byte
+    &[0x66, 0xc7, 0x00],             // movw $imm, (%rax)
+    &[0xc7, 0x05],                   // movl $imm, rip
     &[0xf0, 0x48, 0x0f, 0xba, 0x2d], // lock bts $imm, rip
-    &[0xf0, 0x0f, 0xb1],       // lock cmpxchg
-    &[0x48, 0x8d, 0x05],       // lea rip
-    &[0x48, 0x83, 0x3d],       // cmp $imm, rip
-    &[0xf3, 0x48, 0xab],       // rep stos
-    &[0x65, 0x48, 0x01],       // add to per-CPU
-    &[0x50],                   // push
-    &[0x0f, 0x84],             // je rel32
-    &[0x75],                   // jne rel8
-    &[0xe8],                   // call
-    &[0x2e, 0xe8],             // call with a prefix
-    &[0xe9],                   // jmp rel32
-    &[0xeb],                   // jmp rel8
-    &[0xff, 0x15],             // call *rip
-    &[0xff, 0x50],             // call *disp(%rax)
-    &[0x41, 0xff, 0xd3],       // call *%r11
-    &[0x41, 0xff, 0xe3],       // jmp *%r11
-    &[0xff, 0x25],             // jmp *rip
-    &[0xc3],                   // ret
-    &[0xcc],                   // int3
-    &[0x90],                   // nop
-    &[0x0f, 0x0b],             // ud2
-    &[0xf3, 0x0f, 0x1e, 0xfa], // endbr64
-    &[0xe2],                   // loop
-    &[0xc5, 0xf8],             // AVX
+    &[0xf0, 0x0f, 0xb1],             // lock cmpxchg
+    &[0x48, 0x8d, 0x05],             // lea rip
+    &[0x48, 0x83, 0x3d],             // cmp $imm, rip
+    &[0xf3, 0x48, 0xab],             // rep stos
+    &[0x65, 0x48, 0x01],             // add to per-CPU
+    &[0x50],                         // push
+    &[0x0f, 0x84],                   // je rel32
+    &[0x75],                         // jne rel8
+    &[0xe8],                         // call
+    &[0x2e, 0xe8],                   // call with a prefix
+    &[0xe9],                         // jmp rel32
+    &[0xeb],                         // jmp rel8
+    &[0xff, 0x15],                   // call *rip
+    &[0xff, 0x50],                   // call *disp(%rax)
+    &[0x41, 0xff, 0xd3],             // call *%r11
+    &[0x41, 0xff, 0xe3],             // jmp *%r11
+    &[0xff, 0x25],                   // jmp *rip
+    &[0xc3],                         // ret
+    &[0xcc],                         // int3
+    &[0x90],                         // nop
+    &[0x0f, 0x0b],                   // ud2
+    &[0xf3, 0x0f, 0x1e, 0xfa],       // endbr64
+    &[0xe2],                         // loop
+    &[0xc5, 0xf8],                   // AVX
 ];
 
 #[derive(Clone, Debug)]
@@ -129,7 +129,8 @@ fn field(instruction: &Instruction, code: &[u8]) -> [u8; 20] {
     let near = matches!(again.op0_kind(), OpKind::NearBranch64);
     // A group of opcodes, or an operand that is no part of the opcode: what stands between the
     // opcode and the constants.
-    let constants = offsets.displacement_size() + offsets.immediate_size() + offsets.immediate_size2();
+    let constants =
+        offsets.displacement_size() + offsets.immediate_size() + offsets.immediate_size2();
     let between = again.len() - constants - first - opcodes;
     let immediate = match offsets.immediate_size() {
         0 => 0,
@@ -186,13 +187,23 @@ fn movable(instruction: &Instruction, code: &[u8]) -> bool {
     let through_stack = instruction.flow_control() == FlowControl::IndirectCall
         && instruction.op0_kind() == OpKind::Memory
         && (instruction.memory_index() != Register::None
-            || matches!(instruction.memory_base(), Register::RSP | Register::R12 | Register::ESP | Register::R12D)
+            || matches!(
+                instruction.memory_base(),
+                Register::RSP | Register::R12 | Register::ESP | Register::R12D
+            )
             || instruction.memory_base() == Register::None);
     let far = matches!(
         instruction.code(),
-        Code::Call_m1616 | Code::Call_m1632 | Code::Call_m1664 | Code::Jmp_m1616 | Code::Jmp_m1632 | Code::Jmp_m1664
+        Code::Call_m1616
+            | Code::Call_m1632
+            | Code::Call_m1664
+            | Code::Jmp_m1616
+            | Code::Jmp_m1632
+            | Code::Jmp_m1664
     );
-    !vex && !short && !through_stack && !far
+    !vex && !short
+        && !through_stack
+        && !far
         && instruction.code() != Code::INVALID
         && !matches!(
             instruction.flow_control(),
@@ -264,7 +275,9 @@ fn judge(case: &Case, length: usize, after: &[u16], slot: &[u8]) -> Result<(), S
         last = Some(old);
         if case.probed >> row & 1 == 1 {
             let push = next()?;
-            if push.mnemonic() != Mnemonic::Push || push.immediate(0) != u64::from(FIRST_INDEX + row as u32) {
+            if push.mnemonic() != Mnemonic::Push
+                || push.immediate(0) != u64::from(FIRST_INDEX + row as u32)
+            {
                 return Err(format!("no index in front of {old}"));
             }
             if next()?.near_branch_target() != ENTRY {
@@ -354,7 +367,9 @@ fn far(case: &Case) -> bool {
         .iter()
         .filter_map(|i| match i.op0_kind() {
             OpKind::NearBranch64 => Some(i.near_branch_target()),
-            _ => i.is_ip_rel_memory_operand().then(|| i.ip_rel_memory_address()),
+            _ => i
+                .is_ip_rel_memory_operand()
+                .then(|| i.ip_rel_memory_address()),
         })
         .any(|target| target.wrapping_sub(SLOT).cast_signed().unsigned_abs() > (1 << 31) - 1024)
 }
@@ -418,7 +433,12 @@ fn a_slot_does_what_the_code_did() {
                 let number = |at: usize| i32::from_ne_bytes(raw[at..at + 4].try_into().unwrap());
                 let size = number(0);
                 if size <= 0 {
-                    prop_assert!(!wanted(case) || far(case), "no slot ({}) for {:02x?}", size, case);
+                    prop_assert!(
+                        !wanted(case) || far(case),
+                        "no slot ({}) for {:02x?}",
+                        size,
+                        case
+                    );
                     continue;
                 }
                 slots += 1;
@@ -428,7 +448,13 @@ fn a_slot_does_what_the_code_did() {
                     .collect();
                 let slot = &raw[8 + 2 * INSNS..][..size as usize];
                 let judged = judge(case, number(4) as usize, &after, slot);
-                prop_assert!(judged.is_ok(), "{:?} for {:02x?}: {:02x?}", judged, case, slot);
+                prop_assert!(
+                    judged.is_ok(),
+                    "{:?} for {:02x?}: {:02x?}",
+                    judged,
+                    case,
+                    slot
+                );
             }
             prop_assert!(slots > 4000, "only {} slots", slots);
             Ok(())
