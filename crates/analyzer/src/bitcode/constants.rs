@@ -1,12 +1,14 @@
 //! Reading constants, of the module or of a function.
 
+use std::ops::Range;
+
 use crate::bitcode::{
-    Error, NONE,
-    function::{binary, cast},
+    Error, Module, NONE,
+    instruction::{binary, cast},
+    kind::{Kind, Opcode, Row},
     layout::Shape,
-    module::Loader,
+    loader::Loader,
     stream::Entry,
-    value::{Kind, Opcode, Row},
 };
 
 const SET_TYPE: u32 = 1;
@@ -135,6 +137,49 @@ impl Loader<'_> {
             self.module.operands.push(number);
         }
         Ok(())
+    }
+}
+
+impl Module {
+    /// Whether no constant is a part of itself: those who walk one come to an end.
+    pub(super) fn constants_end(&self) -> bool {
+        let is_inner = |row: u32| {
+            let value = self.values.get(row as usize)?;
+            let constant = matches!(
+                value.kind,
+                Kind::Expression(_) | Kind::Aggregate | Kind::Other
+            );
+            (constant && value.count > 0).then_some(value.first..value.first + value.count)
+        };
+        let mut seen = vec![false; self.values.len()];
+        // Operands that are left, of each constant on the way.
+        let mut way: Vec<(u32, Range<u32>)> = Vec::new();
+        let mut on_way = vec![false; self.values.len()];
+        for start in 0..self.values.len() as u32 {
+            let mut next = Some(start);
+            loop {
+                if let Some(row) = next.take()
+                    && let Some(operands) = is_inner(row)
+                    && !std::mem::replace(&mut seen[row as usize], true)
+                {
+                    on_way[row as usize] = true;
+                    way.push((row, operands));
+                }
+                let Some((row, rest)) = way.last_mut() else {
+                    break;
+                };
+                let Some(operand) = rest.next() else {
+                    on_way[*row as usize] = false;
+                    way.pop();
+                    continue;
+                };
+                next = self.operands.get(operand as usize).copied();
+                if next.is_some_and(|row| on_way.get(row as usize) == Some(&true)) {
+                    return false;
+                }
+            }
+        }
+        true
     }
 }
 

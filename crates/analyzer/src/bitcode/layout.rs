@@ -1,10 +1,10 @@
-//! IR types and where their parts lie, on x86-64.
+//! Reading IR types, with where their parts lie on x86-64.
 
 use std::ops::Range;
 
 use compact_str::CompactString;
 
-use crate::bitcode::{Error, Module, NONE, stream::Entry, stream::Reader};
+use crate::bitcode::{Error, NONE, stream::Entry, stream::Reader};
 
 /// The layout that sizes here are right for.
 pub(super) const X86_64: &str =
@@ -63,19 +63,19 @@ pub(super) enum Shape {
 }
 
 #[derive(Clone, Debug)]
-struct Row {
+pub(super) struct Row {
     shape: Shape,
     /// Bytes from one element of an array to the next; `None` without a size.
-    size: Option<u64>,
+    pub(super) size: Option<u64>,
     align: u64,
 }
 
 /// Types of a module.
 #[derive(Debug, Default)]
 pub(super) struct Types {
-    rows: Vec<Row>,
+    pub(super) rows: Vec<Row>,
     /// Types of fields and parameters, with the offset of the former.
-    parts: Vec<(u32, u64)>,
+    pub(super) parts: Vec<(u32, u64)>,
 }
 
 impl Types {
@@ -294,87 +294,5 @@ impl Types {
             }
             _ => Err(Error::Malformed("an index of an aggregate")),
         }
-    }
-}
-
-/// An IR type.
-#[derive(Clone, Copy)]
-pub(crate) struct Type<'m> {
-    pub(super) module: &'m Module,
-    pub(super) row: u32,
-}
-
-impl<'m> Type<'m> {
-    fn shape(self) -> &'m Shape {
-        self.module.types.shape(self.row)
-    }
-
-    pub(crate) fn is_pointer(self) -> bool {
-        matches!(self.shape(), Shape::Pointer(_))
-    }
-
-    /// Pointer into a segment (`__seg_gs`): per-CPU memory.
-    pub(crate) fn is_segment(self) -> bool {
-        matches!(self.shape(), Shape::Pointer(space) if *space != 0)
-    }
-
-    pub(crate) fn is_struct(self) -> bool {
-        matches!(self.shape(), Shape::Struct { .. })
-    }
-
-    pub(crate) fn is_array(self) -> bool {
-        matches!(self.shape(), Shape::Array { .. })
-    }
-
-    /// Bits of an integer type, 0 for another.
-    pub(crate) fn width(self) -> u32 {
-        match self.shape() {
-            Shape::Integer(bits) => *bits,
-            _ => 0,
-        }
-    }
-
-    /// Name of a structure type, `struct.qfq_group`; `None` for a literal one.
-    pub(crate) fn struct_name(self) -> Option<&'m CompactString> {
-        match self.shape() {
-            Shape::Struct { name, .. } => name.as_ref(),
-            _ => None,
-        }
-    }
-
-    fn part(self, field: u32) -> Option<(u32, u64)> {
-        let Shape::Struct { fields, .. } = self.shape() else {
-            return None;
-        };
-        let row = fields.start.checked_add(field)?;
-        (row < fields.end)
-            .then(|| self.module.types.parts.get(row as usize).copied())
-            .flatten()
-    }
-
-    pub(crate) fn field(self, index: u32) -> Option<Self> {
-        self.part(index).map(|(row, _)| Self { row, ..self })
-    }
-
-    /// Byte offset of a field of a structure type.
-    pub(crate) fn field_offset(self, index: u32) -> u64 {
-        self.part(index).map_or(0, |(_, offset)| offset)
-    }
-
-    /// Element of an array type.
-    pub(crate) fn element(self) -> Option<Self> {
-        match self.shape() {
-            Shape::Array { element } => Some(Self {
-                row: *element,
-                ..self
-            }),
-            _ => None,
-        }
-    }
-
-    /// Bytes between elements of an array of this type; 0 for one without a size.
-    pub(crate) fn size(self) -> u64 {
-        let row = self.module.types.rows.get(self.row as usize);
-        row.and_then(|row| row.size).unwrap_or(0)
     }
 }

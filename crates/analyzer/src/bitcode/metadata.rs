@@ -2,10 +2,10 @@
 
 use crate::bitcode::{
     Error, NONE,
-    module::Loader,
+    kind::Kind,
+    loader::Loader,
     node::{Class, Row},
     stream::{Entry, Lengths},
-    value::Kind,
 };
 
 const VALUE: u32 = 2;

@@ -11,20 +11,29 @@
 mod attributes;
 mod constants;
 mod function;
+mod instruction;
+mod kind;
 mod layout;
+mod loader;
 mod metadata;
 mod module;
 mod node;
 mod stream;
+mod types;
 mod value;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
 pub(crate) use {
-    layout::Type,
-    module::{Module, is_known, producer},
+    kind::{Kind, Opcode, Passing},
+    loader::{is_known, producer},
+    module::Module,
     node::{Class, Meta},
-    value::{Kind, Opcode, Passing, Value},
+    types::Type,
+    value::Value,
 };
 
 /// A row that is not there.
@@ -39,6 +48,8 @@ pub(crate) enum Error {
     Producer(String),
     /// For another machine.
     Layout(String),
+    /// Variables are told by calls of intrinsics, as before LLVM 19.
+    DebugCalls,
     /// It ends too early.
     TooShort,
     /// A record has fewer numbers than its kind.
@@ -57,6 +68,7 @@ impl fmt::Display for Error {
             Self::NoMagic => f.write_str("it does not begin with the magic of LLVM bitcode"),
             Self::Producer(name) => write!(f, "{name} wrote it"),
             Self::Layout(text) => write!(f, "it is for another machine, with the layout {text}"),
+            Self::DebugCalls => f.write_str("its debug information is in calls, not in records"),
             Self::TooShort => f.write_str("it ends too early"),
             Self::ShortRecord => f.write_str("a record is too short"),
             Self::NoSuch(what) => write!(f, "it refers to {what} that does not exist"),

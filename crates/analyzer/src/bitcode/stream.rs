@@ -285,7 +285,7 @@ impl<'b> Reader<'b> {
 
     /// Refuses counts that the rest of the block cannot hold.
     fn room(&self, count: usize) -> Result<(), Error> {
-        if count > self.end - self.at {
+        if count > self.end.saturating_sub(self.at) {
             return Err(Error::TooShort);
         }
         Ok(())
@@ -295,6 +295,9 @@ impl<'b> Reader<'b> {
         self.record.clear();
         self.blob = &[];
         let (mut row, end) = (first as usize, (first + count) as usize);
+        let code = self.fields[..end].get(row).copied();
+        let code = self.scalar(code.ok_or(Error::Malformed("a record without a code"))?)? as u32;
+        row += 1;
         while row < end {
             match self.fields[row] {
                 Field::Array => {
@@ -327,10 +330,7 @@ impl<'b> Reader<'b> {
             }
             row += 1;
         }
-        if self.record.is_empty() {
-            return Err(Error::Malformed("a record without a code"));
-        }
-        Ok(self.record.remove(0) as u32)
+        Ok(code)
     }
 
     #[inline]

@@ -33,8 +33,8 @@ pub(crate) fn unreadable(name: &str, message: &str) -> Diagnostic {
     .help("make the bitcode again; the analyzer reads what clang of LLVM 19 writes")
 }
 
-/// Number of instructions: reads the bitcode as [`facts`] does and visits every instruction, and
-/// nothing more. What reading costs alone, for measurements.
+/// Number of instructions: lets LLVM read the bitcode and visits every instruction, and nothing
+/// more. What LLVM costs alone, for measurements.
 pub fn walk(bitcode: &[u8], name: &str) -> Result<u64, Diagnostic> {
     let module = ir::Module::parse(bitcode).map_err(|message| unreadable(name, &message))?;
     Ok(module
@@ -48,8 +48,8 @@ pub fn walk(bitcode: &[u8], name: &str) -> Result<u64, Diagnostic> {
 /// `name` is the source file relative to the kernel tree; the tree's own place is found by taking
 /// it off the path that the compiler was given, and does not appear in the facts.
 ///
-/// LLVM's reader may crash on bitcode that was damaged after the compiler wrote it: callers check
-/// the hash of what they cached first. One LLVM context per call, so calls may run in parallel.
+/// Damaged bitcode is an error, or facts of something else: callers check the hash of what they
+/// cached first.
 pub fn facts(bitcode: &[u8], name: &str) -> Result<Facts, Diagnostic> {
     let bad = |message: String| unreadable(name, &message);
     let module = Module::parse(bitcode).map_err(|e| bad(e.to_string()))?;
@@ -79,7 +79,7 @@ pub fn facts(bitcode: &[u8], name: &str) -> Result<Facts, Diagnostic> {
     let assembly = module.assembly();
     let mut references = module::references(&module, &types, &globals);
     references.extend(
-        module::initcalls(&assembly)
+        module::initcalls(assembly)
             .into_iter()
             .map(|function| Reference {
                 function,
@@ -118,7 +118,7 @@ pub fn facts(bitcode: &[u8], name: &str) -> Result<Facts, Diagnostic> {
         source: name.to_owned(),
         functions,
         references: references.into_iter().collect(),
-        exports: module::exports(&assembly, &globals),
+        exports: module::exports(assembly, &globals),
         slots,
         globals: unit.globals,
         types: unit.types,

@@ -118,13 +118,19 @@ fn realign(signature: &mut Signature, function: Value<'_>) {
     }
 }
 
+/// Steps to a variable's home: more are a circle, in code that never runs.
+const STEPS: u32 = 1000;
+
 /// What a store stores, and the variable that it stores into.
 fn stored(store: Value<'_>) -> Option<(Value<'_>, Value<'_>)> {
     if store.kind() != Kind::Instruction(Opcode::Store) {
         return None;
     }
     let mut home = store.operand(1)?;
-    while home.kind() == Kind::Instruction(Opcode::GetElementPtr) {
+    for _ in 0..STEPS {
+        if home.kind() != Kind::Instruction(Opcode::GetElementPtr) {
+            break;
+        }
         home = home.operand(0)?;
     }
     Some((store.operand(0)?, home))

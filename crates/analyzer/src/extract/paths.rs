@@ -384,7 +384,7 @@ impl<'u, 'm> Resolver<'u, 'm> {
         let bytes = source.width() == 8;
         let first = value.operand(1).and_then(Value::integer);
         let more = value.operand_count() > 2;
-        let inner = self.inner_offset(value);
+        let inner = inner_offset(value);
         paths
             .into_iter()
             .map(|path| {
@@ -436,23 +436,23 @@ impl<'u, 'm> Resolver<'u, 'm> {
             _ => Reach::Strayed,
         }
     }
+}
 
-    /// Offset of the indices after the first; variable ones count as 0.
-    fn inner_offset(&self, value: Value<'m>) -> i64 {
-        let mut ty = value.gep_source();
-        let mut offset = 0;
-        for index in 2..value.operand_count() {
-            let constant = value.operand(index).and_then(Value::integer).unwrap_or(0);
-            if let Some(field) = u32::try_from(constant).ok().and_then(|i| ty.field(i)) {
-                offset += ty.field_offset(constant as u32) as i64;
-                ty = field;
-            } else if let Some(element) = ty.element() {
-                offset += constant.saturating_mul(element.size() as i64);
-                ty = element;
-            }
+/// Offset of the indices after the first; variable ones count as 0.
+fn inner_offset(value: Value<'_>) -> i64 {
+    let mut ty = value.gep_source();
+    let mut offset = 0;
+    for index in 2..value.operand_count() {
+        let constant = value.operand(index).and_then(Value::integer).unwrap_or(0);
+        if let Some(field) = u32::try_from(constant).ok().and_then(|i| ty.field(i)) {
+            offset += ty.field_offset(constant as u32) as i64;
+            ty = field;
+        } else if let Some(element) = ty.element() {
+            offset += constant.saturating_mul(element.size() as i64);
+            ty = element;
         }
-        offset
     }
+    offset
 }
 
 /// Whether indices after the first one choose an element of an array.

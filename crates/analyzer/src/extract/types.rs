@@ -16,6 +16,9 @@ const TAG_STRUCTURE: u16 = 0x13;
 const TAG_TYPEDEF: u16 = 0x16;
 const TAG_UNION: u16 = 0x17;
 
+/// Typedefs and qualifiers of a type: more are a circle, in a damaged file.
+const CHAIN: u32 = 1000;
+
 /// Makes paths of source files relative to the kernel tree.
 pub(crate) struct Files {
     root: String,
@@ -89,6 +92,23 @@ pub(crate) fn join((directory, name): &(String, String)) -> String {
     parts.join("/")
 }
 
+/// Bytes of a type node behind typedefs and qualifiers.
+fn size_of(node: Option<Meta<'_>>) -> u64 {
+    let mut at = node;
+    for _ in 0..CHAIN {
+        let Some(node) = at else { break };
+        let bits = node.bits();
+        if bits > 0 {
+            return bits / 8;
+        }
+        if node.class() != Class::Derived {
+            return 0;
+        }
+        at = node.base();
+    }
+    0
+}
+
 /// Reads type nodes into the table, each once.
 pub(crate) struct TypeReader<'m> {
     pub(crate) files: Files,
@@ -129,11 +149,13 @@ impl<'m> TypeReader<'m> {
         let mut at = node;
         let mut alias = None;
         // Typedefs and qualifiers: the last typedef names an anonymous structure.
+        let mut left = CHAIN;
         while at.class() == Class::Derived && at.tag() != TAG_POINTER && at.tag() != TAG_MEMBER {
             if at.tag() == TAG_TYPEDEF {
                 alias = Some(at);
             }
-            if let Some(base) = at.base() {
+            left -= 1;
+            if let Some(base) = at.base().filter(|_| left > 0) {
                 at = base;
             } else {
                 self.ids.insert(node.key(), None);
@@ -213,7 +235,7 @@ impl<'m> TypeReader<'m> {
             };
         };
         // The element's own row may not be filled yet: its size is in its node.
-        let stride = self.size_of(node.base());
+        let stride = size_of(node.base());
         Type {
             name: CompactString::default(),
             size: stride * count,
@@ -224,22 +246,6 @@ impl<'m> TypeReader<'m> {
             },
             identity: 0,
         }
-    }
-
-    /// Bytes of a type node behind typedefs and qualifiers.
-    fn size_of(&self, node: Option<Meta<'m>>) -> u64 {
-        let mut at = node;
-        while let Some(node) = at {
-            let bits = node.bits();
-            if bits > 0 {
-                return bits / 8;
-            }
-            if node.class() != Class::Derived {
-                return 0;
-            }
-            at = node.base();
-        }
-        0
     }
 
     fn record(
