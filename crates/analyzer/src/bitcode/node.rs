@@ -134,7 +134,9 @@ impl<'m> Meta<'m> {
 
     /// Name of a type, variable or subprogram.
     pub(crate) fn name(self) -> CompactString {
-        CompactString::from_utf8_lossy(self.name_bytes())
+        let name = self.name_bytes();
+        str::from_utf8(name)
+            .map_or_else(|_| CompactString::from_utf8_lossy(name), CompactString::new)
     }
 
     /// Directory and name of a file.
