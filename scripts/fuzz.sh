@@ -22,6 +22,7 @@ for target in "${targets[@]}"; do
 	seeds=()
 	[ -d "seeds/$target" ] && seeds=("seeds/$target")
 	[ "$target" = image ] && clang-19 -O2 -g -c seeds/image.c -o "$corpus/seed.o"
+	[ "$target" = bitcode ] && clang-19 -O2 -g -Xclang -disable-llvm-passes -emit-llvm -c seeds/image.c -o "$corpus/seed.bc"
 	[ "$target" = artifact ] && cp seeds/analysis.json "$corpus/"
 	log=$(mktemp)
 	if ! "../target/fuzz/$triple/release/$target" -max_total_time="$seconds" -timeout=20 \

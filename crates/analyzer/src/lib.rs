@@ -9,6 +9,7 @@
 //! one of them is what a violation is.
 
 mod assembly;
+mod bitcode;
 pub mod check;
 mod extract;
 pub mod facts;

@@ -15,8 +15,9 @@ use otf_artifact::{
 
 use crate::{
     assembly::{loses_mark, note_last},
-    extract::{source_name, unreadable, written},
-    ir::{Kind, Module, Opcode, Value},
+    bitcode::{Kind, Opcode},
+    extract::{Ir as _, unreadable, written},
+    ir::{Module, Value},
 };
 
 /// Marked bitcode, and what the marks stand for.
@@ -38,9 +39,7 @@ pub fn mark(bitcode: &[u8], name: &str) -> Result<Shadow, Diagnostic> {
     let mut marks = Vec::new();
     let mut unmarkable = None;
     for function in module.functions().filter(|f| !f.is_declaration()) {
-        let named = function
-            .subprogram()
-            .and_then(|node| source_name(&module, node));
+        let named = module.source_name(function);
         for instruction in function.instructions() {
             if is_debug(instruction) {
                 continue;
@@ -53,7 +52,7 @@ pub fn mark(bitcode: &[u8], name: &str) -> Result<Shadow, Diagnostic> {
                 }
                 instruction.set_assembly(&marked);
             }
-            let write = written(&module, instruction);
+            let write = written(instruction);
             let mark = marks.len() as u32 + 1;
             if !module.mark(instruction, mark, write.is_some()) {
                 continue;
@@ -88,7 +87,7 @@ pub fn changed(
     let mut found = BTreeMap::new();
     for function in module.functions().filter(|f| !f.is_declaration()) {
         for instruction in function.instructions() {
-            let Some((kind, size)) = written(&module, instruction) else {
+            let Some((kind, size)) = written(instruction) else {
                 continue;
             };
             let (mark, _) = instruction.place();
@@ -131,7 +130,7 @@ fn stays(source: &SourceWrite, kind: WriteKind, size: u64) -> bool {
 fn text(instruction: Value<'_>) -> Option<String> {
     let call = matches!(
         instruction.kind(),
-        Kind::Instruction(Opcode::LLVMCall | Opcode::LLVMCallBr)
+        Kind::Instruction(Opcode::Call | Opcode::CallBr)
     );
     let callee = call.then(|| instruction.callee()).flatten()?;
     (callee.kind() == Kind::Assembly).then(|| callee.assembly().1)
@@ -139,7 +138,7 @@ fn text(instruction: Value<'_>) -> Option<String> {
 
 /// Calls that only describe variables.
 fn is_debug(instruction: Value<'_>) -> bool {
-    instruction.kind() == Kind::Instruction(Opcode::LLVMCall)
+    instruction.kind() == Kind::Instruction(Opcode::Call)
         && instruction
             .callee()
             .is_some_and(|callee| callee.begins("llvm.dbg."))

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::LazyLock;
+
 use common::{bitcode, cases, unit};
 use otf_analyzer::{
     FileMeta, Request, analyze,
@@ -32,6 +34,28 @@ fn a_truncated_module_is_refused() {
     for part in 1..16 {
         let cut = &whole[..whole.len() * part / 16];
         assert_eq!(facts(cut, "lists.c").unwrap_err().code, Code::BadBitcode);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+    #[test]
+    fn damaged_bitcode_is_refused_or_read_as_something_else(
+        at in any::<prop::sample::Index>(),
+        bits in 1..=u8::MAX,
+        more in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+    ) {
+        static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(|| bitcode("containers.c"));
+        let mut damaged = WHOLE.clone();
+        let at = at.index(damaged.len());
+        damaged[at] ^= bits;
+        for (at, byte) in more {
+            let at = at.index(damaged.len());
+            damaged[at] = byte;
+        }
+        if let Err(error) = facts(&damaged, "containers.c") {
+            prop_assert_eq!(error.code, Code::BadBitcode);
+        }
     }
 }
 

@@ -6,17 +6,17 @@ use otf_artifact::analysis::WriteKind;
 use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
+    bitcode::{Kind, Opcode, Value},
     extract::{
         calls::{is_call, parameter_homes},
         paths::{Resolver, Unit, variable},
         slots::SlotReader,
-        written::{range, stored},
+        written::{Ir as _, range},
     },
     facts::{
         FunctionFacts, Holder, Path, Pointer, Reference, Root, Shape, TypeId, Types, UserAccess,
         Variable, WriteFacts,
     },
-    ir::{Kind, Opcode, Value},
 };
 
 /// Text in inline assembly that goes through an exception table or a user-access routine.
@@ -101,16 +101,16 @@ impl<'m> Body<'_, 'm> {
             return;
         };
         match opcode {
-            Opcode::LLVMStore => self.store(instruction),
-            Opcode::LLVMAtomicRMW | Opcode::LLVMAtomicCmpXchg => {
-                let size = stored(self.unit.module, instruction, 1);
+            Opcode::Store => self.store(instruction),
+            Opcode::AtomicRMW | Opcode::AtomicCmpXchg => {
+                let size = instruction.operand_size(1);
                 if let Some(to) = instruction.operand(0) {
                     self.write(instruction, to, WriteKind::Atomic, size, UserAccess::No);
                 }
             }
-            Opcode::LLVMCall | Opcode::LLVMCallBr => self.effect(instruction),
-            Opcode::LLVMRet => self.result(instruction),
-            Opcode::LLVMAlloca if !self.resolver.is_simple(instruction) => {
+            Opcode::Call | Opcode::CallBr => self.effect(instruction),
+            Opcode::Ret => self.result(instruction),
+            Opcode::Alloca if !self.resolver.is_simple(instruction) => {
                 if let Some(ty) = self.resolver.variable_type(instruction)
                     && holds_record(&self.unit.types, ty)
                 {
@@ -128,7 +128,7 @@ impl<'m> Body<'_, 'm> {
         if self.resolver.is_simple(to) {
             return;
         }
-        let size = stored(self.unit.module, store, 0);
+        let size = store.operand_size(0);
         self.write(store, to, WriteKind::Store, size, UserAccess::No);
         if !value.ty().is_pointer() {
             return;
@@ -223,7 +223,7 @@ impl<'m> Body<'_, 'm> {
             let Some(to) = call.operand(index) else {
                 continue;
             };
-            let memory = self.unit.module.is_memory_operand(call, index);
+            let memory = call.is_memory_operand(index);
             let pointer = to.ty().is_pointer() && to.kind() != Kind::Function;
             if pointer && (memory || clobbers) && seen.insert(to.key()) {
                 self.write(call, to, WriteKind::Asm, 0, user);

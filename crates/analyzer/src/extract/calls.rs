@@ -5,18 +5,14 @@ use std::collections::BTreeSet;
 use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
-    extract::{
-        body::Body,
-        module::{is_declare, member},
-        paths::Unit,
-    },
+    bitcode::{Kind, Opcode, Value},
+    extract::{body::Body, module::member, paths::Unit},
     facts::{Argument, CallFacts, Integer, Path, Pointer, Reference, Root, TypeId, Use},
-    ir::{Kind, Opcode, Value},
 };
 
 /// A call that is neither an intrinsic nor inline assembly.
 pub(super) fn is_call(instruction: Value<'_>) -> bool {
-    instruction.kind() == Kind::Instruction(Opcode::LLVMCall)
+    instruction.kind() == Kind::Instruction(Opcode::Call)
         && instruction
             .callee()
             .is_some_and(|callee| callee.kind() != Kind::Assembly && !callee.begins("llvm."))
@@ -31,14 +27,13 @@ pub(super) fn parameter_homes<'m>(
     let signature = &unit.signatures[&function.key()];
     let sources: HashMap<usize, Option<u16>> = function
         .parameters()
-        .into_iter()
         .enumerate()
         .map(|(i, p)| (p.key(), signature.source(i as u32)))
         .collect();
     let mut homes = HashMap::default();
     for store in instructions
         .iter()
-        .filter(|i| i.kind() == Kind::Instruction(Opcode::LLVMStore))
+        .filter(|i| i.kind() == Kind::Instruction(Opcode::Store))
     {
         let (Some(value), Some(home)) = (store.operand(0), store.operand(1)) else {
             continue;
@@ -125,11 +120,11 @@ impl<'m> Body<'_, 'm> {
         }
         let inner = value.operand(0);
         match value.kind() {
-            Kind::Instruction(Opcode::LLVMLoad) => inner
+            Kind::Instruction(Opcode::Load) => inner
                 .filter(|home| self.resolver.is_simple(*home))
                 .and_then(|home| self.scalars.get(&home.key()).copied().flatten())
                 .map_or(Integer::Unknown, Integer::Parameter),
-            Kind::Instruction(Opcode::LLVMZExt | Opcode::LLVMSExt) if depth < 4 => {
+            Kind::Instruction(Opcode::ZExt | Opcode::SExt) if depth < 4 => {
                 inner.map_or(Integer::Unknown, |v| self.integer(v, depth + 1))
             }
             _ => Integer::Unknown,
@@ -141,11 +136,11 @@ impl<'m> Body<'_, 'm> {
         let Kind::Instruction(opcode) = instruction.kind() else {
             return;
         };
-        if opcode == Opcode::LLVMICmp || opcode == Opcode::LLVMCall && is_declare(instruction) {
+        if opcode == Opcode::ICmp {
             return;
         }
         let callee = match opcode {
-            Opcode::LLVMCall | Opcode::LLVMCallBr => instruction.callee(),
+            Opcode::Call | Opcode::CallBr => instruction.callee(),
             _ => None,
         };
         let count = match callee {
@@ -165,7 +160,7 @@ impl<'m> Body<'_, 'm> {
                     Kind::Assembly => "inline assembly".into(),
                     _ => "an indirect call".into(),
                 })],
-                (Opcode::LLVMStore, None) => self.stored_in(instruction),
+                (Opcode::Store, None) => self.stored_in(instruction),
                 _ => vec![Use::Stored],
             };
             found.extend(uses.into_iter().map(|by| Reference {

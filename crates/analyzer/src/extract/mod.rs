@@ -9,24 +9,21 @@ mod slots;
 mod types;
 mod written;
 
-pub(crate) use {module::source_name, written::written};
+pub(crate) use written::{Ir, written};
 
 use otf_artifact::diagnostic::{Code, Diagnostic};
 use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
+    bitcode::{Class, Module, Value},
     extract::{
-        module::{is_declare, variable_type},
         paths::{Unit, finish_types},
         slots::SlotReader,
         types::{Files, TypeReader, join},
     },
     facts::{Facts, Reference, TypeId, Use},
-    ir::{Class, Kind, Module, Opcode, Value},
+    ir,
 };
-
-/// Operand of a compile unit that lists types which only casts use.
-const RETAINED_TYPES: usize = 5;
 
 pub(crate) fn unreadable(name: &str, message: &str) -> Diagnostic {
     Diagnostic::error(
@@ -36,10 +33,10 @@ pub(crate) fn unreadable(name: &str, message: &str) -> Diagnostic {
     .help("make the bitcode again; the analyzer reads what clang of LLVM 19 writes")
 }
 
-/// Number of instructions: reads the bitcode as [`facts`] does and visits every instruction, and
-/// nothing more. What reading costs alone, for measurements.
+/// Number of instructions: lets LLVM read the bitcode and visits every instruction, and nothing
+/// more. What LLVM costs alone, for measurements.
 pub fn walk(bitcode: &[u8], name: &str) -> Result<u64, Diagnostic> {
-    let module = Module::parse(bitcode).map_err(|message| unreadable(name, &message))?;
+    let module = ir::Module::parse(bitcode).map_err(|message| unreadable(name, &message))?;
     Ok(module
         .functions()
         .map(|function| function.instructions().len() as u64)
@@ -51,32 +48,30 @@ pub fn walk(bitcode: &[u8], name: &str) -> Result<u64, Diagnostic> {
 /// `name` is the source file relative to the kernel tree; the tree's own place is found by taking
 /// it off the path that the compiler was given, and does not appear in the facts.
 ///
-/// LLVM's reader may crash on bitcode that was damaged after the compiler wrote it: callers check
-/// the hash of what they cached first. One LLVM context per call, so calls may run in parallel.
+/// Damaged bitcode is an error, or facts of something else: callers check the hash of what they
+/// cached first.
 pub fn facts(bitcode: &[u8], name: &str) -> Result<Facts, Diagnostic> {
     let bad = |message: String| unreadable(name, &message);
-    let module = Module::parse(bitcode).map_err(bad)?;
-    let units = module.compile_units();
-    let Some(unit) = units.first().copied() else {
+    let module = Module::parse(bitcode).map_err(|e| bad(e.to_string()))?;
+    let Some(unit) = module.compile_units().next() else {
         return Err(bad("it has no debug information (clang -g)".into()));
     };
-    let path = module
-        .node(unit, 0)
+    let path = unit
+        .file()
         .filter(|f| f.class() == Class::File)
-        .map(|f| join(&f.file()))
+        .map(|f| join(&f.path()))
         .unwrap_or_default();
 
-    let mut reader = TypeReader::new(&module, Files::new(&path, name));
-    if let Some(list) = module.node(unit, RETAINED_TYPES) {
-        for ty in module.operands(list).into_iter().flatten() {
-            reader.read(ty.as_meta());
-        }
+    let mut reader = TypeReader::new(Files::new(&path, name));
+    // Types that only casts use.
+    for ty in unit.elements() {
+        reader.read(Some(ty));
     }
     let signatures = module::signatures(&module, &mut reader);
     let mut bodies = Vec::new();
     for function in module.functions().filter(|f| !f.is_declaration()) {
         let instructions = function.instructions();
-        let declared = declared(&module, &mut reader, &instructions);
+        let declared = declared(&mut reader, function);
         bodies.push((function, instructions, declared));
     }
     let globals = module::globals(&module, &mut reader);
@@ -84,7 +79,7 @@ pub fn facts(bitcode: &[u8], name: &str) -> Result<Facts, Diagnostic> {
     let assembly = module.assembly();
     let mut references = module::references(&module, &types, &globals);
     references.extend(
-        module::initcalls(&assembly)
+        module::initcalls(assembly)
             .into_iter()
             .map(|function| Reference {
                 function,
@@ -123,7 +118,7 @@ pub fn facts(bitcode: &[u8], name: &str) -> Result<Facts, Diagnostic> {
         source: name.to_owned(),
         functions,
         references: references.into_iter().collect(),
-        exports: module::exports(&assembly, &globals),
+        exports: module::exports(assembly, &globals),
         slots,
         globals: unit.globals,
         types: unit.types,
@@ -131,23 +126,11 @@ pub fn facts(bitcode: &[u8], name: &str) -> Result<Facts, Diagnostic> {
 }
 
 /// Declared types of a function's variables, by the value that is their home.
-fn declared<'m>(
-    module: &'m Module,
-    reader: &mut TypeReader<'m>,
-    instructions: &[Value<'m>],
-) -> HashMap<usize, TypeId> {
+fn declared<'m>(reader: &mut TypeReader<'m>, function: Value<'m>) -> HashMap<usize, TypeId> {
     let mut declared = HashMap::default();
-    for call in instructions.iter().copied() {
-        if call.kind() != Kind::Instruction(Opcode::LLVMCall) || !is_declare(call) {
-            continue;
-        }
-        let home = call.operand(0).and_then(Value::wrapped);
-        let variable = call
-            .operand(1)
-            .and_then(Value::as_meta)
-            .filter(|v| v.class() == Class::Local);
-        if let (Some(home), Some(variable)) = (home, variable)
-            && let Some(ty) = variable_type(module, reader, variable)
+    for (_, home, variable) in function.declares() {
+        if variable.class() == Class::Local
+            && let Some(ty) = reader.read(variable.base())
         {
             declared.insert(home.key(), ty);
         }

@@ -5,21 +5,10 @@ use std::collections::BTreeSet;
 use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
+    bitcode::{Class, Kind, Module, Opcode, Passing, Value},
     extract::types::TypeReader,
     facts::{GlobalFacts, Reference, Shape, TypeId, Types, Use},
-    ir::{Class, Kind, Meta, Module, Opcode, Passing, Value},
 };
-
-/// Operand rows of a subprogram, a global variable and a local variable node.
-const NAME: usize = 2;
-const SUBPROGRAM_TYPE: usize = 4;
-const VARIABLE_TYPE: usize = 3;
-
-/// A function's name in the source.
-pub(crate) fn source_name(module: &Module, subprogram: Meta<'_>) -> Option<String> {
-    let operands = module.operands(subprogram);
-    operands.get(NAME).copied().flatten()?.meta_string()
-}
 
 /// How a function is declared in the source.
 #[derive(Clone, Debug, Default)]
@@ -50,22 +39,24 @@ pub(crate) fn signatures<'m>(
 ) -> HashMap<usize, Signature> {
     module
         .functions()
-        .map(|function| (function.key(), signature(module, types, function)))
+        .map(|function| (function.key(), signature(types, function)))
         .collect()
 }
 
-fn signature<'m>(module: &'m Module, types: &mut TypeReader<'m>, function: Value<'m>) -> Signature {
-    let ir = function.parameters();
+fn signature<'m>(types: &mut TypeReader<'m>, function: Value<'m>) -> Signature {
     let mut signature = Signature {
         name: function.name(),
         ..Signature::default()
     };
     let mut declared = 0;
     if let Some(node) = function.subprogram() {
-        signature.name = source_name(module, node).unwrap_or(signature.name);
-        signature.file = types.files.name(module.node(node, 0));
-        signature.line = node.subprogram_line();
-        let id = types.read(module.node(node, SUBPROGRAM_TYPE));
+        let name = node.name();
+        if !name.is_empty() {
+            signature.name = name.into();
+        }
+        signature.file = types.files.name(node.file());
+        signature.line = node.line();
+        let id = types.read(node.base());
         if let Some(Shape::Function { result, parameters }) =
             id.map(|id| types.types.get(id).shape.clone())
         {
@@ -76,8 +67,8 @@ fn signature<'m>(module: &'m Module, types: &mut TypeReader<'m>, function: Value
     }
     // The IR adds a parameter for a result in memory, and splits structures over registers.
     let mut next = 0u16;
-    for (index, _) in ir.iter().enumerate() {
-        if module.parameter_passing(function, index as u32) == Passing::Result {
+    for index in 0..function.parameter_count() {
+        if function.passing(index) == Passing::Result {
             signature.source_index.push(None);
         } else {
             signature.source_index.push(Some(next));
@@ -94,62 +85,55 @@ fn signature<'m>(module: &'m Module, types: &mut TypeReader<'m>, function: Value
 fn realign(signature: &mut Signature, function: Value<'_>) {
     let arguments: HashMap<usize, usize> = function
         .parameters()
-        .iter()
         .enumerate()
         .map(|(i, p)| (p.key(), i))
         .collect();
     let mut homes: HashMap<usize, Vec<usize>> = HashMap::default();
     let mut next = 0u16;
-    for instruction in function.instructions() {
-        match instruction.kind() {
-            Kind::Instruction(Opcode::LLVMStore) => {
-                let (Some(value), Some(mut home)) =
-                    (instruction.operand(0), instruction.operand(1))
-                else {
-                    continue;
-                };
-                while home.kind() == Kind::Instruction(Opcode::LLVMGetElementPtr) {
-                    let Some(base) = home.operand(0) else { break };
-                    home = base;
-                }
-                if let Some(index) = arguments.get(&value.key()) {
-                    homes.entry(home.key()).or_default().push(*index);
+    let instructions = function.instructions();
+    let mut read = 0;
+    for (before, home, _) in function.declares() {
+        let stores = instructions.get(read..before).unwrap_or_default();
+        read = read.max(before);
+        for store in stores {
+            let Some((value, home)) = stored(*store) else {
+                continue;
+            };
+            if let Some(index) = arguments.get(&value.key()) {
+                homes.entry(home.key()).or_default().push(*index);
+            }
+        }
+        let parts = match arguments.get(&home.key()) {
+            Some(copy) => vec![*copy],
+            None => homes.remove(&home.key()).unwrap_or_default(),
+        };
+        if !parts.is_empty() {
+            for part in parts {
+                if let Some(slot) = signature.source_index.get_mut(part) {
+                    *slot = Some(next);
                 }
             }
-            Kind::Instruction(Opcode::LLVMCall) if is_declare(instruction) => {
-                let Some(home) = instruction.operand(0).and_then(Value::wrapped) else {
-                    continue;
-                };
-                let parts = match arguments.get(&home.key()) {
-                    Some(copy) => vec![*copy],
-                    None => homes.remove(&home.key()).unwrap_or_default(),
-                };
-                if !parts.is_empty() {
-                    for part in parts {
-                        if let Some(slot) = signature.source_index.get_mut(part) {
-                            *slot = Some(next);
-                        }
-                    }
-                    next = next.saturating_add(1);
-                }
-            }
-            _ => {}
+            next = next.saturating_add(1);
         }
     }
 }
 
-/// Whether a call declares where a variable lives.
-pub(crate) fn is_declare(call: Value<'_>) -> bool {
-    call.callee().is_some_and(|c| c.begins("llvm.dbg.declare"))
-}
+/// Steps to a variable's home: more are a circle, in code that never runs.
+const STEPS: u32 = 1000;
 
-/// The type of a local variable node.
-pub(crate) fn variable_type<'m>(
-    module: &'m Module,
-    types: &mut TypeReader<'m>,
-    variable: Meta<'m>,
-) -> Option<TypeId> {
-    types.read(module.node(variable, VARIABLE_TYPE))
+/// What a store stores, and the variable that it stores into.
+fn stored(store: Value<'_>) -> Option<(Value<'_>, Value<'_>)> {
+    if store.kind() != Kind::Instruction(Opcode::Store) {
+        return None;
+    }
+    let mut home = store.operand(1)?;
+    for _ in 0..STEPS {
+        if home.kind() != Kind::Instruction(Opcode::GetElementPtr) {
+            break;
+        }
+        home = home.operand(0)?;
+    }
+    Some((store.operand(0)?, home))
 }
 
 /// Globals in module order.
@@ -161,24 +145,21 @@ pub(crate) fn globals<'m>(
         .globals()
         .map(|global| {
             let node = global
-                .attachments()
-                .into_iter()
-                .filter(|n| n.class() == Class::GlobalExpression)
-                .find_map(|n| module.node(n, 0))
+                .variable()
                 .filter(|n| n.class() == Class::GlobalVariable);
             let defined = !global.is_declaration();
             let named = global.value_type().struct_name();
-            let declared = node.and_then(|n| types.read(module.node(n, VARIABLE_TYPE)));
-            let ty = declared.or_else(|| types.by_ir_name.get(&named?).copied());
+            let declared = node.and_then(|n| types.read(n.base()));
+            let ty = declared.or_else(|| types.by_ir_name.get(named?).copied());
             let facts = GlobalFacts {
                 symbol: global.name(),
                 ty,
                 file: node
                     .filter(|_| defined)
-                    .map(|n| types.files.name(module.node(n, NAME)))
+                    .map(|n| types.files.name(n.file()))
                     .unwrap_or_default(),
                 size: if defined {
-                    module.size_of(global.value_type())
+                    global.value_type().size()
                 } else {
                     0
                 },
@@ -212,7 +193,6 @@ pub(crate) fn references(
             continue;
         };
         let mut walk = Walk {
-            module,
             types,
             whole: facts.ty,
             exit: section.starts_with(".exitcall"),
@@ -239,7 +219,6 @@ pub(crate) fn references(
 
 /// Walk over a constant initialiser with the offset in the global.
 struct Walk<'a> {
-    module: &'a Module,
     types: &'a Types,
     whole: Option<TypeId>,
     exit: bool,
@@ -272,9 +251,9 @@ impl Walk<'_> {
                         continue;
                     };
                     let at = if ty.is_struct() {
-                        self.module.field_offset(ty, index)
+                        ty.field_offset(index)
                     } else {
-                        u64::from(index) * self.module.size_of(part.ty())
+                        u64::from(index) * part.ty().size()
                     };
                     self.constant(part, offset + at, depth + 1);
                 }

@@ -10,12 +10,12 @@ use compact_str::CompactString;
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use crate::{
+    bitcode::{Kind, Module, Opcode, Passing, Value},
     extract::{module::Signature, types::TypeReader},
     facts::{
         Flow, GlobalFacts, Holder, Path, Pointer, Reach, Root, Source, TypeId, Types, Variable,
         View,
     },
-    ir::{Kind, Module, Opcode, Passing, Value},
 };
 
 /// What is the same for every function of a module.
@@ -62,12 +62,11 @@ impl<'u, 'm> Resolver<'u, 'm> {
         let signature = &unit.signatures[&function.key()];
         let arguments = function
             .parameters()
-            .into_iter()
             .enumerate()
             .map(|(index, value)| {
                 let source = signature.source(index as u32);
                 let ty = source.and_then(|s| *signature.parameters.get(usize::from(s))?);
-                let passing = unit.module.parameter_passing(function, index as u32);
+                let passing = function.passing(index as u32);
                 (value.key(), (source, ty, passing))
             })
             .collect();
@@ -100,7 +99,7 @@ impl<'u, 'm> Resolver<'u, 'm> {
     fn settle(&mut self, instructions: &[Value<'m>]) {
         let stores: Vec<_> = instructions
             .iter()
-            .filter(|i| i.kind() == Kind::Instruction(Opcode::LLVMStore))
+            .filter(|i| i.kind() == Kind::Instruction(Opcode::Store))
             .filter_map(|i| Some((i.operand(0)?, i.operand(1)?)))
             .filter(|(value, home)| {
                 self.simple.contains(&home.key())
@@ -185,41 +184,31 @@ impl<'u, 'm> Resolver<'u, 'm> {
 
     fn instruction(&self, value: Value<'m>, opcode: Opcode) -> Pointer {
         match opcode {
-            Opcode::LLVMAlloca => one(Path {
+            Opcode::Alloca => one(Path {
                 reach: Reach::Object,
                 root: Root::Local,
                 view: start(self.variable_type(value)),
             }),
-            Opcode::LLVMLoad => self.load(value),
-            Opcode::LLVMAtomicRMW | Opcode::LLVMAtomicCmpXchg => {
-                self.loaded(&self.operand(value, 0), true)
-            }
-            Opcode::LLVMGetElementPtr => self.element(value),
-            Opcode::LLVMBitCast
-            | Opcode::LLVMIntToPtr
-            | Opcode::LLVMPtrToInt
-            | Opcode::LLVMAddrSpaceCast
-            | Opcode::LLVMFreeze => self.operand(value, 0),
-            Opcode::LLVMPHI => value
-                .incoming()
-                .into_iter()
-                .flat_map(|v| self.resolve(v))
-                .collect(),
-            Opcode::LLVMSelect => {
+            Opcode::Load => self.load(value),
+            Opcode::AtomicRMW | Opcode::AtomicCmpXchg => self.loaded(&self.operand(value, 0), true),
+            Opcode::GetElementPtr => self.element(value),
+            Opcode::BitCast
+            | Opcode::IntToPtr
+            | Opcode::PtrToInt
+            | Opcode::AddrSpaceCast
+            | Opcode::Freeze => self.operand(value, 0),
+            Opcode::Phi => value.incoming().flat_map(|v| self.resolve(v)).collect(),
+            Opcode::Select => {
                 let mut paths = self.operand(value, 1);
                 paths.extend(self.operand(value, 2));
                 paths
             }
-            Opcode::LLVMAdd
-            | Opcode::LLVMSub
-            | Opcode::LLVMAnd
-            | Opcode::LLVMOr
-            | Opcode::LLVMXor
+            Opcode::Add | Opcode::Sub | Opcode::And | Opcode::Or | Opcode::Xor
                 if value.ty().width() == 64 =>
             {
                 self.arithmetic(value)
             }
-            Opcode::LLVMCall | Opcode::LLVMCallBr => self.call(value),
+            Opcode::Call | Opcode::CallBr => self.call(value),
             _ => one(UNKNOWN),
         }
     }
@@ -254,7 +243,7 @@ impl<'u, 'm> Resolver<'u, 'm> {
             while let Some(element) = ty.element() {
                 ty = element;
             }
-            self.unit.by_ir_name.get(&ty.struct_name()?).copied()
+            self.unit.by_ir_name.get(ty.struct_name()?).copied()
         })
     }
 
@@ -387,7 +376,7 @@ impl<'u, 'm> Resolver<'u, 'm> {
         let source = value.gep_source();
         let named = source
             .struct_name()
-            .and_then(|name| self.unit.by_ir_name.get(&name).copied());
+            .and_then(|name| self.unit.by_ir_name.get(name).copied());
         let mut paths = self.operand(value, 0);
         if let Some(to) = named {
             paths = paths.into_iter().map(|p| self.retype(p, to)).collect();
@@ -395,7 +384,7 @@ impl<'u, 'm> Resolver<'u, 'm> {
         let bytes = source.width() == 8;
         let first = value.operand(1).and_then(Value::integer);
         let more = value.operand_count() > 2;
-        let inner = self.inner_offset(value);
+        let inner = inner_offset(value);
         paths
             .into_iter()
             .map(|path| {
@@ -447,23 +436,23 @@ impl<'u, 'm> Resolver<'u, 'm> {
             _ => Reach::Strayed,
         }
     }
+}
 
-    /// Offset of the indices after the first; variable ones count as 0.
-    fn inner_offset(&self, value: Value<'m>) -> i64 {
-        let mut ty = value.gep_source();
-        let mut offset = 0;
-        for index in 2..value.operand_count() {
-            let constant = value.operand(index).and_then(Value::integer).unwrap_or(0);
-            if let Some(field) = u32::try_from(constant).ok().and_then(|i| ty.field(i)) {
-                offset += self.unit.module.field_offset(ty, constant as u32) as i64;
-                ty = field;
-            } else if let Some(element) = ty.element() {
-                offset += constant.saturating_mul(self.unit.module.size_of(element) as i64);
-                ty = element;
-            }
+/// Offset of the indices after the first; variable ones count as 0.
+fn inner_offset(value: Value<'_>) -> i64 {
+    let mut ty = value.gep_source();
+    let mut offset = 0;
+    for index in 2..value.operand_count() {
+        let constant = value.operand(index).and_then(Value::integer).unwrap_or(0);
+        if let Some(field) = u32::try_from(constant).ok().and_then(|i| ty.field(i)) {
+            offset += ty.field_offset(constant as u32) as i64;
+            ty = field;
+        } else if let Some(element) = ty.element() {
+            offset += constant.saturating_mul(element.size() as i64);
+            ty = element;
         }
-        offset
     }
+    offset
 }
 
 /// Whether indices after the first one choose an element of an array.
@@ -516,7 +505,7 @@ pub(super) fn start(ty: Option<TypeId>) -> Option<View> {
 fn aligns(value: Value<'_>) -> bool {
     /// No object's alignment leaves room for more marks.
     const MARKS: i64 = 8;
-    value.kind() == Kind::Instruction(Opcode::LLVMAnd)
+    value.kind() == Kind::Instruction(Opcode::And)
         && value
             .operand(1)
             .and_then(Value::integer)
@@ -554,7 +543,7 @@ fn without_offset(path: Path) -> Path {
 fn simple_variables(instructions: &[Value<'_>]) -> HashSet<usize> {
     let mut simple: HashSet<usize> = instructions
         .iter()
-        .filter(|i| i.kind() == Kind::Instruction(Opcode::LLVMAlloca))
+        .filter(|i| i.kind() == Kind::Instruction(Opcode::Alloca))
         .filter(|i| {
             let ty = i.allocated_type();
             !ty.is_struct() && !ty.is_array()
@@ -573,9 +562,9 @@ fn simple_variables(instructions: &[Value<'_>]) -> HashSet<usize> {
                 continue;
             }
             let plain = match opcode {
-                Opcode::LLVMLoad => true,
-                Opcode::LLVMStore => index == 1,
-                Opcode::LLVMCall => instruction
+                Opcode::Load => true,
+                Opcode::Store => index == 1,
+                Opcode::Call => instruction
                     .callee()
                     .is_some_and(|c| c.begins("llvm.lifetime.")),
                 _ => false,

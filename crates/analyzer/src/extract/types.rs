@@ -4,8 +4,8 @@ use compact_str::{CompactString, format_compact};
 use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
+    bitcode::{Class, Meta},
     facts::{Member, Shape, Type, TypeId, Types},
-    ir::{Class, Meta, Module},
 };
 
 const TAG_ARRAY: u16 = 0x01;
@@ -16,9 +16,8 @@ const TAG_STRUCTURE: u16 = 0x13;
 const TAG_TYPEDEF: u16 = 0x16;
 const TAG_UNION: u16 = 0x17;
 
-/// Row of the base type in the operands of a derived, composite or subroutine type.
-const BASE: usize = 3;
-const ELEMENTS: usize = 4;
+/// Typedefs and qualifiers of a type: more are a circle, in a damaged file.
+const CHAIN: u32 = 1000;
 
 /// Makes paths of source files relative to the kernel tree.
 pub(crate) struct Files {
@@ -44,7 +43,7 @@ impl Files {
         self.names
             .entry(file.key())
             .or_insert_with(|| {
-                let path = join(&file.file());
+                let path = join(&file.path());
                 let path = path.strip_prefix("./").unwrap_or(&path);
                 // Compiled with its prefix mapped away: already relative to the tree.
                 if !path.starts_with('/') {
@@ -93,9 +92,25 @@ pub(crate) fn join((directory, name): &(String, String)) -> String {
     parts.join("/")
 }
 
+/// Bytes of a type node behind typedefs and qualifiers.
+fn size_of(node: Option<Meta<'_>>) -> u64 {
+    let mut at = node;
+    for _ in 0..CHAIN {
+        let Some(node) = at else { break };
+        let bits = node.bits();
+        if bits > 0 {
+            return bits / 8;
+        }
+        if node.class() != Class::Derived {
+            return 0;
+        }
+        at = node.base();
+    }
+    0
+}
+
 /// Reads type nodes into the table, each once.
 pub(crate) struct TypeReader<'m> {
-    module: &'m Module,
     pub(crate) files: Files,
     ids: HashMap<usize, Option<TypeId>>,
     /// Structures by their name in the IR, `struct.qfq_group`.
@@ -106,9 +121,8 @@ pub(crate) struct TypeReader<'m> {
 }
 
 impl<'m> TypeReader<'m> {
-    pub(crate) fn new(module: &'m Module, files: Files) -> Self {
+    pub(crate) fn new(files: Files) -> Self {
         Self {
-            module,
             files,
             ids: HashMap::default(),
             by_ir_name: HashMap::default(),
@@ -135,11 +149,13 @@ impl<'m> TypeReader<'m> {
         let mut at = node;
         let mut alias = None;
         // Typedefs and qualifiers: the last typedef names an anonymous structure.
+        let mut left = CHAIN;
         while at.class() == Class::Derived && at.tag() != TAG_POINTER && at.tag() != TAG_MEMBER {
             if at.tag() == TAG_TYPEDEF {
                 alias = Some(at);
             }
-            if let Some(base) = self.module.node(at, BASE) {
+            left -= 1;
+            if let Some(base) = at.base().filter(|_| left > 0) {
                 at = base;
             } else {
                 self.ids.insert(node.key(), None);
@@ -165,13 +181,12 @@ impl<'m> TypeReader<'m> {
     }
 
     fn base(&mut self, node: Meta<'m>) -> Option<TypeId> {
-        let base = self.module.node(node, BASE)?;
+        let base = node.base()?;
         self.reserve(base)
     }
 
     fn build(&mut self, node: Meta<'m>, alias: Option<Meta<'m>>) -> Type {
-        let (name, bits, _, line) = node.type_facts();
-        let size = bits / 8;
+        let size = node.bits() / 8;
         let scalar = |name| Type {
             name,
             size,
@@ -186,32 +201,29 @@ impl<'m> TypeReader<'m> {
                 identity: 0,
             },
             (Class::Composite, TAG_ENUMERATION) => {
-                let base = self.module.node(node, BASE);
-                scalar(base.map_or_else(|| "unsigned int".into(), |b| b.type_facts().0))
+                let base = node.base();
+                scalar(base.map_or_else(|| "unsigned int".into(), Meta::name))
             }
             (Class::Composite, TAG_ARRAY) => self.array(node, size),
             (Class::Composite, tag @ (TAG_STRUCTURE | TAG_UNION)) => {
                 let keyword = if tag == TAG_UNION { "union" } else { "struct" };
+                let name = node.name();
                 let alias = alias.filter(|_| name.is_empty());
-                let alias = alias.map_or_else(CompactString::default, |a| a.type_facts().0);
-                self.record(node, keyword, &name, &alias, size, line)
+                let alias = alias.map_or_else(CompactString::default, Meta::name);
+                self.record(node, keyword, &name, &alias, size)
             }
             (Class::Subroutine, _) => self.function(node),
-            _ => scalar(name),
+            _ => scalar(node.name()),
         }
     }
 
     fn array(&mut self, node: Meta<'m>, size: u64) -> Type {
-        let count = self
-            .list(node, ELEMENTS)
-            .into_iter()
+        let count = node
+            .elements()
             .filter(|e| e.class() == Class::Subrange)
             .map(|range| {
-                let count = self.module.operands(range).first().copied().flatten();
-                count
-                    .and_then(crate::ir::Value::integer)
-                    .unwrap_or(0)
-                    .max(0) as u64
+                let count = range.base().and_then(Meta::integer);
+                count.unwrap_or(0).max(0) as u64
             })
             .product::<u64>();
         let Some(element) = self.base(node) else {
@@ -223,7 +235,7 @@ impl<'m> TypeReader<'m> {
             };
         };
         // The element's own row may not be filled yet: its size is in its node.
-        let stride = self.size_of(self.module.node(node, BASE));
+        let stride = size_of(node.base());
         Type {
             name: CompactString::default(),
             size: stride * count,
@@ -236,22 +248,6 @@ impl<'m> TypeReader<'m> {
         }
     }
 
-    /// Bytes of a type node behind typedefs and qualifiers.
-    fn size_of(&self, node: Option<Meta<'m>>) -> u64 {
-        let mut at = node;
-        while let Some(node) = at {
-            let bits = node.bits();
-            if bits > 0 {
-                return bits / 8;
-            }
-            if node.class() != Class::Derived {
-                return 0;
-            }
-            at = self.module.node(node, BASE);
-        }
-        0
-    }
-
     fn record(
         &mut self,
         node: Meta<'m>,
@@ -259,10 +255,9 @@ impl<'m> TypeReader<'m> {
         name: &str,
         alias: &str,
         size: u64,
-        line: u32,
     ) -> Type {
-        let file_node = self.module.node(node, 0);
-        let elements = self.list(node, ELEMENTS);
+        let file_node = node.file();
+        let elements: Vec<Meta<'m>> = node.elements().collect();
         let file = if size == 0 && elements.is_empty() {
             String::new()
         } else {
@@ -273,11 +268,10 @@ impl<'m> TypeReader<'m> {
             if element.class() != Class::Derived || element.tag() != TAG_MEMBER {
                 continue;
             }
-            let (name, _, offset, _) = element.type_facts();
             if let Some(ty) = self.base(element) {
                 members.push(Member {
-                    name,
-                    offset: offset / 8,
+                    name: element.name(),
+                    offset: element.offset() / 8,
                     ty,
                 });
             }
@@ -292,7 +286,7 @@ impl<'m> TypeReader<'m> {
         }
         Type {
             name: if called.is_empty() {
-                format_compact!("{keyword}{}{line}", Type::ANONYMOUS)
+                format_compact!("{keyword}{}{}", Type::ANONYMOUS, node.line())
             } else if name.is_empty() {
                 called.into()
             } else {
@@ -305,14 +299,9 @@ impl<'m> TypeReader<'m> {
     }
 
     fn function(&mut self, node: Meta<'m>) -> Type {
-        let types = self
-            .module
-            .node(node, BASE)
-            .map(|list| self.module.operands(list))
-            .unwrap_or_default();
+        let types: Vec<Option<Meta<'m>>> = node.base().into_iter().flat_map(Meta::items).collect();
         let mut rows = types
             .iter()
-            .map(|t| t.and_then(crate::ir::Value::as_meta))
             .map(|t| t.and_then(|t| self.reserve(t)))
             .collect::<Vec<_>>();
         let result = if rows.is_empty() {
@@ -333,18 +322,6 @@ impl<'m> TypeReader<'m> {
             },
             identity: 0,
         }
-    }
-
-    fn list(&self, node: Meta<'m>, index: usize) -> Vec<Meta<'m>> {
-        let Some(list) = self.module.node(node, index) else {
-            return Vec::new();
-        };
-        self.module
-            .operands(list)
-            .into_iter()
-            .flatten()
-            .filter_map(crate::ir::Value::as_meta)
-            .collect()
     }
 }
 

@@ -3,23 +3,74 @@
 use otf_artifact::analysis::WriteKind;
 
 use crate::{
+    bitcode::{Kind, Opcode, Value},
     facts::UserAccess,
-    ir::{Kind, Module, Opcode, Value},
     tables::range_writer,
 };
 
+/// What has to be known of a value. Facts ask what was read, the exact map LLVM's own form, as it
+/// changes it.
+pub(crate) trait Ir: Copy {
+    fn kind(self) -> Kind;
+    fn operand(self, index: u32) -> Option<Self>;
+    /// Bytes of the operand of an instruction.
+    fn operand_size(self, index: u32) -> u64;
+    fn integer(self) -> Option<i64>;
+    /// What a call calls.
+    fn callee(self) -> Option<Self>;
+    /// Symbol.
+    fn name(self) -> String;
+    /// Whether the symbol begins so.
+    fn begins(self, prefix: &str) -> bool;
+    fn is_declaration(self) -> bool;
+}
+
+impl Ir for Value<'_> {
+    fn kind(self) -> Kind {
+        Value::kind(self)
+    }
+
+    fn operand(self, index: u32) -> Option<Self> {
+        Value::operand(self, index)
+    }
+
+    fn operand_size(self, index: u32) -> u64 {
+        Value::operand(self, index).map_or(0, |v| v.ty().size())
+    }
+
+    fn integer(self) -> Option<i64> {
+        Value::integer(self)
+    }
+
+    fn callee(self) -> Option<Self> {
+        Value::callee(self)
+    }
+
+    fn name(self) -> String {
+        Value::name(self)
+    }
+
+    fn begins(self, prefix: &str) -> bool {
+        Value::begins(self, prefix)
+    }
+
+    fn is_declaration(self) -> bool {
+        Value::is_declaration(self)
+    }
+}
+
 /// Kind and size (0 when not constant) of the write that an instruction is. Of assembly this says
 /// only that it may be one.
-pub(crate) fn written(module: &Module, instruction: Value<'_>) -> Option<(WriteKind, u64)> {
+pub(crate) fn written<C: Ir>(instruction: C) -> Option<(WriteKind, u64)> {
     let Kind::Instruction(opcode) = instruction.kind() else {
         return None;
     };
     match opcode {
-        Opcode::LLVMStore => Some((WriteKind::Store, stored(module, instruction, 0))),
-        Opcode::LLVMAtomicRMW | Opcode::LLVMAtomicCmpXchg => {
-            Some((WriteKind::Atomic, stored(module, instruction, 1)))
+        Opcode::Store => Some((WriteKind::Store, instruction.operand_size(0))),
+        Opcode::AtomicRMW | Opcode::AtomicCmpXchg => {
+            Some((WriteKind::Atomic, instruction.operand_size(1)))
         }
-        Opcode::LLVMCall | Opcode::LLVMCallBr => {
+        Opcode::Call | Opcode::CallBr => {
             let callee = instruction.callee()?;
             match callee.kind() {
                 Kind::Assembly => Some((WriteKind::Asm, 0)),
@@ -33,16 +84,10 @@ pub(crate) fn written(module: &Module, instruction: Value<'_>) -> Option<(WriteK
     }
 }
 
-/// Bytes of the value that is operand `index`.
-pub(super) fn stored(module: &Module, instruction: Value<'_>, index: u32) -> u64 {
-    let value = instruction.operand(index);
-    value.map_or(0, |v| module.size_of(v.ty()))
-}
-
 /// A call that writes a range.
-pub(super) struct Range<'m> {
+pub(super) struct Range<C> {
     /// Its start.
-    pub to: Value<'m>,
+    pub to: C,
     /// Bytes; 0 when not constant.
     pub size: u64,
     /// Whether it may be the user's.
@@ -50,7 +95,7 @@ pub(super) struct Range<'m> {
 }
 
 /// The range that a call writes: a memory intrinsic, or a function known to write one.
-pub(super) fn range<'m>(call: Value<'m>, callee: Value<'m>) -> Option<Range<'m>> {
+pub(super) fn range<C: Ir>(call: C, callee: C) -> Option<Range<C>> {
     let (destination, length, user) = if ["llvm.memcpy.", "llvm.memmove.", "llvm.memset."]
         .iter()
         .any(|p| callee.begins(p))

@@ -16,7 +16,11 @@ use std::ffi::CStr;
 )]
 use inkwell::llvm_sys::{bit_writer::*, core::*, debuginfo::*, prelude::*};
 
-use crate::ir::{Kind, Module, Value};
+use crate::{
+    bitcode::Kind,
+    extract::Ir as _,
+    ir::{Module, Value},
+};
 
 /// What the scopes are called; the number follows.
 const SCOPE: &str = "otf ";
@@ -82,14 +86,13 @@ impl Module {
     /// Whether an instruction still has the memory scope of this number.
     pub(crate) fn has_scope(&self, instruction: Value<'_>, mark: u32) -> bool {
         let list = llvm!(LLVMGetMetadata(instruction.raw, self.noalias()));
-        let Some(list) = Value::some(list).and_then(Value::as_meta) else {
+        let Some(list) = Value::some(list) else {
             return false;
         };
         let wanted = format!("{SCOPE}{mark}");
-        let scopes = self.operands(list).into_iter().flatten();
+        let scopes = Self::operands(list).into_iter().flatten();
         scopes
-            .filter_map(Value::as_meta)
-            .filter_map(|scope| self.operands(scope).into_iter().next().flatten())
+            .filter_map(|scope| Self::operands(scope).into_iter().next().flatten())
             .any(|name| name.meta_string().as_deref() == Some(wanted.as_str()))
     }
 

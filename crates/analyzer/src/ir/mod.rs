@@ -1,21 +1,18 @@
-//! The only module that talks to LLVM's C interface: borrowed handles with safe methods.
+//! LLVM's own form of a module, for what changes it: borrowed handles with safe methods over its C
+//! interface, which nothing else talks to.
 //!
 //! A [`Module`] owns its context; every [`Value`], [`Type`] and [`Meta`] borrows from it, so a
 //! handle cannot outlive the memory it points to. Bitcode is parsed completely (nothing is lazy)
 //! and, but for marks on instructions ([`mark`]), never modified after that.
 
 use std::{
-    ffi::{CStr, c_char, c_uint, c_void},
+    ffi::{CStr, c_char, c_void},
     ptr,
     sync::Once,
 };
 
-use compact_str::CompactString;
-pub(crate) use inkwell::llvm_sys::LLVMOpcode as Opcode;
 use inkwell::llvm_sys::{
-    bit_reader::LLVMParseBitcodeInContext2,
-    support::LLVMParseCommandLineOptions,
-    target::{LLVMABISizeOfType, LLVMGetModuleDataLayout, LLVMOffsetOfElement, LLVMTargetDataRef},
+    bit_reader::LLVMParseBitcodeInContext2, support::LLVMParseCommandLineOptions,
 };
 #[cfg_attr(
     not(test),
@@ -24,7 +21,7 @@ use inkwell::llvm_sys::{
         reason = "some eighty functions, each named LLVM-something"
     )
 )]
-use inkwell::llvm_sys::{core::*, prelude::*};
+use inkwell::llvm_sys::{core::*, debuginfo::LLVMGetSubprogram, prelude::*};
 
 macro_rules! llvm {
     ($call:expr) => {{
@@ -36,28 +33,15 @@ macro_rules! llvm {
 }
 
 mod mark;
-mod node;
-mod producer;
 mod value;
 
-pub(crate) use node::{Class, Meta, Type};
-pub(crate) use value::{Kind, Value};
+pub(crate) use value::Value;
+
+use crate::bitcode;
 
 /// Bytes that LLVM owns, as text.
 fn text(pointer: *const c_char, length: usize) -> String {
     String::from_utf8_lossy(bytes(pointer, length)).into_owned()
-}
-
-/// The same without an allocation where it is short.
-fn short_text(pointer: *const c_char, length: usize) -> CompactString {
-    short(bytes(pointer, length))
-}
-
-fn short(bytes: &[u8]) -> CompactString {
-    str::from_utf8(bytes).map_or_else(
-        |_| CompactString::from_utf8_lossy(bytes),
-        CompactString::new,
-    )
 }
 
 /// Bytes that LLVM gave out, to be copied at once.
@@ -82,9 +66,6 @@ extern "C" fn note_diagnostic(info: LLVMDiagnosticInfoRef, sink: *mut c_void) {
     }
 }
 
-/// Release of LLVM that this module is linked with.
-const RELEASE: u32 = 19;
-
 /// Takes the verifier out of reading: a quarter of its time, and on a module that it dislikes it
 /// ends the process. The only way to it is an option that holds for the whole process.
 fn skip_verifier() {
@@ -106,9 +87,6 @@ fn skip_verifier() {
 pub(crate) struct Module {
     context: LLVMContextRef,
     raw: LLVMModuleRef,
-    layout: LLVMTargetDataRef,
-    element_type: c_uint,
-    by_value: [c_uint; 2],
     message: *mut String,
 }
 
@@ -118,8 +96,8 @@ impl Module {
         if !bitcode.starts_with(b"BC\xC0\xDE") {
             return Err("it does not begin with the magic of LLVM bitcode".into());
         }
-        if let Some(producer) = producer::producer(bitcode)
-            && producer::release(&producer) != Some(RELEASE)
+        if let Some(producer) = bitcode::producer(bitcode)
+            && !bitcode::is_known(&producer)
         {
             return Err(format!("{producer} wrote it"));
         }
@@ -140,18 +118,9 @@ impl Module {
             LLVMDisposeMemoryBuffer(buffer);
             failed
         });
-        let kind = |name: &CStr| {
-            llvm!(LLVMGetEnumAttributeKindForName(
-                name.as_ptr(),
-                name.to_bytes().len()
-            ))
-        };
         let mut parsed = Self {
             context,
             raw: module,
-            layout: ptr::null_mut(),
-            element_type: kind(c"elementtype"),
-            by_value: [kind(c"byval"), kind(c"sret")],
             message,
         };
         if failed != 0 || module.is_null() {
@@ -160,7 +129,6 @@ impl Module {
             return Err(unsafe { (*message).clone() });
         }
         llvm!(LLVMSetIsNewDbgInfoFormat(module, 0));
-        parsed.layout = llvm!(LLVMGetModuleDataLayout(module));
         Ok(parsed)
     }
 
@@ -177,102 +145,29 @@ impl Module {
         Self::list(llvm!(LLVMGetFirstFunction(self.raw)), LLVMGetNextFunction)
     }
 
-    /// Global variables, declarations included.
-    pub(crate) fn globals(&self) -> impl Iterator<Item = Value<'_>> {
-        Self::list(llvm!(LLVMGetFirstGlobal(self.raw)), LLVMGetNextGlobal)
-    }
-
-    /// Aliases.
-    pub(crate) fn aliases(&self) -> impl Iterator<Item = Value<'_>> {
-        Self::list(
-            llvm!(LLVMGetFirstGlobalAlias(self.raw)),
-            LLVMGetNextGlobalAlias,
-        )
-    }
-
-    /// Module-level assembly.
-    pub(crate) fn assembly(&self) -> String {
-        let mut length = 0;
-        let pointer = llvm!(LLVMGetModuleInlineAsm(self.raw, &raw mut length));
-        text(pointer, length)
-    }
-
-    /// Compile units named in `llvm.dbg.cu`.
-    pub(crate) fn compile_units(&self) -> Vec<Meta<'_>> {
-        let name = c"llvm.dbg.cu".as_ptr();
-        let count = llvm!(LLVMGetNamedMetadataNumOperands(self.raw, name));
-        let mut values = vec![ptr::null_mut(); count as usize];
-        if count > 0 {
-            llvm!(LLVMGetNamedMetadataOperands(
-                self.raw,
-                name,
-                values.as_mut_ptr()
-            ));
-        }
-        values
-            .into_iter()
-            .filter_map(|v| Meta::some(llvm!(LLVMValueAsMetadata(v))))
-            .collect()
-    }
-
-    /// Operands of a metadata node; `None` for absent ones.
-    pub(crate) fn operands<'m>(&'m self, node: Meta<'m>) -> Vec<Option<Value<'m>>> {
-        let value = node.value(self.context);
-        let count = llvm!(LLVMGetMDNodeNumOperands(value));
+    /// Operands of a metadata node.
+    pub(crate) fn operands(node: Value<'_>) -> Vec<Option<Value<'_>>> {
+        let count = llvm!(LLVMGetMDNodeNumOperands(node.raw));
         let mut operands = vec![ptr::null_mut(); count as usize];
         if count > 0 {
-            llvm!(LLVMGetMDNodeOperands(value, operands.as_mut_ptr()));
+            llvm!(LLVMGetMDNodeOperands(node.raw, operands.as_mut_ptr()));
         }
         operands.into_iter().map(Value::some).collect()
     }
 
-    /// The operand of a node as a node; without making values of the others.
-    pub(crate) fn node<'m>(&'m self, node: Meta<'m>, index: usize) -> Option<Meta<'m>> {
-        let operand = llvm!({
-            let value = node.value(self.context);
-            if index < LLVMGetMDNodeNumOperands(value) as usize {
-                LLVMGetOperand(value, index as u32)
-            } else {
-                ptr::null_mut()
+    /// A function's name in the source.
+    pub(crate) fn source_name(&self, function: Value<'_>) -> Option<String> {
+        /// Operand row of a subprogram.
+        const NAME: usize = 2;
+        let node = llvm!({
+            let node = LLVMGetSubprogram(function.raw);
+            if node.is_null() {
+                return None;
             }
+            LLVMMetadataAsValue(self.context, node)
         });
-        Value::some(operand)?.as_meta()
-    }
-
-    /// Byte offset of a field of a structure type.
-    pub(crate) fn field_offset(&self, ty: Type<'_>, field: u32) -> u64 {
-        llvm!(LLVMOffsetOfElement(self.layout, ty.raw, field))
-    }
-
-    /// Bytes between elements of an array of this type; 0 for one without a size.
-    pub(crate) fn size_of(&self, ty: Type<'_>) -> u64 {
-        if llvm!(LLVMTypeIsSized(ty.raw)) == 0 {
-            return 0;
-        }
-        llvm!(LLVMABISizeOfType(self.layout, ty.raw))
-    }
-
-    /// Whether argument `index` (from 0) of a call to inline assembly is a memory operand.
-    pub(crate) fn is_memory_operand(&self, call: Value<'_>, index: u32) -> bool {
-        !llvm!(LLVMGetCallSiteEnumAttribute(
-            call.raw,
-            index + 1,
-            self.element_type
-        ))
-        .is_null()
-    }
-
-    /// Whether parameter `index` of a function is the caller's copy (`byval`) or result (`sret`).
-    pub(crate) fn parameter_passing(&self, function: Value<'_>, index: u32) -> Passing {
-        let has =
-            |kind| !llvm!(LLVMGetEnumAttributeAtIndex(function.raw, index + 1, kind)).is_null();
-        if has(self.by_value[0]) {
-            Passing::Copy
-        } else if has(self.by_value[1]) {
-            Passing::Result
-        } else {
-            Passing::Plain
-        }
+        let operands = Self::operands(Value::some(node)?);
+        operands.get(NAME).copied().flatten()?.meta_string()
     }
 }
 
@@ -288,15 +183,4 @@ impl Drop for Module {
             drop(Box::from_raw(self.message));
         }
     }
-}
-
-/// How a parameter reaches a function.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Passing {
-    /// By register.
-    Plain,
-    /// A copy in the caller's frame that belongs to the callee.
-    Copy,
-    /// Room for the result in the caller's frame.
-    Result,
 }

@@ -1,6 +1,6 @@
 //! What a call's arguments say about the signature of what it calls.
 
-use crate::ir::{Type, Value};
+use crate::bitcode::{Type, Value};
 
 /// Signature of a call through a pointer; `None` for a variadic one.
 pub(super) fn of_call(call: Value<'_>) -> Option<String> {

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 
 use crate::{
+    bitcode::{Kind, Opcode, Value},
     extract::{
         paths::Resolver,
         slots::{SlotReader, call_signature::of_call, globals::function_behind, origins::Frame},
     },
     facts::{Path, Shape, TypeId, Types, View},
-    ir::{Kind, Opcode, Value},
     signature::{agree, element, function_type},
     slots::{MemberSlot, NameId, Place, PointerCall, Unknown},
 };
@@ -56,17 +56,17 @@ impl<'m> SlotReader<'_, 'm> {
         let result = self.pointer_signature(result);
         for instruction in instructions {
             match instruction.kind() {
-                Kind::Instruction(Opcode::LLVMStore) => self.store(&frame, *instruction),
-                Kind::Instruction(Opcode::LLVMAtomicRMW) => {
+                Kind::Instruction(Opcode::Store) => self.store(&frame, *instruction),
+                Kind::Instruction(Opcode::AtomicRMW) => {
                     self.kept(&frame, *instruction, 0, &[1]);
                 }
-                Kind::Instruction(Opcode::LLVMAtomicCmpXchg) => {
+                Kind::Instruction(Opcode::AtomicCmpXchg) => {
                     self.kept(&frame, *instruction, 0, &[2]);
                 }
-                Kind::Instruction(Opcode::LLVMCall | Opcode::LLVMCallBr) => {
+                Kind::Instruction(Opcode::Call | Opcode::CallBr) => {
                     self.call(&frame, *instruction);
                 }
-                Kind::Instruction(Opcode::LLVMRet) if result.is_some() => {
+                Kind::Instruction(Opcode::Ret) if result.is_some() => {
                     if let Some(value) = instruction.operand(0) {
                         let to = Place::Result(symbol);
                         self.comes_to(&frame, value, to, result);
@@ -220,7 +220,7 @@ impl<'m> SlotReader<'_, 'm> {
             return callee;
         };
         let symbol = self.name(&name);
-        for index in 0..function.parameters().len() as u32 {
+        for index in 0..function.parameter_count() {
             let Some(source) = declared.source(index) else {
                 continue;
             };
@@ -252,7 +252,7 @@ impl<'m> SlotReader<'_, 'm> {
         let operands: Vec<(u32, Value<'m>)> = (0..call.argument_count())
             .filter_map(|i| Some((i, call.operand(i)?)))
             .collect();
-        let memory = |(i, _): &&(u32, Value<'m>)| self.unit.module.is_memory_operand(call, *i);
+        let memory = |(i, _): &&(u32, Value<'m>)| call.is_memory_operand(*i);
         let homes: Vec<Value<'m>> = operands.iter().filter(memory).map(|(_, v)| *v).collect();
         let values: Vec<Value<'m>> = operands
             .iter()

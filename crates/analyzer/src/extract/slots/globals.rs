@@ -1,9 +1,9 @@
 //! Function pointers in initialisers.
 
 use crate::{
+    bitcode::{Kind, Value},
     extract::slots::SlotReader,
     facts::{Path, Reach, Root, TypeId, View},
-    ir::{Kind, Value},
     slots::Place,
 };
 
@@ -63,9 +63,9 @@ impl<'m> SlotReader<'_, 'm> {
                         continue;
                     };
                     let at = if ir.is_struct() {
-                        self.unit.module.field_offset(ir, index)
+                        ir.field_offset(index)
                     } else {
-                        u64::from(index) * self.unit.module.size_of(part.ty())
+                        u64::from(index) * part.ty().size()
                     };
                     self.constant(row, ty, part, offset + at, depth + 1);
                 }

@@ -11,9 +11,9 @@ use std::{collections::BTreeSet, rc::Rc};
 use rustc_hash::FxHashMap as HashMap;
 
 use crate::{
+    bitcode::Value,
     extract::{paths::Unit, slots::layout::Layout},
     facts::{Path, Reference, Root, Shape, TypeId},
-    ir::Value,
     signature::{self, element, function_type},
     slots::{MemberSlot, NameId, Place, PointerCall, RecordName, Slots, Unknown},
 };

@@ -5,12 +5,12 @@ use std::{cell::OnceCell, collections::BTreeSet};
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
 use crate::{
+    bitcode::{Kind, Opcode, Value},
     extract::{
         paths::Resolver,
         slots::{SlotReader, globals::function_behind},
     },
     facts::{Path, Pointer, Root, Shape, TypeId, View},
-    ir::{Kind, Opcode, Value},
     signature::{declared as declared_text, element},
     slots::{NameId, Place, Unknown},
 };
@@ -46,7 +46,7 @@ impl<'r, 'u, 'm> Frame<'r, 'u, 'm> {
             .get_or_init(|| {
                 let mut stores: HashMap<usize, Vec<Value<'m>>> = HashMap::default();
                 for store in self.instructions {
-                    if store.kind() == Kind::Instruction(Opcode::LLVMStore)
+                    if store.kind() == Kind::Instruction(Opcode::Store)
                         && let (Some(value), Some(home)) = (store.operand(0), store.operand(1))
                         && self.resolver.is_simple(home)
                     {
@@ -146,34 +146,34 @@ impl<'m> SlotReader<'_, 'm> {
         signature: Option<NameId>,
     ) {
         match opcode {
-            Opcode::LLVMLoad => self.load(question, value, signature),
-            Opcode::LLVMAtomicRMW | Opcode::LLVMAtomicCmpXchg => {
+            Opcode::Load => self.load(question, value, signature),
+            Opcode::AtomicRMW | Opcode::AtomicCmpXchg => {
                 if let Some(address) = value.operand(0) {
                     self.memory(question, address, signature);
                 }
             }
-            Opcode::LLVMPHI => {
+            Opcode::Phi => {
                 for incoming in value.incoming() {
                     self.ask(question, incoming, signature);
                 }
             }
-            Opcode::LLVMSelect => {
+            Opcode::Select => {
                 self.operand(question, value, 1, signature);
                 self.operand(question, value, 2, signature);
             }
-            Opcode::LLVMBitCast
-            | Opcode::LLVMIntToPtr
-            | Opcode::LLVMPtrToInt
-            | Opcode::LLVMAddrSpaceCast
-            | Opcode::LLVMFreeze
-            | Opcode::LLVMExtractValue => self.operand(question, value, 0, signature),
+            Opcode::BitCast
+            | Opcode::IntToPtr
+            | Opcode::PtrToInt
+            | Opcode::AddrSpaceCast
+            | Opcode::Freeze
+            | Opcode::ExtractValue => self.operand(question, value, 0, signature),
             // Flag bits in a pointer.
-            Opcode::LLVMAnd | Opcode::LLVMOr => {
+            Opcode::And | Opcode::Or => {
                 self.operand(question, value, 0, signature);
                 self.operand(question, value, 1, signature);
             }
-            Opcode::LLVMCall | Opcode::LLVMCallBr => self.called(question, value, signature),
-            Opcode::LLVMGetElementPtr | Opcode::LLVMAlloca => {
+            Opcode::Call | Opcode::CallBr => self.called(question, value, signature),
+            Opcode::GetElementPtr | Opcode::Alloca => {
                 let paths = question.frame.resolver.resolve(value);
                 let why = self.untyped(&paths, true);
                 question.found.insert(Place::Unknown(why, signature));
@@ -216,10 +216,7 @@ impl<'m> SlotReader<'_, 'm> {
     /// Source index and declared type of an IR parameter.
     fn parameter(&self, function: Value<'m>, value: Value<'m>) -> Option<(u16, Option<TypeId>)> {
         let declared = self.unit.signatures.get(&function.key())?;
-        let row = function
-            .parameters()
-            .iter()
-            .position(|p| p.key() == value.key())?;
+        let row = function.parameters().position(|p| p.key() == value.key())?;
         let index = declared.source(row as u32)?;
         let ty = declared.parameters.get(usize::from(index)).copied()?;
         Some((index, ty))
@@ -275,7 +272,7 @@ impl<'m> SlotReader<'_, 'm> {
                     let Some(operand) = call.operand(index) else {
                         continue;
                     };
-                    if self.unit.module.is_memory_operand(call, index) {
+                    if call.is_memory_operand(index) {
                         self.memory(question, operand, signature);
                     } else {
                         self.ask(question, operand, signature);
@@ -347,18 +344,17 @@ impl<'m> SlotReader<'_, 'm> {
     fn named(&self, address: Value<'m>) -> Option<View> {
         if !matches!(
             address.kind(),
-            Kind::Instruction(Opcode::LLVMGetElementPtr)
-                | Kind::Expression(Opcode::LLVMGetElementPtr)
+            Kind::Instruction(Opcode::GetElementPtr) | Kind::Expression(Opcode::GetElementPtr)
         ) {
             return None;
         }
         let mut ty = address.gep_source();
-        let named = *self.unit.by_ir_name.get(&ty.struct_name()?)?;
+        let named = *self.unit.by_ir_name.get(ty.struct_name()?)?;
         let mut offset = 0;
         for index in 2..address.operand_count() {
             let constant = address.operand(index).and_then(Value::integer).unwrap_or(0);
             if let Some(field) = u32::try_from(constant).ok().and_then(|i| ty.field(i)) {
-                offset += self.unit.module.field_offset(ty, constant as u32);
+                offset += ty.field_offset(constant as u32);
                 ty = field;
             } else {
                 // Elements of an array hold the same.
