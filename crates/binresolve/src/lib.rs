@@ -63,7 +63,6 @@ use crate::{
     join::{Join, tidy},
     ladder::Ladder,
     legal::LegalSets,
-    room::Rooms,
 };
 
 /// An ELF file with code and DWARF.
@@ -155,7 +154,7 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
         .map_err(|problem| vec![bad_image("", &problem)])?;
     tidy(&mut diagnostics);
     let parsed = site_images(&confined, &others, &images);
-    let result = Sites {
+    let mut result = Sites {
         calls: call_sites,
         returns,
         target_sets: target_sets.into_rows(),
@@ -178,25 +177,15 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
             ..analysis.clone()
         },
     };
-    let result = with_rooms(result, &confined);
+    info!("looking where probes can be jumps");
+    result.jump_rooms = room::find(&confined, &others, result.probed_places())
+        .map_err(|problem| vec![bad_image("", &problem)])?;
     let broken = check::check(&result);
     if broken.is_empty() {
         Ok(result)
     } else {
         Err(broken)
     }
-}
-
-/// Says for every place that may be probed whether a jump has room there.
-fn with_rooms(mut sites: Sites, confined: &[Confined<'_>]) -> Sites {
-    info!("looking where probes can be jumps");
-    let rooms = confined.iter().flat_map(|image| {
-        let rooms = Rooms::new(image);
-        rooms.of(sites.probed_places())
-    });
-    sites.jump_rooms = rooms.collect();
-    sites.jump_rooms.sort();
-    sites
 }
 
 /// The images as the artifact lists them, in the order of the inputs.

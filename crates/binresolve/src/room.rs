@@ -10,11 +10,13 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 use otf_artifact::sites::{JumpRoom, Location, Room};
 
 use crate::{
+    calls::is_indirect_jump,
     confined::Confined,
     covered::flow::unsure_functions,
-    decode::{destination, is_padding},
+    decode::{Instructions, destination, is_padding},
     heap,
-    image::Image,
+    image::{Image, Problem},
+    tables::Tables,
 };
 
 /// Bytes of a near jump.
@@ -24,66 +26,169 @@ const AHEAD: u64 = 24;
 /// How far before the probed instruction a jump may stand.
 const BACK: u64 = 15;
 
-/// Rooms in the code of one image.
-pub struct Rooms<'c> {
-    confined: &'c Confined<'c>,
-    /// Addresses that are come to from elsewhere, sorted.
-    entered: Vec<u64>,
-    unsure: BTreeSet<usize>,
+/// Those of the places where a jump has room, sorted: in the code of the compartment, and in the
+/// functions around the others.
+///
+/// # Errors
+/// When the tables of an image cannot be read.
+pub fn find<'a>(
+    confined: &[Confined<'_>],
+    others: &[Image<'_>],
+    places: impl Iterator<Item = &'a Location>,
+) -> Result<Vec<JumpRoom>, Problem> {
+    let places: BTreeSet<&Location> = places.collect();
+    let mut rooms = Vec::new();
+    for known in confined {
+        let image = &known.image;
+        let own = addresses(image, &places);
+        let (inside, outside): (Vec<_>, Vec<_>) = own
+            .into_iter()
+            .partition(|(_, address)| known.code.row(*address).is_some());
+        let functions = Functions::around(image, &outside);
+        let holds = |address| known.extent.holds(address) || functions.hold(address);
+        let entered = entered(image, &known.tables, holds);
+        let unsure = unsure_functions(known);
+        let unsure = (0..known.code.all.len()).map(|row| unsure.contains(&known.held.owner(row)));
+        let straight = Straight {
+            tables: &known.tables,
+            code: &known.code,
+            entered: &entered,
+            unsure: unsure.collect(),
+            heap_calls: heap::calls(known)
+                .iter()
+                .filter_map(|call| image.address(&call.location))
+                .collect(),
+        };
+        rooms.extend(straight.rooms(&inside));
+        rooms.extend(functions.rooms(image, &known.tables, &entered, &outside));
+    }
+    for image in others {
+        let own = addresses(image, &places);
+        if own.is_empty() {
+            continue;
+        }
+        let tables = Tables::read(image)?;
+        let functions = Functions::around(image, &own);
+        let entered = entered(image, &tables, |address| functions.hold(address));
+        rooms.extend(functions.rooms(image, &tables, &entered, &own));
+    }
+    rooms.sort();
+    rooms.dedup();
+    Ok(rooms)
+}
+
+/// Places of an image with their addresses.
+fn addresses<'a>(image: &Image<'_>, places: &BTreeSet<&'a Location>) -> Vec<(&'a Location, u64)> {
+    let own = places.iter().filter(|place| place.image == image.id);
+    own.filter_map(|place| Some((*place, image.address(place)?)))
+        .collect()
+}
+
+/// Functions outside the compartment's code, which nothing else has decoded.
+struct Functions {
+    /// Sorted ranges.
+    ranges: Vec<(u64, u64)>,
+    code: Instructions,
+}
+
+impl Functions {
+    fn around(image: &Image<'_>, places: &[(&Location, u64)]) -> Self {
+        let mut ranges: Vec<(u64, u64)> = places
+            .iter()
+            .filter_map(|(_, address)| image.symbol_at(*address))
+            .filter(|symbol| symbol.function && symbol.size > 0)
+            .flat_map(|symbol| {
+                let cold = format!("{}.cold", symbol.name);
+                let cold = image.symbols_named(&cold).map(|s| (s.address, s.size));
+                let parts = cold.chain([(symbol.address, symbol.size)]);
+                parts.collect::<Vec<_>>()
+            })
+            .map(|(start, size)| (start, start.saturating_add(size)))
+            .collect();
+        ranges.sort_unstable();
+        ranges.dedup();
+        Self {
+            code: Instructions::decode(image, &ranges),
+            ranges,
+        }
+    }
+
+    fn hold(&self, address: u64) -> bool {
+        let end = self.ranges.partition_point(|(start, _)| *start <= address);
+        end > 0 && address < self.ranges[end - 1].1
+    }
+
+    fn rooms(
+        &self,
+        image: &Image<'_>,
+        tables: &Tables,
+        entered: &[u64],
+        places: &[(&Location, u64)],
+    ) -> Vec<JumpRoom> {
+        // The name without the ending of a part: they are judged together.
+        let whole = |address| {
+            let name = image.symbol_at(address).map_or("", |s| s.name);
+            name.strip_suffix(".cold").unwrap_or(name)
+        };
+        let leads_anywhere = self.code.all.iter().filter(|i| is_indirect_jump(image, i));
+        let unsure: BTreeSet<&str> = leads_anywhere
+            .map(Instruction::ip)
+            .chain(self.code.undecodable.iter().copied())
+            .map(whole)
+            .collect();
+        let rows = self.code.all.iter();
+        let straight = Straight {
+            tables,
+            code: &self.code,
+            entered,
+            unsure: rows.map(|i| unsure.contains(whole(i.ip()))).collect(),
+            heap_calls: BTreeSet::new(),
+        };
+        straight.rooms(places)
+    }
+}
+
+/// Addresses that are come to from elsewhere, sorted; of those that `wanted` says.
+fn entered(image: &Image<'_>, tables: &Tables, wanted: impl Fn(u64) -> bool) -> Vec<u64> {
+    let mut entered = branch_targets(image, wanted);
+    entered.extend(image.symbols.iter().map(|s| s.address));
+    entered.extend(tables.fixups.iter().map(|(_, to)| *to));
+    entered.extend(tables.jump_labels.iter().map(|(_, to)| *to));
+    entered.extend(tables.alternatives.iter().map(|a| a.original.1));
+    entered.sort_unstable();
+    entered.dedup();
+    entered
+}
+
+/// Code, and what is known of how it is come to.
+struct Straight<'c> {
+    tables: &'c Tables,
+    code: &'c Instructions,
+    entered: &'c [u64],
+    /// By row: a function of which not every path is known.
+    unsure: Vec<bool>,
     /// Calls that a private heap may want a probe of its own on.
     heap_calls: BTreeSet<u64>,
 }
 
-impl<'c> Rooms<'c> {
-    /// Reads all the code of the image, for a jump may come from anywhere.
-    pub fn new(confined: &'c Confined<'c>) -> Self {
-        let Confined { image, tables, .. } = confined;
-        let mut entered = branch_targets(image, |address| confined.extent.holds(address));
-        entered.extend(image.symbols.iter().map(|s| s.address));
-        entered.extend(tables.fixups.iter().map(|(_, to)| *to));
-        entered.extend(tables.jump_labels.iter().map(|(_, to)| *to));
-        entered.extend(tables.alternatives.iter().map(|a| a.original.1));
-        entered.sort_unstable();
-        entered.dedup();
-        Self {
-            confined,
-            entered,
-            unsure: unsure_functions(confined),
-            heap_calls: heap::calls(confined)
-                .iter()
-                .filter_map(|call| image.address(&call.location))
-                .collect(),
-        }
-    }
-
-    /// Those of the places that have one, sorted.
-    pub fn of<'a>(&self, places: impl Iterator<Item = &'a Location>) -> Vec<JumpRoom> {
-        let places: BTreeSet<&Location> = places
-            .filter(|place| place.image == self.confined.image.id)
-            .collect();
-        let mut rooms: Vec<JumpRoom> = places
-            .into_iter()
-            .filter_map(|place| {
-                let row = self
-                    .confined
-                    .code
-                    .row(self.confined.image.address(place)?)?;
+impl Straight<'_> {
+    fn rooms(&self, places: &[(&Location, u64)]) -> Vec<JumpRoom> {
+        let places = places.iter();
+        places
+            .filter_map(|(place, address)| {
                 Some(JumpRoom {
                     image: place.image,
                     section: place.section.clone(),
                     offset: place.offset,
-                    room: self.around(row)?,
+                    room: self.around(self.code.row(*address)?)?,
                 })
             })
-            .collect();
-        rooms.sort();
-        rooms.dedup();
-        rooms
+            .collect()
     }
 
     fn around(&self, row: usize) -> Option<Room> {
-        let code = &self.confined.code.all;
-        if self.unsure.contains(&self.confined.held.owner(row)) || !self.movable(&code[row]) {
+        let code = &self.code.all;
+        if self.unsure[row] || !self.movable(&code[row]) {
             return None;
         }
         let mut ahead = code[row].len() as u64;
@@ -141,7 +246,7 @@ impl<'c> Rooms<'c> {
         self.entered
             .get(inner)
             .is_none_or(|address| *address >= end)
-            && !self.confined.tables.is_rewritten(start, end)
+            && !self.tables.is_rewritten(start, end)
             && !matches!(
                 instruction.flow_control(),
                 FlowControl::Exception | FlowControl::Interrupt | FlowControl::XbeginXabortXend
