@@ -403,7 +403,7 @@ int otf_alloc_return(struct pt_regs *ctx)
 {
 	struct otf_state *st = otf_get_state();
 	__u32 row = bpf_get_attach_cookie(ctx);
-	__u64 addr = ctx->ax, head = 0, *freed;
+	__u64 addr = ctx->ax, head = 0;
 	struct otf_pages_walk w = {};
 	struct otf_slab s = {};
 
@@ -421,15 +421,13 @@ int otf_alloc_return(struct pt_regs *ctx)
 	if (addr >= st->vmemmap && addr < st->kernel_map && st->vmemmap > st->vmalloc_start)
 		addr = otf_page_address(st, addr);	/* alloc_pages returns a struct page */
 	w.record.start = addr;
-	freed = otf_freed_slot(addr);
 	if (otf_in_linear_map(st, addr)) {
 		head = otf_head_page(st, addr);
 		if (head && otf_page_is_slab(head)) {
 			otf_find_slab(st, head, addr, &s);
 			if (!w.record.size)
 				w.record.size = s.size;
-			if (freed && *freed == addr)
-				*freed = 0;
+			otf_note_obtained(addr);
 			otf_track(addr);
 			w.failed = bpf_map_update_elem(&otf_objects, &addr, &w.record, 0);
 			goto out;
@@ -441,8 +439,7 @@ int otf_alloc_return(struct pt_regs *ctx)
 		otf_count(OTF_COUNT_RECORDS_LOST);
 		return 0;
 	}
-	if (freed && *freed == addr)
-		*freed = 0;
+	otf_note_obtained(addr);
 	otf_track(addr);
 	bpf_loop(otf_pages_in(w.record.size), otf_walk_page, &w, 0);
 out:
@@ -453,7 +450,7 @@ out:
 static __always_inline void otf_forget(__u64 addr)
 {
 	struct otf_pages_walk w = { .drop = true };
-	__u64 *instance, *freed;
+	__u64 *instance;
 	struct otf_object *o;
 	__u32 *any;
 
@@ -461,9 +458,7 @@ static __always_inline void otf_forget(__u64 addr)
 		return;
 	o = bpf_map_lookup_elem(&otf_objects, &addr);
 	if (o) {
-		freed = otf_freed_slot(addr);
-		if (freed)
-			*freed = addr;
+		otf_note_freed(addr);
 		if (!bpf_map_delete_elem(&otf_objects, &addr))
 			otf_untrack(addr);
 	}

@@ -416,13 +416,11 @@ fn a_freed_object_is_a_violation_in_any_phase() {
     };
     let freed = object.maps().find(|m| m.name() == "otf_freed").unwrap();
     // `OTF_HASH_FACTOR` of otf_kernel.h.
-    let slot = (w.object.wrapping_mul(0x61c8_8646_80b5_83eb) >> 48) as u32;
+    let row = (w.object.wrapping_mul(0x61c8_8646_80b5_83eb) >> 50) as u32;
+    let mut ways = [0; 32];
+    ways[8..16].copy_from_slice(&w.object.to_le_bytes());
     freed
-        .update(
-            &slot.to_le_bytes(),
-            &w.object.to_le_bytes(),
-            libbpf_rs::MapFlags::ANY,
-        )
+        .update(&row.to_le_bytes(), &ways, libbpf_rs::MapFlags::ANY)
         .unwrap();
     assert_eq!(verdict(&object, w).0, Reason::Freed);
     assert_eq!(

@@ -7,6 +7,7 @@
 struct btf;
 struct btf_member;
 struct btf_type;
+struct module;
 struct pt_regs;
 struct seq_file;
 
@@ -21,6 +22,7 @@ int otf_guard_copy_data(const struct btf_type *t, const struct btf_member *membe
 /* probes.c: kprobes that run BPF programs without perf */
 int otf_guard_register_probes(void);
 void otf_guard_unregister_probes(void);
+struct module *otf_module_get(unsigned long address);
 
 /* frees.c: what a policy forgets */
 int otf_guard_register_frees(void);

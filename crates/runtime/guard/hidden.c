@@ -11,7 +11,8 @@
 
 #include "hidden.h"
 
-static unsigned long otf_text_mutex, otf_text_poke, otf_text_poke_sync, otf_insn_decode;
+static unsigned long otf_text_mutex, otf_kprobe_mutex, otf_text_poke, otf_text_poke_sync,
+	otf_insn_decode, otf_get_kprobe;
 
 /*
  * Calls fn by a return: what is called nowhere through a pointer has lost its
@@ -30,12 +31,15 @@ asm(".text\n"
     "	" ASM_RET
     ".size otf_call_hidden, . - otf_call_hidden\n");
 STACK_FRAME_NON_STANDARD(otf_call_hidden);
+NOKPROBE_SYMBOL(otf_call_hidden);
 
 /* 0, or why code cannot be changed here */
 int otf_hidden_find(void)
 {
 	static const struct { const char *name; unsigned long *address; } wanted[] = {
 		{ "text_mutex", &otf_text_mutex },
+		{ "kprobe_mutex", &otf_kprobe_mutex },
+		{ "get_kprobe", &otf_get_kprobe },
 		{ "text_poke", &otf_text_poke },
 		{ "text_poke_sync", &otf_text_poke_sync },
 		{ "insn_decode", &otf_insn_decode },
@@ -58,6 +62,26 @@ int otf_hidden_find(void)
 			return -ENOENT;
 	}
 	return 0;
+}
+
+/* no kprobe comes, goes, or is switched on or off meanwhile; before the text is locked */
+void otf_kprobes_lock(void)
+{
+	mutex_lock((struct mutex *)otf_kprobe_mutex);
+}
+
+void otf_kprobes_unlock(void)
+{
+	mutex_unlock((struct mutex *)otf_kprobe_mutex);
+}
+
+/* locked; those that are switched off too: they have a copy of what stands there */
+bool otf_kprobes_in(const u8 *start, const u8 *end)
+{
+	for (; start < end; start++)
+		if (otf_call_hidden(otf_get_kprobe, (unsigned long)start, 0, 0, 0))
+			return true;
+	return false;
 }
 
 void otf_text_lock(void)

@@ -7,6 +7,9 @@
 
 /* hidden.c: what the kernel does not export */
 int otf_hidden_find(void);
+void otf_kprobes_lock(void);
+void otf_kprobes_unlock(void);
+bool otf_kprobes_in(const u8 *start, const u8 *end);
 void otf_text_lock(void);
 void otf_text_unlock(void);
 void otf_text_write(void *addr, const void *bytes, size_t size);

@@ -17,7 +17,9 @@
 #include <linux/percpu.h>
 #include <linux/rcupdate.h>
 #include <linux/rculist.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 #include <asm/text-patching.h>
 
 #include "guard.h"
@@ -36,7 +38,7 @@ struct otf_piece {
 	struct otf_runs __rcu *runs;
 	unsigned long missed;
 	u32 index;
-	u8 length;
+	bool fresh;	/* no slot has it yet */
 };
 
 struct otf_region {
@@ -47,6 +49,8 @@ struct otf_region {
 	u8 *slot, *old_slot;
 	u16 slot_size, old_size;
 	bool live;	/* the jump stands */
+	bool stuck;	/* it cannot be taken away: holds this module and the probed one */
+	struct module *held;
 };
 
 /* where slots lie: as far from the kernel's code as modules are, so that jumps reach it */
@@ -61,6 +65,7 @@ asm(".pushsection .otf_slots, \"ax\"\n"
 static DEFINE_MUTEX(otf_jumps_mutex);
 static DEFINE_HASHTABLE(otf_regions, 13);	/* by start */
 static LIST_HEAD(otf_work);
+static LIST_HEAD(otf_stuck);	/* by work: what could not be taken away */
 static unsigned long *otf_slots_used;
 static struct otf_piece **otf_pieces;
 static unsigned long *otf_pieces_used;
@@ -79,6 +84,7 @@ asm(".text\n"
     ANNOTATE_NOENDBR
     "	pushfq\n"
     "	cli\n"
+    "	cld\n"
     "	push $" __stringify(__KERNEL_CS) "\n"
     "	push $0\n"
     "	push $" __stringify(0x6f7466) "\n"
@@ -100,6 +106,7 @@ asm(".text\n"
     "	iretq\n"
     ".size otf_jump_entry, . - otf_jump_entry\n");
 STACK_FRAME_NON_STANDARD(otf_jump_entry);
+NOKPROBE_SYMBOL(otf_jump_entry);
 
 /* 1: something has changed where it goes on */
 asmlinkage __visible unsigned long otf_jump_hit(struct pt_regs *regs);
@@ -130,8 +137,7 @@ notrace __no_stack_protector asmlinkage __visible unsigned long otf_jump_hit(str
 		regs->sp = back;
 		return 0;
 	}
-	/* to be left out: its next instruction stands in the slot */
-	if (regs->ip > piece->address && regs->ip <= piece->address + MAX_INSN_SIZE)
+	if (regs->orig_ax == OTF_JUMP_SKIPPED)
 		regs->ip = READ_ONCE(piece->after);
 	return 1;
 }
@@ -186,6 +192,9 @@ static struct otf_piece *otf_piece_get(struct otf_region *region, u32 insn)
 
 	if (region->piece[insn])
 		return region->piece[insn];
+	/* a region without pieces goes with the next commit */
+	if (list_empty(&region->work))
+		list_add_tail(&region->work, &otf_work);
 	if (index == OTF_MAX_PIECES)
 		return NULL;
 	piece = kzalloc(sizeof(*piece), GFP_KERNEL);
@@ -193,12 +202,10 @@ static struct otf_piece *otf_piece_get(struct otf_region *region, u32 insn)
 		return NULL;
 	piece->index = index;
 	piece->address = (unsigned long)region->code.start + region->code.insn[insn].offset;
-	piece->length = region->code.insn[insn].length;
+	piece->fresh = true;
 	__set_bit(index, otf_pieces_used);
 	otf_pieces[index] = piece;
 	region->piece[insn] = piece;
-	if (list_empty(&region->work))
-		list_add_tail(&region->work, &otf_work);
 	return piece;
 }
 
@@ -377,7 +384,7 @@ static int otf_region_build(struct otf_region *region)
 {
 	u32 index[OTF_REGION_INSNS], i;
 	u16 after[OTF_REGION_INSNS];
-	u8 *out, *slot;
+	u8 *out, *slot = NULL;
 	int size;
 
 	for (i = 0; i < region->code.count; i++)
@@ -387,25 +394,29 @@ static int otf_region_build(struct otf_region *region)
 		return -ENOMEM;
 	/* once for the size, which does not depend on where it lies */
 	size = otf_slot_build(out, otf_slots, &region->code, index, after);
-	slot = size > 0 ? otf_slot_get(size) : NULL;
+	if (size > 0)
+		slot = otf_slot_get(size);
+	if (slot && otf_slot_build(out, slot, &region->code, index, after) != size) {
+		otf_slot_put(slot, size);
+		slot = NULL;
+	}
 	if (slot) {
-		size = otf_slot_build(out, slot, &region->code, index, after);
-		region->old_slot = region->slot;
-		region->old_size = region->slot_size;
-		region->slot_size = size;
 		otf_text_lock();
 		otf_text_write(slot, out, size);
 		otf_text_unlock();
-		for (i = 0; i < region->code.count; i++)
-			if (region->piece[i])
-				WRITE_ONCE(region->piece[i]->after,
-					   (unsigned long)(slot + after[i]));
+		region->old_slot = region->slot;
+		region->old_size = region->slot_size;
+		region->slot_size = size;
+		for (i = 0; i < region->code.count; i++) {
+			if (!region->piece[i])
+				continue;
+			WRITE_ONCE(region->piece[i]->after, (unsigned long)(slot + after[i]));
+			region->piece[i]->fresh = false;
+		}
 		WRITE_ONCE(region->slot, slot);
-	} else if (size > 0) {
-		size = -ENOSPC;
 	}
 	kfree(out);
-	return size < 0 ? size : 0;
+	return slot ? 0 : -ENOSPC;
 }
 
 enum otf_phase { OTF_PHASE_TRAP, OTF_PHASE_TAIL, OTF_PHASE_HEAD };
@@ -430,12 +441,35 @@ static void otf_region_write(struct otf_region *region, enum otf_phase phase)
 		otf_text_write(region->code.start, bytes, 1);
 }
 
-/* text locked: whether what stands there is what this put there, or what it has read */
+/*
+ * kprobes locked: whether what stands there is what this put there, or what it has
+ * read. A kprobe has a copy of what it found, and would put it back.
+ */
 static bool otf_region_intact(const struct otf_region *region)
 {
+	const struct otf_code *code = &region->code;
+
+	if (otf_kprobes_in(code->start, code->start + code->length))
+		return false;
 	if (region->live)
-		return *region->code.start == JMP32_INSN_OPCODE;
-	return !memcmp(region->code.start, region->code.bytes, region->code.length);
+		return *code->start == JMP32_INSN_OPCODE;
+	return !memcmp(code->start, code->bytes, code->length);
+}
+
+/* a kprobe is on the jump: it stays, for as long as the kprobe does at least */
+static void otf_region_stick(struct otf_region *region, bool stuck)
+{
+	if (region->stuck == stuck)
+		return;
+	region->stuck = stuck;
+	if (stuck) {
+		__module_get(THIS_MODULE);
+		/* whoever has asked for it holds it still */
+		region->held = otf_module_get((unsigned long)region->code.start);
+	} else {
+		module_put(region->held);
+		module_put(THIS_MODULE);
+	}
 }
 
 static void otf_regions_write(struct list_head *regions, enum otf_phase phase)
@@ -460,76 +494,76 @@ static void otf_region_free(struct otf_region *region)
 	kfree(region);
 }
 
-/* makes what was planned and dropped effective; pieces that were refused become none */
+/* no room for a slot, somebody else's kprobe, or nobody wants it any more */
+static void otf_region_refuse(struct otf_region *region, struct list_head *gone)
+{
+	u32 i;
+
+	for (i = 0; i < region->code.count; i++)
+		if (region->piece[i] && region->piece[i]->fresh)
+			otf_piece_refuse(region, i);
+	if (!region->live) {
+		hash_del_rcu(&region->hash);
+		list_move_tail(&region->work, gone);
+	} else if (region->stuck) {
+		list_move_tail(&region->work, &otf_stuck);
+	} else {
+		list_del_init(&region->work);
+	}
+}
+
+/*
+ * Makes what was planned and dropped effective; pieces that are refused become
+ * none. kprobes stay as they are meanwhile: between two of them others could see
+ * half a jump.
+ */
 void otf_jumps_commit(void)
 {
 	struct otf_region *region, *next;
 	LIST_HEAD(write);
 	LIST_HEAD(gone);
 	bool fresh = false, old = false;
-	u32 i;
 
+	if (!otf_possible)
+		return;
+	list_splice_init(&otf_stuck, &otf_work);
+	otf_kprobes_lock();
 	list_for_each_entry_safe(region, next, &otf_work, work) {
-		bool used = otf_region_used(region);
+		bool used = otf_region_used(region), intact = otf_region_intact(region);
 
 		cond_resched();
-		if (used && !otf_region_build(region)) {
-			list_move_tail(&region->work, &write);
-			continue;
-		}
-		if (!used && region->live) {
-			list_move_tail(&region->work, &write);
-			continue;
-		}
-		/* no room for a slot, or nobody wants it any more */
-		for (i = 0; i < region->code.count; i++)
-			if (region->piece[i] && !region->piece[i]->after)
-				otf_piece_refuse(region, i);
-		if (region->live) {
-			list_del_init(&region->work);
-		} else {
-			hash_del_rcu(&region->hash);
-			list_move_tail(&region->work, &gone);
-		}
-	}
-	otf_text_lock();
-	list_for_each_entry_safe(region, next, &write, work) {
-		if (otf_region_intact(region)) {
+		if (region->live && !intact)
+			otf_region_stick(region, !used);
+		if (intact && (used ? !otf_region_build(region) : region->live)) {
 			fresh |= !region->live;
-			continue;
-		}
-		if (region->live) {
-			/* somebody has put a kprobe on the jump, and would put it back: it stays */
-			__module_get(THIS_MODULE);
-			list_del_init(&region->work);
+			list_move_tail(&region->work, &write);
 		} else {
-			for (i = 0; i < region->code.count; i++)
-				otf_piece_refuse(region, i);
-			hash_del_rcu(&region->hash);
-			list_move_tail(&region->work, &gone);
+			otf_region_refuse(region, &gone);
 		}
 	}
-	otf_regions_write(&write, OTF_PHASE_TRAP);
-	if (fresh) {
-		/* nobody stands behind the first instruction of a region any more */
-		otf_text_unlock();
-		synchronize_rcu_tasks();
+	if (!list_empty(&write)) {
 		otf_text_lock();
+		otf_regions_write(&write, OTF_PHASE_TRAP);
+		if (fresh) {
+			/* nobody stands behind the first instruction of a region any more */
+			otf_text_unlock();
+			synchronize_rcu_tasks();
+			otf_text_lock();
+		}
+		otf_regions_write(&write, OTF_PHASE_TAIL);
+		otf_regions_write(&write, OTF_PHASE_HEAD);
+		otf_text_unlock();
 	}
-	otf_regions_write(&write, OTF_PHASE_TAIL);
-	otf_regions_write(&write, OTF_PHASE_HEAD);
-	otf_text_unlock();
 	list_for_each_entry_safe(region, next, &write, work) {
 		region->live = otf_region_used(region);
-		if (!region->live) {
-			hash_del_rcu(&region->hash);
-			list_move_tail(&region->work, &gone);
-		} else if (!region->old_slot) {
-			list_del_init(&region->work);
-		} else {
-			old = true;
-		}
+		old |= region->old_slot != NULL;
+		if (region->live)
+			continue;
+		otf_region_stick(region, false);
+		hash_del_rcu(&region->hash);
+		list_move_tail(&region->work, &gone);
 	}
+	otf_kprobes_unlock();
 	if (old || !list_empty(&gone))
 		/* nobody stands in their slots any more */
 		synchronize_rcu_tasks();
@@ -547,6 +581,28 @@ void otf_jumps_commit(void)
 unsigned long otf_jump_missed(const struct otf_jump *jump)
 {
 	return READ_ONCE(jump->piece->missed);
+}
+
+/* locked: jumps that nobody wants any more, and that cannot be taken away yet */
+void otf_jumps_show(struct seq_file *m)
+{
+	struct otf_region *region;
+
+	if (list_empty(&otf_stuck))
+		return;
+	otf_jumps_commit();
+	list_for_each_entry(region, &otf_stuck, work)
+		seq_printf(m, "kept %lx\n", (unsigned long)region->code.start);
+}
+
+/* locked: whether a jump is there, whoever may have put a kprobe on it */
+bool otf_jump_stands(const void *address)
+{
+	const struct otf_region *region = otf_possible ? otf_region_around(address) : NULL;
+	u8 first;
+
+	return region && region->live && !copy_from_kernel_nofault(&first, region->code.start, 1) &&
+	       (first == JMP32_INSN_OPCODE || first == INT3_INSN_OPCODE);
 }
 
 int otf_jumps_init(void)

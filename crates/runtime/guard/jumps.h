@@ -7,8 +7,12 @@
 #include <linux/ptrace.h>
 #include <linux/types.h>
 
+struct seq_file;
+
 /* in orig_ax: the registers are of a jump; a handler may change them */
 #define OTF_JUMP_ORIG_AX 0x6f7466L
+/* the same, and the instruction is left out: what follows it stands in the slot */
+#define OTF_JUMP_SKIPPED 0x6f7467L
 
 struct otf_run {
 	struct bpf_prog *prog;
@@ -61,6 +65,8 @@ int otf_jump_plan(struct otf_jump *jump, u8 *address, u8 back, u8 ahead);
 void otf_jumps_commit(void);
 void otf_jump_drop(struct otf_jump *jump);
 unsigned long otf_jump_missed(const struct otf_jump *jump);
+bool otf_jump_stands(const void *address);
+void otf_jumps_show(struct seq_file *m);
 void otf_jumps_lock(void);
 void otf_jumps_unlock(void);
 int otf_jumps_init(void);

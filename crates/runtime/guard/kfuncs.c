@@ -135,6 +135,8 @@ __bpf_kfunc int otf_guard_skip(struct pt_regs *ctx, u32 insn_len, bool set_ax, u
 		ctx->ax = ax;
 	ctx->flags = (ctx->flags & ~OTF_GUARD_FLAGS) | (flags & OTF_GUARD_FLAGS);
 	ctx->ip = (unsigned long)addr + insn_len;
+	if (ctx->orig_ax == OTF_JUMP_ORIG_AX)
+		ctx->orig_ax = OTF_JUMP_SKIPPED;
 	return 0;
 }
 

@@ -137,6 +137,24 @@ static void otf_set_free(struct otf_set *set)
 	kfree(set);
 }
 
+/* the module with this code, held; NULL: none. Where modules are is nowhere exported but in their kset. */
+struct module *otf_module_get(unsigned long address)
+{
+	struct kset *kset = THIS_MODULE->mkobj.kobj.kset;
+	struct module *found = NULL;
+	struct kobject *kobj;
+
+	spin_lock(&kset->list_lock);
+	list_for_each_entry(kobj, &kset->list, entry) {
+		struct module *mod = container_of(kobj, struct module_kobject, kobj)->mod;
+
+		if (mod && within_module(address, mod) && try_module_get(mod))
+			found = mod;
+	}
+	spin_unlock(&kset->list_lock);
+	return found;
+}
+
 /*
  * A module whose code is probed must not go: it would come back elsewhere,
  * without probes. Where modules are is nowhere exported but in their kset.
@@ -288,6 +306,19 @@ static void otf_set_jump(struct otf_set *set)
 	otf_jumps_unlock();
 }
 
+/* a breakpoint; on a jump of another set it would find that, not the instruction */
+static int otf_probe_register(struct otf_probe *probe)
+{
+	bool jump;
+
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	otf_jumps_lock();
+	jump = otf_jump_stands(probe->address);
+	otf_jumps_unlock();
+	return jump ? -EBUSY : register_kprobe(&probe->kp);
+}
+
 static int otf_set_arm(struct otf_set *set, const struct otf_probes *asked,
 		       struct otf_probe_row *rows)
 {
@@ -307,7 +338,7 @@ static int otf_set_arm(struct otf_set *set, const struct otf_probes *asked,
 		}
 		if (copy_from_kernel_nofault(&before, probe->kp.addr, 1))
 			before = INT3_INSN_OPCODE;
-		err = fatal_signal_pending(current) ? -EINTR : register_kprobe(&probe->kp);
+		err = otf_probe_register(probe);
 		for (k = 0; k < probe->jump.runs.count; k++)
 			rows[row++].error = err;
 		cond_resched();
@@ -483,8 +514,9 @@ static void otf_probe_show(struct seq_file *m, const struct otf_set *set,
 			   const struct otf_probe *probe)
 {
 	if (probe->jump.piece)
-		seq_printf(m, "%s %lx %lu jump\n", set->name, (unsigned long)probe->address,
-			   otf_jump_missed(&probe->jump));
+		seq_printf(m, "%s %lx %lu %s\n", set->name, (unsigned long)probe->address,
+			   otf_jump_missed(&probe->jump),
+			   otf_jump_stands(probe->address) ? "jump" : "lost");
 	else if (probe->kp.addr)
 		seq_printf(m, "%s %lx %lu breakpoint\n", set->name,
 			   (unsigned long)probe->address, probe->kp.nmissed);
@@ -501,6 +533,7 @@ static int otf_probes_show(struct seq_file *m, void *v)
 	list_for_each_entry(set, &otf_sets, list)
 		for (i = 0; i < set->probes; i++)
 			otf_probe_show(m, set, &set->probe[i]);
+	otf_jumps_show(m);
 	otf_jumps_unlock();
 	mutex_unlock(&otf_sets_mutex);
 	otf_frees_show(m);

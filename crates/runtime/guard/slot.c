@@ -37,6 +37,9 @@ static bool otf_insn_classify(struct otf_insn *to, struct insn *insn, const u8 *
 {
 	u8 opcode = insn->opcode.bytes[0], reg = X86_MODRM_REG(insn->modrm.value);
 
+	/* on one CPU a lock prefix is made 3e, and back when there are two */
+	if (otf_is_prefixed(insn, 0x3e))
+		return false;
 	/* ENDBR is wanted where it stands */
 	if (insn->vex_prefix.nbytes || (insn->length == 4 && get_unaligned_le32(bytes) == 0xfa1e0ff3))
 		return false;

@@ -14,6 +14,7 @@ use otf_artifact::{
 use crate::cli::{BundleArgs, Cli, Command, Format};
 use crate::control::{self, Which};
 use crate::guard_heap::{self, Heap};
+use crate::guard_probes;
 use crate::host::{self, Host};
 use crate::load::Wish;
 use crate::meta::Meta;
@@ -202,6 +203,7 @@ impl Context {
         self.out.write(&render::Statuses {
             loaded: all,
             retired: self.retired_heaps(),
+            kept_jumps: guard_probes::kept_jumps(&self.host),
         })?;
         Ok(if check && found {
             End::Findings
@@ -347,6 +349,7 @@ impl Context {
         self.out.write(&render::Unloaded {
             unloaded: names,
             retired: self.retired_heaps(),
+            kept_jumps: guard_probes::kept_jumps(&self.host),
         })?;
         Ok(End::Fine)
     }

@@ -38,6 +38,8 @@ const VALUE: &CStr = c"bpf_struct_ops_otf_probes";
 pub const SET: usize = 1024;
 /// Up to whole cache lines.
 const VALUE_PAD: usize = 192 - 8 - 2 * 4 - MAX_PROGRAMS * 4 - 2 * NAME;
+/// How the guard's line about a jump begins that it cannot take away.
+const KEPT: &str = "kept ";
 /// Below procfs: what the guard says about its probes.
 const LIST: &str = "otf_guard";
 
@@ -222,6 +224,13 @@ pub struct Owned {
     pub jump: bool,
 }
 
+/// Jumps that nobody wants any more, but on which somebody else's kprobe is: the guard stays with
+/// them. The guard tries again whenever it is asked.
+pub fn kept_jumps(host: &Host) -> usize {
+    let text = fs::read_to_string(host.proc.join(LIST)).unwrap_or_default();
+    text.lines().filter(|line| line.starts_with(KEPT)).count()
+}
+
 /// Probes of a set as the guard has them, by address.
 pub fn list(host: &Host, name: &str) -> BTreeMap<u64, Owned> {
     let text = fs::read_to_string(host.proc.join(LIST)).unwrap_or_default();
@@ -239,8 +248,12 @@ fn parse(text: &str, name: &str) -> BTreeMap<u64, Owned> {
             words.next().and_then(parse_hex),
             words.next().and_then(|w| w.parse().ok()),
         ) {
-            let jump = words.next() == Some("jump");
-            probes.insert(address, Owned { missed, jump });
+            let kind = words.next();
+            let jump = kind == Some("jump");
+            // Somebody has written over it: it is gone.
+            if kind != Some("lost") {
+                probes.insert(address, Owned { missed, jump });
+            }
         }
     }
     probes

@@ -294,7 +294,9 @@ impl Prepared<'_> {
             optimization_before: sysctl::get(host, sysctl::OPTIMIZATION).filter(|_| self.guarded),
             // Who holds a heap was inserted for it.
             guard_inserted: self.guarded
-                && (!guard::loaded(host) || !guard_heap::heaps(host).is_empty()),
+                && (!guard::loaded(host)
+                    || !guard_heap::heaps(host).is_empty()
+                    || guard_probes::kept_jumps(host) > 0),
         };
         for name in pins.loaded()? {
             let other = Meta::read(&pins.folder(&name))?;

@@ -4,6 +4,7 @@ use otf_artifact::diagnostic::Diagnostic;
 
 use crate::guard;
 use crate::guard_heap;
+use crate::guard_probes;
 use crate::host::{
     Host,
     expedite::{self, Expedited},
@@ -75,7 +76,8 @@ fn restore(meta: &Meta, pins: &Pins, host: &Host) -> Result<(), Diagnostic> {
         return Ok(());
     }
     // One that holds a heap stays; what comes after the heap's end takes it out.
-    if meta.changes.guard_inserted && guard_heap::heaps(host).is_empty() {
+    let stays = !guard_heap::heaps(host).is_empty() || guard_probes::kept_jumps(host) > 0;
+    if meta.changes.guard_inserted && !stays {
         guard::remove(host)?;
     }
     if let Some(before) = &meta.changes.optimization_before

@@ -98,3 +98,44 @@ observe attack.all
 check unload otf-load unload --all --force
 nothing_left unloaded
 quiet_kernel kernel_has_no_complaint
+
+# Somebody else's kprobes: one on a jump keeps it there, one that was there before keeps the probe a breakpoint.
+EVENTS=/sys/kernel/tracing
+jumps() { awk '$4 == "jump"' /proc/otf_guard | wc -l; }
+hits() { awk -v event="$1" '$1 == event { print $2 }' $EVENTS/kprobe_profile; }
+mount -t tracefs none $EVENTS 2>/dev/null
+check foreign.load $LOAD
+check foreign.ordinary ordinary traffic 1
+all=$(jumps)
+more foreign.jumps 100 "$all"
+# A gate's probe stands behind the site of ftrace.
+for place in qfq_enqueue+0x9 qfq_enqueue+0x5; do
+	echo "p:otf/on_a_jump sch_qfq:$place" >$EVENTS/kprobe_events 2>/dev/null && break
+done
+check on_a_jump.accepted sh -c "echo 1 >$EVENTS/events/otf/on_a_jump/enable"
+check on_a_jump.ordinary ordinary traffic 1
+more on_a_jump.hits 1 "$(hits on_a_jump)"
+check on_a_jump.all_is_well otf-load status --check
+otf-load unload --all
+equal on_a_jump.guard_stays 1 "$(grep -c '^otf_guard ' /proc/modules)"
+check on_a_jump.ordinary_without ordinary traffic 1
+echo 0 >$EVENTS/events/otf/on_a_jump/enable
+echo >$EVENTS/kprobe_events
+check on_a_jump.load_again $LOAD
+equal on_a_jump.jumps_again "$all" "$(jumps)"
+check on_a_jump.unload otf-load unload --all
+nothing_left on_a_jump
+echo "p:otf/before sch_qfq:$place" >$EVENTS/kprobe_events
+check before.load $LOAD
+more before.jumps 100 "$(jumps)"
+check before.is_a_breakpoint test "$(jumps)" -lt "$all"
+check before.enabled sh -c "echo 1 >$EVENTS/events/otf/before/enable"
+check before.ordinary ordinary traffic 1
+more before.hits 1 "$(hits before)"
+echo 0 >$EVENTS/events/otf/before/enable
+check before.ordinary_again ordinary traffic 1
+echo >$EVENTS/kprobe_events
+check before.all_is_well otf-load status --check
+check before.unload otf-load unload --all
+nothing_left before
+quiet_kernel kernel_has_no_complaint_at_the_end

@@ -163,7 +163,11 @@ pub fn unsure_functions(confined: &Confined<'_>) -> BTreeSet<usize> {
     };
     for (row, instruction) in code.all.iter().enumerate() {
         let address = instruction.ip();
-        let table = is_indirect_jump(image, instruction) && frames.size(address) != Some(0);
+        // A function without a frame jumps through a register to leave, and by an index to a label.
+        let indexed = instruction.flow_control() == FlowControl::IndirectBranch
+            && instruction.memory_index() != iced_x86::Register::None;
+        let table =
+            is_indirect_jump(image, instruction) && (indexed || frames.size(address) != Some(0));
         if table || instruction.flow_control() == FlowControl::XbeginXabortXend {
             unsure.insert(held.owner(row));
         }

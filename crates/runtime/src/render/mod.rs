@@ -202,16 +202,24 @@ pub struct Statuses {
     pub loaded: Vec<Status>,
     /// Private heaps of what was loaded and still has objects.
     pub retired: Vec<Heap>,
+    /// Jumps that somebody else's kprobe keeps.
+    pub kept_jumps: usize,
 }
 
 impl Serialize for Statuses {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut array = serializer.serialize_seq(Some(self.loaded.len() + self.retired.len()))?;
+        let mut array = serializer.serialize_seq(Some(
+            self.loaded.len() + self.retired.len() + usize::from(self.kept_jumps > 0),
+        ))?;
         for status in &self.loaded {
             array.serialize_element(status)?;
         }
         for heap in &self.retired {
             array.serialize_element(&Retired { retired_heap: heap })?;
+        }
+        if self.kept_jumps > 0 {
+            let kept_jumps = self.kept_jumps;
+            array.serialize_element(&Kept { kept_jumps })?;
         }
         array.end()
     }
@@ -220,6 +228,11 @@ impl Serialize for Statuses {
 #[derive(Serialize)]
 struct Retired<'a> {
     retired_heap: &'a Heap,
+}
+
+#[derive(Serialize)]
+struct Kept {
+    kept_jumps: usize,
 }
 
 /// Result of `phase`.
@@ -260,6 +273,8 @@ pub struct Unloaded {
     /// Private heaps that stay until their last object is freed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub retired: Vec<Heap>,
+    /// Jumps that somebody else's kprobe keeps.
+    pub kept_jumps: usize,
 }
 
 /// An event for people.

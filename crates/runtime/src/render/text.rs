@@ -115,7 +115,8 @@ impl Display for Statuses {
             writeln!(f, "nothing is loaded")?;
         }
         self.loaded.iter().try_for_each(|status| one(status, f))?;
-        self.retired.iter().try_for_each(|heap| retired(heap, f))
+        self.retired.iter().try_for_each(|heap| retired(heap, f))?;
+        kept(self.kept_jumps, f)
     }
 }
 
@@ -124,6 +125,17 @@ fn retired(heap: &Heap, f: &mut Formatter<'_>) -> Result {
         f,
         "the private heap of {} is retired: it goes when its objects are freed, up to {} of {} bytes; otf_guard stays as long",
         heap.compartment, heap.objects, heap.bytes
+    )
+}
+
+fn kept(jumps: usize, f: &mut Formatter<'_>) -> Result {
+    if jumps == 0 {
+        return Ok(());
+    }
+    writeln!(
+        f,
+        "{jumps} jumps stay in the kernel's code, checking nothing, for somebody else's kprobe is on them; \
+         otf_guard stays as long: remove the kprobe, then run `otf-load unload --all`"
     )
 }
 
@@ -277,7 +289,8 @@ impl Display for Unloaded {
         for name in &self.unloaded {
             writeln!(f, "{name} is unloaded")?;
         }
-        self.retired.iter().try_for_each(|heap| retired(heap, f))
+        self.retired.iter().try_for_each(|heap| retired(heap, f))?;
+        kept(self.kept_jumps, f)
     }
 }
 
