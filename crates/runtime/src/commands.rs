@@ -347,7 +347,7 @@ impl Context {
             done?;
         }
         self.out.write(&render::Unloaded {
-            unloaded: names,
+            names,
             retired: self.retired_heaps(),
             kept_jumps: guard_probes::kept_jumps(&self.host),
         })?;

@@ -305,10 +305,10 @@ fn judge(case: &Case, length: usize, after: &[u16], slot: &[u8]) -> Result<(), S
                     && old.memory_displacement64() == moved.memory_displacement64()
                     && old.op0_register() == moved.op0_register()
             }
-            (FlowControl::Call, FlowControl::UnconditionalBranch)
-            | (FlowControl::UnconditionalBranch, FlowControl::UnconditionalBranch) => {
-                old.near_branch_target() == moved.near_branch_target()
-            }
+            (
+                FlowControl::Call | FlowControl::UnconditionalBranch,
+                FlowControl::UnconditionalBranch,
+            ) => old.near_branch_target() == moved.near_branch_target(),
             (FlowControl::ConditionalBranch, FlowControl::ConditionalBranch) => {
                 old.near_branch_target() == moved.near_branch_target()
                     && old.condition_code() == moved.condition_code()

@@ -269,7 +269,8 @@ impl Released {
 #[derive(Debug, Serialize)]
 pub struct Unloaded {
     /// Compartments.
-    pub unloaded: Vec<String>,
+    #[serde(rename = "unloaded")]
+    pub names: Vec<String>,
     /// Private heaps that stay until their last object is freed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub retired: Vec<Heap>,

@@ -283,10 +283,10 @@ impl Display for Released {
 
 impl Display for Unloaded {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        if self.unloaded.is_empty() {
+        if self.names.is_empty() {
             writeln!(f, "nothing was loaded")?;
         }
-        for name in &self.unloaded {
+        for name in &self.names {
             writeln!(f, "{name} is unloaded")?;
         }
         self.retired.iter().try_for_each(|heap| retired(heap, f))?;
