@@ -182,6 +182,8 @@ fn movable(instruction: &Instruction, code: &[u8]) -> bool {
         )
     });
     let vex = matches!(code[legacy.clone().count()], 0xc4 | 0xc5 | 0x62);
+    // On one CPU the kernel makes a lock prefix one of these, and back.
+    let unlocked = legacy.clone().any(|b| *b == 0x3e);
     let short = legacy.any(|b| *b == 0x66) && instruction.flow_control() != FlowControl::Next;
     // Its return address is pushed first.
     let through_stack = instruction.flow_control() == FlowControl::IndirectCall
@@ -201,7 +203,8 @@ fn movable(instruction: &Instruction, code: &[u8]) -> bool {
             | Code::Jmp_m1632
             | Code::Jmp_m1664
     );
-    !vex && !short
+    !vex && !unlocked
+        && !short
         && !through_stack
         && !far
         && instruction.code() != Code::INVALID
