@@ -50,6 +50,9 @@ static bool otf_insn_classify(struct otf_insn *to, struct insn *insn, const u8 *
 	    X86_MODRM_RM(insn->modrm.value) == 5) {
 		to->relative = to->opcode + insn->opcode.nbytes + insn->modrm.nbytes;
 		to->distance = insn->displacement.value;
+		/* from eip */
+		if (otf_is_prefixed(insn, 0x67))
+			return false;
 	}
 	if (opcode == 0x0f) {
 		opcode = insn->opcode.bytes[1];
@@ -58,9 +61,9 @@ static bool otf_insn_classify(struct otf_insn *to, struct insn *insn, const u8 *
 			to->condition = opcode & 0xf;
 			to->distance = insn->immediate.value;
 		}
-		/* ud2, syscall and their like; ud0, ud1 */
+		/* ud2, syscall and their like, rsm; ud0, ud1 */
 		return opcode != 0x0b && opcode != 0x05 && opcode != 0x07 && opcode != 0x34 &&
-		       opcode != 0x35 && opcode != 0xff && opcode != 0xb9;
+		       opcode != 0x35 && opcode != 0xaa && opcode != 0xff && opcode != 0xb9;
 	}
 	switch (opcode) {
 	case 0x70 ... 0x7f:
