@@ -210,7 +210,8 @@ fn movable(instruction: &Instruction, code: &[u8]) -> bool {
             | Code::Jmp_m1664
     );
     let from_eip = instruction.memory_base() == Register::EIP;
-    !vex && !from_eip
+    !vex && !twice
+        && !from_eip
         && !unlocked
         && !short
         && !through_stack
