@@ -308,11 +308,6 @@ static struct otf_region *otf_region_make(u8 *address, u8 back, u8 ahead)
 	return err ? ERR_PTR(err) : region;
 }
 
-bool otf_jumps_possible(void)
-{
-	return otf_possible;
-}
-
 void otf_jumps_lock(void)
 {
 	mutex_lock(&otf_jumps_mutex);

@@ -60,7 +60,6 @@ struct otf_jump {
 	struct otf_piece *piece;	/* NULL: it is none */
 };
 
-bool otf_jumps_possible(void);
 int otf_jump_plan(struct otf_jump *jump, u8 *address, u8 back, u8 ahead);
 void otf_jumps_commit(void);
 void otf_jump_drop(struct otf_jump *jump);

@@ -1,8 +1,6 @@
 //! The guard's plain stores against an independent decoder: same instruction, same address, same value.
 
-use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Stdio};
+mod guard;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use proptest::prelude::*;
@@ -145,31 +143,15 @@ fn left_to_the_cpu(case: &Case, store: &Store) -> bool {
         || (1..16384 + store.size).contains(&below)
 }
 
-fn harness(to: &Path) -> std::path::PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guard");
-    let program = to.join("plain_store");
-    let status = Command::new("cc")
-        .args([
-            "-O1",
-            "-Wall",
-            "-Wno-pointer-sign",
-            "-fsanitize=undefined",
-            "-fno-sanitize=alignment",
-        ])
-        .args(["-fno-sanitize-recover=undefined", "-o"])
-        .arg(&program)
-        .arg("-I")
-        .arg(here.join("include"))
-        .arg(here.join("plain_store_main.c"))
-        .status();
-    assert!(status.is_ok_and(|s| s.success()), "cc failed");
-    program
-}
-
 #[test]
 fn the_guard_stores_what_the_instruction_would() {
     let folder = tempfile::tempdir().unwrap();
-    let program = harness(folder.path());
+    let options = [
+        "-fsanitize=undefined",
+        "-fno-sanitize=alignment",
+        "-fno-sanitize-recover=undefined",
+    ];
+    let program = guard::compile("plain_store_main", &options, folder.path());
     let mut runner = TestRunner::new(Config::with_cases(1));
     let all = prop::collection::vec(cases(), 20_000);
     runner
@@ -182,18 +164,9 @@ fn the_guard_stores_what_the_instruction_would() {
                     .for_each(|r| input.extend(r.to_ne_bytes()));
                 input.extend(IP.to_ne_bytes());
             }
-            let mut child = Command::new(&program)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut stdin = child.stdin.take().unwrap();
-            let writer = std::thread::spawn(move || stdin.write_all(&input));
-            let output = child.wait_with_output().unwrap();
-            writer.join().unwrap().unwrap();
-            assert!(output.status.success());
+            let output = guard::feed(&program, input);
             let mut stores = 0;
-            for (case, raw) in cases.iter().zip(output.stdout.chunks_exact(40)) {
+            for (case, raw) in cases.iter().zip(output.chunks_exact(40)) {
                 let word = |i: usize| u64::from_ne_bytes(raw[8 * i..8 * i + 8].try_into().unwrap());
                 let found = (word(0) == 1).then(|| Store {
                     next: word(1),
@@ -213,7 +186,7 @@ fn the_guard_stores_what_the_instruction_would() {
                     _ => {}
                 }
             }
-            prop_assert_eq!(output.stdout.len(), 40 * cases.len());
+            prop_assert_eq!(output.len(), 40 * cases.len());
             prop_assert!(stores > 1000, "only {} were stores", stores);
             Ok(())
         })

@@ -1,9 +1,7 @@
 //! Slots of the guard against an independent decoder: what runs there does what the code did that a
 //! jump has replaced, behind a call in front of each probed instruction.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+mod guard;
 
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
@@ -387,23 +385,6 @@ fn far(case: &Case) -> bool {
         .any(|target| target.wrapping_sub(SLOT).cast_signed().unsigned_abs() > (1 << 31) - 1024)
 }
 
-fn harness(to: &Path) -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guard");
-    let program = to.join("slot");
-    let status = Command::new("cc")
-        .args(["-O1", "-Wall", "-Wno-pointer-sign"])
-        .args(["-fno-pie", "-no-pie", "-mcmodel=large"])
-        .arg(format!("-Wl,--defsym=otf_jump_entry={ENTRY:#x}"))
-        .arg("-o")
-        .arg(&program)
-        .arg("-I")
-        .arg(here.join("include"))
-        .arg(here.join("slot_main.c"))
-        .status();
-    assert!(status.is_ok_and(|s| s.success()), "cc failed");
-    program
-}
-
 fn input(case: &Case) -> Vec<u8> {
     let mut input = Vec::new();
     input.extend(START.to_ne_bytes());
@@ -425,25 +406,19 @@ fn input(case: &Case) -> Vec<u8> {
 fn a_slot_does_what_the_code_did() {
     const OUTPUT: usize = 4 + 4 + 2 * INSNS + SLOT_BYTES;
     let folder = tempfile::tempdir().unwrap();
-    let program = harness(folder.path());
+    let entry = format!("-Wl,--defsym=otf_jump_entry={ENTRY:#x}");
+    let options = ["-fno-pie", "-no-pie", "-mcmodel=large", &entry];
+    let program = guard::compile("slot_main", &options, folder.path());
     let numbers = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::with_cases(1), numbers);
     let all = prop::collection::vec(cases(), 60_000);
     runner
         .run(&all, |cases| {
             let input: Vec<u8> = cases.iter().flat_map(input).collect();
-            let mut child = Command::new(&program)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut stdin = child.stdin.take().unwrap();
-            let writer = std::thread::spawn(move || stdin.write_all(&input));
-            let output = child.wait_with_output().unwrap();
-            writer.join().unwrap().unwrap();
-            prop_assert_eq!(output.stdout.len(), OUTPUT * cases.len());
+            let output = guard::feed(&program, input);
+            prop_assert_eq!(output.len(), OUTPUT * cases.len());
             let mut slots = 0;
-            for (case, raw) in cases.iter().zip(output.stdout.chunks_exact(OUTPUT)) {
+            for (case, raw) in cases.iter().zip(output.chunks_exact(OUTPUT)) {
                 let number = |at: usize| i32::from_ne_bytes(raw[at..at + 4].try_into().unwrap());
                 let size = number(0);
                 if size <= 0 {
