@@ -46,7 +46,16 @@ pub fn find<'a>(
             .partition(|(_, address)| known.code.row(*address).is_some());
         let functions = Functions::around(image, &outside);
         let holds = |address| known.extent.holds(address) || functions.hold(address);
-        let entered = entered(image, &known.tables, holds);
+        let mut entered = entered(image, &known.tables, holds);
+        // Once more as the functions are decoded, should data before one have misled the other.
+        let inner = known
+            .code
+            .all
+            .iter()
+            .filter_map(|i| destination(image, i)?.address);
+        entered.extend(inner);
+        entered.sort_unstable();
+        entered.dedup();
         let unsure = unsure_functions(known);
         let unsure = (0..known.code.all.len()).map(|row| unsure.contains(&known.held.owner(row)));
         let straight = Straight {
