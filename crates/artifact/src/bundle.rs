@@ -12,7 +12,7 @@ use crate::{
     covered::Under,
     ids::{CallSiteId, ImageId, SiteId},
     places::Frame,
-    sites::{Location, Room, SiteImage},
+    sites::{Location, Register, Room, SiteImage},
 };
 
 /// File name of a bundle ends so.
@@ -347,6 +347,44 @@ pub struct PlanSite {
     pub chain: Vec<Frame>,
     /// What was legal, in words.
     pub legal: String,
+    /// What the guard can decide without the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quick: Option<Quick>,
+}
+
+/// Where the guard keeps verdicts of a legal set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Line {
+    /// Nowhere: it has no verdicts about ranges.
+    None,
+    /// Together with all other sets that allow every heap object.
+    Wide,
+    /// For the set in this row alone.
+    Set(u32),
+}
+
+/// What can be decided about a write of constant size in front of the program: it stays in its own
+/// frame, or where the program has found this legal set to hold before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Quick {
+    /// Base register.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Register>,
+    /// Index register, and what it is shifted by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<(Register, u8)>,
+    /// Displacement of the first byte.
+    pub displacement: i32,
+    /// Bytes.
+    pub size: u32,
+    /// Where verdicts about ranges are kept.
+    pub line: Line,
+    /// Bytes from the stack pointer on that may be written whatever lies there; 0: none.
+    pub frame: u32,
+    /// How far above the stack pointer the part of the stack begins that may be written too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub above: Option<u32>,
 }
 
 /// A gate as events and `status` show it.

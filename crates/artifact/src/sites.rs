@@ -174,6 +174,20 @@ impl Register {
         };
         Some(number)
     }
+
+    /// The number by which instructions name it.
+    pub fn encoding(self) -> Option<u8> {
+        let number = match self {
+            Self::Dx => 2,
+            Self::Cx => 1,
+            Self::Sp => 4,
+            Self::Bp => 5,
+            Self::Si => 6,
+            Self::Di => 7,
+            _ => return self.dwarf_number().and_then(|n| u8::try_from(n).ok()),
+        };
+        Some(number)
+    }
 }
 
 /// A memory operand: `segment:[base + index * scale + displacement]`.

@@ -24,14 +24,21 @@ static __always_inline __u64 otf_argument(struct pt_regs *ctx, __u8 n)
 	}
 }
 
+/* the ranges are sorted */
 static __always_inline bool otf_in_text(const struct otf_state *st, __u64 addr)
 {
+	__u32 low = 0, high = st->texts, middle;
 	int i;
 
-	for (i = 0; i < OTF_MAX_TEXTS; i++) {
-		if (i >= st->texts)
+	for (i = 0; i < OTF_TEXT_STEPS; i++) {
+		middle = (low + high) / 2;
+		if (low >= high || middle >= OTF_MAX_TEXTS)
 			break;
-		if (addr >= st->text[i].start && addr < st->text[i].end)
+		if (addr < st->text[middle].start)
+			high = middle;
+		else if (addr >= st->text[middle].end)
+			low = middle + 1;
+		else
 			return true;
 	}
 	return false;
@@ -115,6 +122,8 @@ int otf_site(struct pt_regs *ctx)
 	if (v.reason == OTF_OK) {
 		if (v.weak)
 			otf_count(OTF_COUNT_WEAK);
+		if (otf_with_guard && v.from < v.to)
+			otf_guard_keep(v.from, v.to - v.from);
 		return 0;
 	}
 	key = otf_find_stack(c.sp, &c.stack, &c.top, &c.task_stack);
@@ -263,6 +272,7 @@ int otf_gate(struct pt_regs *ctx)
 	__u32 row = bpf_get_attach_cookie(ctx);
 	__u64 stack, top, task_stack, key;
 	struct otf_frame f = {}, *live;
+	struct otf_frames *frames;
 	struct otf_quarantine *q;
 	__u32 *any;
 
@@ -283,8 +293,9 @@ int otf_gate(struct pt_regs *ctx)
 	 * The compartment calling itself for the same instance is no entry. For
 	 * another one it is: a qdisc calls its child through the ops table.
 	 */
-	if (otf_in_text(st, f.ret)) {
-		live = otf_top(key, f.sp + 1);
+	frames = bpf_map_lookup_elem(&otf_frames, &key);
+	if (frames && otf_in_text(st, f.ret)) {
+		live = otf_top_of(frames, f.sp + 1);
 		if (live && live->instance == f.instance)
 			return 0;
 	}
@@ -306,7 +317,7 @@ int otf_gate(struct pt_regs *ctx)
 	f.r14 = ctx->r14;
 	f.r15 = ctx->r15;
 	f.flags = ctx->flags;
-	otf_push(key, &f);
+	otf_push(frames, key, &f);
 	return 0;
 }
 
@@ -430,6 +441,8 @@ int otf_alloc_return(struct pt_regs *ctx)
 			otf_note_obtained(addr);
 			otf_track(addr);
 			w.failed = bpf_map_update_elem(&otf_objects, &addr, &w.record, 0);
+			if (otf_with_guard)
+				otf_guard_forget(addr);
 			goto out;
 		}
 		if (head && !w.record.size)
@@ -442,6 +455,8 @@ int otf_alloc_return(struct pt_regs *ctx)
 	otf_note_obtained(addr);
 	otf_track(addr);
 	bpf_loop(otf_pages_in(w.record.size), otf_walk_page, &w, 0);
+	if (otf_with_guard)
+		otf_guard_forget(addr);
 out:
 	otf_count(w.failed ? OTF_COUNT_RECORDS_LOST : OTF_COUNT_RECORDS);
 	return 0;
@@ -586,8 +601,11 @@ static long otf_walk_bulk(__u32 i, __u64 *array)
 {
 	__u64 addr;
 
-	if (!bpf_probe_read_kernel(&addr, sizeof(addr), (void *)(*array + 8ULL * i)))
-		otf_forget(addr);
+	if (bpf_probe_read_kernel(&addr, sizeof(addr), (void *)(*array + 8ULL * i)))
+		return 0;
+	otf_forget(addr);
+	if (otf_with_guard)
+		otf_guard_forget(addr);
 	return 0;
 }
 

@@ -12,6 +12,7 @@
 #define OTF_MAX_GLOBALS		32	/* per legal set; likewise */
 #define OTF_MAX_FRAMES		8	/* nested gates on one stack */
 #define OTF_MAX_TEXTS		256	/* ranges of a compartment's code */
+#define OTF_TEXT_STEPS		9	/* that find one of them, halving */
 #define OTF_ALLOC_WORDS		8	/* allocation sites per bundle: 64 times this */
 #define OTF_MAX_PASSED		8	/* per legal set; policygen widens beyond */
 #define OTF_MAX_NOTES		8	/* entries noted on one stack */
@@ -151,7 +152,7 @@ struct otf_state {		/* otf_state[0]; filled by otf_setup and otf-load */
 	__u64 kfence;		/* start of the KFENCE pool, 0: none */
 	__u32 texts;
 	__u32 endbr;		/* functions that are called indirectly begin with endbr64 */
-	struct otf_range text[OTF_MAX_TEXTS];	/* compartment's code */
+	struct otf_range text[OTF_MAX_TEXTS];	/* compartment's code, sorted */
 };
 
 struct otf_object { __u64 start, size; __u32 alloc, pad; };

@@ -19,6 +19,7 @@ struct otf_verdict {
 	__u8 class, reason;
 	__u8 rules;		/* enum otf_rule */
 	bool weak;		/* allowed by a wide rule alone */
+	__u64 from, to;		/* any write of the site within is as legal, until something there is freed */
 };
 
 /* whether a cache is one of kmalloc; asked only where it matters */
@@ -35,6 +36,7 @@ struct otf_walk {
 	bool fits;		/* out: some place has room for the write */
 	bool tracked;		/* out: every place that fits is tracked by provenance */
 	bool allowed;		/* out: a place that fits allows the allocation site */
+	__u64 from, to;		/* out: the room of that place in the object */
 };
 
 static __always_inline bool otf_walks_general(struct otf_walk *w)
@@ -88,7 +90,11 @@ static __always_inline bool otf_place_fits(const struct otf_place *p, struct otf
 			return false;
 		offset -= n * p->stride[d];
 	}
-	return offset < p->size && w->length <= p->size - offset;
+	if (offset >= p->size || w->length > p->size - offset)
+		return false;
+	w->from = w->offset - offset;
+	w->to = w->from + p->size;
+	return true;
 }
 
 static long otf_walk_place(__u32 i, struct otf_walk *w)
@@ -178,6 +184,14 @@ static __always_inline bool otf_is_gone(const struct otf_walk *w, const struct o
 	       otf_was_freed(v->object) && otf_is_own_cache(w->cache);
 }
 
+/* a write within the object is as legal as this one, within these bounds too */
+static __always_inline void otf_keep(struct otf_verdict *v, const struct otf_walk *w, __u64 from,
+				     __u64 to)
+{
+	v->from = v->object + from;
+	v->to = v->object + (to < w->size ? to : w->size);
+}
+
 /* the layout rule and provenance on an object whose bounds are known */
 static __noinline void otf_check_object(const struct otf_legal *l, struct otf_walk *w,
 					struct otf_verdict *v, const struct otf_object *record)
@@ -194,6 +208,7 @@ static __noinline void otf_check_object(const struct otf_legal *l, struct otf_wa
 	}
 	if (l->flags & OTF_LEGAL_ANY_HEAP) {
 		v->weak = true;
+		otf_keep(v, w, 0, w->size);
 		return;
 	}
 	if (!l->places) {
@@ -209,8 +224,10 @@ static __noinline void otf_check_object(const struct otf_legal *l, struct otf_wa
 		v->rules = OTF_RULE_LAYOUT | otf_provenance_alone(l, w, v, record);
 		return;
 	}
-	if (!w->tracked)
+	if (!w->tracked) {
+		otf_keep(v, w, w->from, w->to);
 		return;
+	}
 	v->rules = OTF_RULE_PROVENANCE;	/* if anything is wrong below */
 	/* a dedicated cache says itself what its objects are; general ones need the record */
 	if (record) {
@@ -218,12 +235,16 @@ static __noinline void otf_check_object(const struct otf_legal *l, struct otf_wa
 			v->reason = OTF_BAD_PROVENANCE;
 		else if (w->offset + w->length > record->size)
 			v->reason = OTF_BAD_BOUNDS;
+		else
+			otf_keep(v, w, w->from, w->to < record->size ? w->to : record->size);
 		return;
 	}
 	if (otf_was_freed(v->object))
 		v->reason = OTF_FREED;
 	else if (!w->cache || otf_walks_general(w))
 		v->reason = OTF_UNKNOWN;
+	else
+		otf_keep(v, w, w->from, w->to);
 }
 
 static __always_inline void otf_check_slab(const struct otf_state *st, const struct otf_legal *l,
@@ -247,6 +268,8 @@ static __always_inline void otf_check_slab(const struct otf_state *st, const str
 	w.length = length;
 	w.size = s.size;
 	w.cache = s.cache;
+	if (otf_with_guard)
+		otf_guard_begin(s.object, otf_page_address(st, head));
 	/* without the record, where it cannot change the verdict */
 	if (!otf_own_caches_count && !(l->flags & OTF_LEGAL_TRACKED)) {
 		w.alloc = ~0U;
@@ -267,16 +290,20 @@ static __always_inline void otf_check_pages(const struct otf_state *st, const st
 					    struct otf_verdict *v)
 {
 	__u64 page = addr & ~(__u64)(OTF_PAGE_SIZE - 1);
+	__u64 folio = head && otf_is_folio(head) ? otf_page_address(st, head) : 0;
 	struct otf_walk w = {};
-	struct otf_object *record = bpf_map_lookup_elem(&otf_pages, &page);
+	struct otf_object *record;
 
 	v->class = head ? OTF_CLASS_PAGES : OTF_CLASS_VMALLOC;
+	if (otf_with_guard && folio)
+		otf_guard_begin(folio, folio);
+	record = bpf_map_lookup_elem(&otf_pages, &page);
 	if (record) {
 		v->object = record->start;
 		v->size = record->size;
 		v->alloc = record->alloc;
-	} else if (head && otf_is_folio(head)) {
-		v->object = otf_page_address(st, head);
+	} else if (folio) {
+		v->object = folio;
 		v->size = otf_folio_size(head);
 	} else if (l->flags & (OTF_LEGAL_ANY_HEAP | OTF_LEGAL_PERCPU) ||
 		   l->stack == OTF_STACK_ANY) {
@@ -287,18 +314,17 @@ static __always_inline void otf_check_pages(const struct otf_state *st, const st
 		v->reason = l->places ? OTF_UNKNOWN : OTF_BAD_CLASS;
 		return;
 	}
-	if (head && !record && !otf_is_folio(head) && l->flags & OTF_LEGAL_PERCPU) {
-		v->weak = true;	/* the first per-CPU chunk lies in the linear map, in loose pages */
-		return;
-	}
 	w.offset = addr - v->object;
 	w.length = length;
 	w.size = v->size;
 	w.alloc = v->alloc;
 	otf_check_object(l, &w, v, record);
+	/* pages that were not allocated as these: it is not known what frees them */
+	if (v->object != folio)
+		v->to = v->from;
 }
 
-struct otf_global_walk { __u64 start, end; __u32 first; bool found; };
+struct otf_global_walk { __u64 start, end, from, to; __u32 first; bool found; };
 
 static long otf_walk_global(__u32 i, struct otf_global_walk *w)
 {
@@ -312,6 +338,8 @@ static long otf_walk_global(__u32 i, struct otf_global_walk *w)
 	if (!r || w->start < r->start || w->end > r->end)
 		return 0;
 	w->found = true;
+	w->from = r->start;
+	w->to = r->end;
 	return 1;
 }
 
@@ -324,8 +352,15 @@ static __always_inline void otf_check_global(const struct otf_legal *l, __u64 ad
 	/* a loop that the verifier knows to be empty leaves its callback unexplored, and the kernel trips over it */
 	if (l->globals)
 		bpf_loop(l->globals, otf_walk_global, &w, 0);
-	if (w.found)
+	if (w.found) {
+		/* where any object will do, others share what is kept */
+		if (otf_with_guard && !(l->flags & OTF_LEGAL_ANY_HEAP)) {
+			v->from = w.from;
+			v->to = w.to;
+			otf_guard_begin(0, 0);	/* nobody frees it */
+		}
 		return;
+	}
 	if (l->flags & OTF_LEGAL_ANY_GLOBAL)
 		v->weak = true;	/* read-only data and code fault on their own */
 	else
@@ -403,7 +438,8 @@ static __always_inline void otf_check(const struct otf_state *st, const struct o
 			v->reason = OTF_BAD_CLASS;
 		return;
 	case OTF_CLASS_STACK:
-		if (l->passed) {
+		/* where any stack will do, so does theirs */
+		if (l->passed && rule != OTF_STACK_ANY) {
 			switch (otf_find_passed(l, c->key, c->sp, addr, end)) {
 			case OTF_PASSED_INSIDE:
 				return;

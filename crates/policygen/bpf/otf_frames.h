@@ -58,9 +58,9 @@ static __always_inline bool otf_alive(const struct otf_frame *frame)
 	return frame->ret && otf_word(frame->sp) == frame->ret;
 }
 
-static __always_inline void otf_push(__u64 key, const struct otf_frame *frame)
+/* f: those of this key, if there are any yet */
+static __always_inline void otf_push(struct otf_frames *f, __u64 key, const struct otf_frame *frame)
 {
-	struct otf_frames *f = bpf_map_lookup_elem(&otf_frames, &key);
 	__u32 d;
 	int i;
 
@@ -113,18 +113,22 @@ static __always_inline __u64 otf_outermost(__u64 key, __u64 sp)
 }
 
 /* the innermost gate that is alive; NULL where none is known for sure */
-static __always_inline struct otf_frame *otf_top(__u64 key, __u64 sp)
+static __always_inline struct otf_frame *otf_top_of(struct otf_frames *f, __u64 sp)
 {
-	struct otf_frames *f = bpf_map_lookup_elem(&otf_frames, &key);
 	__u32 d;
 
-	if (!f)
-		return NULL;
 	otf_pop(f, sp);
 	d = f->depth - 1;
 	if (d >= OTF_MAX_FRAMES || f->lost_sp || !otf_alive(&f->frame[d]))
 		return NULL;
 	return &f->frame[d];
+}
+
+static __always_inline struct otf_frame *otf_top(__u64 key, __u64 sp)
+{
+	struct otf_frames *f = bpf_map_lookup_elem(&otf_frames, &key);
+
+	return f ? otf_top_of(f, sp) : NULL;
 }
 
 #endif

@@ -37,6 +37,11 @@ struct {
 /* set to 1 by the loader when the action is deny; otherwise the kfuncs are dead code */
 const volatile __u8 otf_with_guard = 0;
 
+/* otf_guard.ko: verdicts that it keeps */
+extern void otf_guard_begin(__u64 object, __u64 page) __ksym __weak;
+extern void otf_guard_keep(__u64 start, __u64 length) __ksym __weak;
+extern void otf_guard_forget(__u64 addr) __ksym __weak;
+
 static __always_inline struct otf_freed *otf_freed_of(__u64 addr)
 {
 	__u32 row = addr * OTF_HASH_FACTOR >> 50;

@@ -213,10 +213,12 @@ int otf_call(struct pt_regs *ctx)
 SEC("kprobe")
 int otf_gate(struct pt_regs *ctx)
 {
-	__u64 stack, top, task_stack;
+	__u64 stack, top, task_stack, key;
 	struct otf_frame f = { .sp = ctx->sp, .gate = bpf_get_attach_cookie(ctx) };
 
-	if (!bpf_probe_read_kernel(&f.ret, sizeof(f.ret), (void *)f.sp))
-		otf_push(otf_find_stack(f.sp, &stack, &top, &task_stack), &f);
+	if (bpf_probe_read_kernel(&f.ret, sizeof(f.ret), (void *)f.sp))
+		return 0;
+	key = otf_find_stack(f.sp, &stack, &top, &task_stack);
+	otf_push(bpf_map_lookup_elem(&otf_frames, &key), key, &f);
 	return 0;
 }

@@ -178,6 +178,7 @@ pub(crate) fn rows(bound: &Bound, sites: &Sites, gates: impl Fn(&CallSite) -> u1
             text: call.text.clone(),
             chain: call.chain.clone(),
             legal: describe(set, sites),
+            quick: None,
         });
     }
     result.targets = targets(bound, sites);

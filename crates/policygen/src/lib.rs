@@ -27,6 +27,7 @@ mod names;
 mod passed;
 pub mod policy;
 mod provenance;
+mod quick;
 mod recheck;
 mod record;
 mod returns;

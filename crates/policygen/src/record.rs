@@ -206,5 +206,6 @@ fn plan_site(site: &Site) -> PlanSite {
         text: site.text.clone(),
         chain: Vec::new(),
         legal: String::new(),
+        quick: None,
     }
 }

@@ -75,6 +75,7 @@ pub(crate) fn rows(bound: &Bound, sites: &Sites) -> ReturnRows {
                 column: 0,
             }],
             legal: format!("return to the caller of {}", gate.function),
+            quick: None,
         });
     }
     result

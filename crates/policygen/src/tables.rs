@@ -17,7 +17,7 @@ use crate::{
     legal_rows::legal_rows,
     passed::Entries,
     provenance::Provenance,
-    returns,
+    quick, returns,
     shape::Shape,
     words,
 };
@@ -123,7 +123,11 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
         sites: bound
             .sites
             .iter()
-            .map(|site| plan_site(site, bound, sites))
+            .zip(&site_rows)
+            .map(|(site, (shape, row))| PlanSite {
+                quick: quick::quick(*shape, row, &legal.legals),
+                ..plan_site(site, bound, sites)
+            })
             .collect(),
         covered: covers::plan(bound),
         left_to_audit: Vec::new(),
@@ -489,6 +493,7 @@ fn plan_site(entry: &BoundSite, bound: &Bound, sites: &Sites) -> PlanSite {
         text: site.text.clone(),
         chain: site.chain.clone(),
         legal: words::describe(&bound.legal_sets[entry.legal].set, &sites.analysis),
+        quick: None,
     }
 }
 

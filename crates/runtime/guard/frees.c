@@ -17,10 +17,10 @@
 #include <linux/tracepoint.h>
 
 #include "guard.h"
+#include "verdicts.h"
 
-/* as in otf_abi.h and otf_filter.h of the programs */
+/* as in otf_abi.h of the programs */
 #define OTF_FILTER_SLOTS 65536
-#define OTF_FILTER_FACTOR 0x61c8864680b583ebULL
 
 enum otf_way { OTF_KFREE, OTF_CACHE_FREE, OTF_PAGE_FREE, OTF_WAYS };
 
@@ -47,11 +47,12 @@ static struct tracepoint *otf_tracepoints[OTF_WAYS];
 static __always_inline void otf_freed(const struct otf_freer *freer, enum otf_way way, u64 addr,
 				      const u64 *args)
 {
-	if (!READ_ONCE(freer->filter[addr * OTF_FILTER_FACTOR >> 48]))
-		return;
-	rcu_read_lock();
-	bpf_prog_run(freer->programs[way], args);
-	rcu_read_unlock();
+	if (unlikely(READ_ONCE(freer->filter[addr * OTF_HASH_FACTOR >> 48]))) {
+		rcu_read_lock();
+		bpf_prog_run(freer->programs[way], args);
+		rcu_read_unlock();
+	}
+	otf_verdict_forget(addr);
 }
 
 static void otf_hit_kfree(void *data, unsigned long call_site, const void *ptr)
@@ -67,6 +68,8 @@ static void otf_hit_cache_free(void *data, unsigned long call_site, const void *
 
 static void otf_hit_page_free(void *data, struct page *page, unsigned int order)
 {
+	/* that it is no slab any more is written before it is seen whether something is kept of it */
+	smp_mb();
 	otf_freed(data, OTF_PAGE_FREE, (u64)page_to_virt(page), (u64[]){ (u64)page, order });
 }
 

@@ -59,6 +59,9 @@ void otf_heap_put(struct otf_heap *heap);
 void otf_heaps_show(struct seq_file *m);
 void otf_heaps_exit(void);
 
+/* as in otf_kernel.h of the programs: of addresses, by the highest bits */
+#define OTF_HASH_FACTOR 0x61c8864680b583ebULL
+
 #define OTF_NO_REGISTER 0xff
 #define OTF_RIP 0xfe
 

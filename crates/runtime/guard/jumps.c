@@ -27,9 +27,8 @@
 #include "jumps.h"
 #include "slot.h"
 
-#define OTF_SLOTS_BYTES 1048576		/* as in the assembly below */
+#define OTF_SLOTS_BYTES 4194304		/* as in the assembly below */
 #define OTF_SLOT_ALIGN 16
-#define OTF_MAX_PIECES (1 << 16)
 
 /* a probed instruction of a region */
 struct otf_piece {
@@ -38,6 +37,9 @@ struct otf_piece {
 	struct otf_runs __rcu *runs;
 	unsigned long missed;
 	u32 index;
+	u32 line;	/* where its slot looks for a verdict, OTF_NO_LINE */
+	bool wide;	/* there is one for each page */
+	bool quick;	/* its slot decides something itself */
 	bool fresh;	/* no slot has it yet */
 };
 
@@ -59,7 +61,7 @@ asm(".pushsection .otf_slots, \"ax\"\n"
     ".balign 16\n"
     "otf_slots:\n"
     ANNOTATE_NOENDBR
-    "	.fill 131072, 8, 0x0000000000841f0f\n"	/* nopl 0x0(%rax,%rax,1) */
+    "	.fill 524288, 8, 0x0000000000841f0f\n"	/* nopl 0x0(%rax,%rax,1) */
     ".popsection\n");
 
 static DEFINE_MUTEX(otf_jumps_mutex);
@@ -126,9 +128,11 @@ notrace __no_stack_protector asmlinkage __visible unsigned long otf_jump_hit(str
 	if (unlikely(__this_cpu_inc_return(otf_jump_depth) > 1)) {
 		piece->missed++;
 	} else {
+		otf_verdict_ask(READ_ONCE(piece->line), READ_ONCE(piece->wide));
 		for (runs = rcu_dereference_sched(piece->runs); runs && regs->ip == ip;
 		     runs = rcu_dereference_sched(runs->older))
 			otf_runs_do(runs, regs, ip);
+		otf_verdict_ask(OTF_NO_LINE, false);
 	}
 	__this_cpu_dec(otf_jump_depth);
 	if (regs->flags & X86_EFLAGS_IF)
@@ -217,8 +221,20 @@ static void otf_piece_free(struct otf_region *region, u32 insn)
 		return;
 	region->piece[insn] = NULL;
 	otf_pieces[piece->index] = NULL;
+	otf_quick_hits_clear(piece->index);
 	__clear_bit(piece->index, otf_pieces_used);
 	kfree(piece);
+}
+
+/* what the slot of a piece may decide itself: what two sets ask for is for both of them to judge */
+static const struct otf_quick *otf_piece_quick(const struct otf_piece *piece)
+{
+	struct otf_runs *runs = rcu_dereference_protected(piece->runs, true);
+	struct otf_jump *jump = container_of(runs, struct otf_jump, runs);
+
+	if (!runs || rcu_access_pointer(runs->older) || !jump->quick.size)
+		return NULL;
+	return &jump->quick;
 }
 
 /* what runs there is to be a breakpoint: its set asks */
@@ -230,6 +246,28 @@ static void otf_piece_refuse(struct otf_region *region, u32 insn)
 	for (; runs; runs = rcu_dereference_protected(runs->older, true))
 		container_of(runs, struct otf_jump, runs)->piece = NULL;
 	otf_piece_free(region, insn);
+}
+
+/*
+ * There is no other slot: the one that stands decides for the oldest set alone, so
+ * that newer ones are refused there. If that one is gone, nothing more is kept.
+ */
+static void otf_piece_leave(struct otf_piece *piece)
+{
+	const struct otf_quick *quick = otf_piece_quick(piece);
+	struct otf_runs *runs = rcu_dereference_protected(piece->runs, true), *older;
+
+	for (; runs; runs = older) {
+		older = rcu_dereference_protected(runs->older, true);
+		if (!older)
+			break;
+		container_of(runs, struct otf_jump, runs)->piece = NULL;
+	}
+	rcu_assign_pointer(piece->runs, runs);
+	if (piece->line != OTF_NO_LINE && (!quick || quick->line != piece->line)) {
+		otf_lines_hold(piece->line);
+		WRITE_ONCE(piece->line, OTF_NO_LINE);
+	}
 }
 
 static u8 *otf_slot_get(u32 size)
@@ -318,6 +356,16 @@ void otf_jumps_unlock(void)
 	mutex_unlock(&otf_jumps_mutex);
 }
 
+/* the next commit looks at it if its slot is to be another one */
+static void otf_region_look(struct otf_region *region, const struct otf_piece *piece)
+{
+	const struct otf_quick *quick = otf_piece_quick(piece);
+
+	if (list_empty(&region->work) &&
+	    (piece->quick != !!quick || (quick && piece->line != quick->line)))
+		list_add_tail(&region->work, &otf_work);
+}
+
 /* locked; becomes effective with the next commit, which may still refuse it */
 int otf_jump_plan(struct otf_jump *jump, u8 *address, u8 back, u8 ahead)
 {
@@ -342,6 +390,7 @@ int otf_jump_plan(struct otf_jump *jump, u8 *address, u8 back, u8 ahead)
 	jump->piece = piece;
 	rcu_assign_pointer(jump->runs.older, rcu_dereference_protected(piece->runs, true));
 	rcu_assign_pointer(piece->runs, &jump->runs);
+	otf_region_look(region, piece);
 	return 0;
 }
 
@@ -372,44 +421,73 @@ void otf_jump_drop(struct otf_jump *jump)
 	region = otf_region_around((u8 *)piece->address);
 	if (!otf_region_used(region) && list_empty(&region->work))
 		list_add_tail(&region->work, &otf_work);
+	else
+		otf_region_look(region, piece);
+}
+
+/* makes room for a slot and writes it to out; NULL: there is none */
+static u8 *otf_region_put(const struct otf_region *region, const struct otf_ask *ask, u8 *out,
+			  int *size, u16 *after)
+{
+	u8 *slot = NULL;
+
+	/* once for the size, which does not depend on where it lies */
+	*size = otf_slot_build(out, otf_slots, &region->code, ask, &otf_verdict_places, after);
+	if (*size > 0)
+		slot = otf_slot_get(*size);
+	if (slot && otf_slot_build(out, slot, &region->code, ask, &otf_verdict_places, after) !=
+			    *size) {
+		otf_slot_put(slot, *size);
+		slot = NULL;
+	}
+	return slot;
 }
 
 /* a slot for the pieces that the region has now */
 static int otf_region_build(struct otf_region *region)
 {
-	u32 index[OTF_REGION_INSNS], i;
+	struct otf_ask *ask = kcalloc(OTF_REGION_INSNS, sizeof(*ask), GFP_KERNEL);
+	u8 *out = kmalloc(OTF_SLOT_BYTES, GFP_KERNEL), *slot = NULL;
 	u16 after[OTF_REGION_INSNS];
-	u8 *out, *slot = NULL;
+	struct otf_piece *piece;
 	int size;
+	u32 i;
 
-	for (i = 0; i < region->code.count; i++)
-		index[i] = region->piece[i] ? region->piece[i]->index : OTF_NO_PIECE;
-	out = kmalloc(OTF_SLOT_BYTES, GFP_KERNEL);
-	if (!out)
-		return -ENOMEM;
-	/* once for the size, which does not depend on where it lies */
-	size = otf_slot_build(out, otf_slots, &region->code, index, after);
-	if (size > 0)
-		slot = otf_slot_get(size);
-	if (slot && otf_slot_build(out, slot, &region->code, index, after) != size) {
-		otf_slot_put(slot, size);
-		slot = NULL;
+	if (!out || !ask)
+		goto free;
+	for (i = 0; i < region->code.count; i++) {
+		piece = region->piece[i];
+		ask[i].index = piece ? piece->index : OTF_NO_PIECE;
+		ask[i].quick = piece ? otf_piece_quick(piece) : NULL;
 	}
-	if (slot) {
-		otf_text_lock();
-		otf_text_write(slot, out, size);
-		otf_text_unlock();
-		region->old_slot = region->slot;
-		region->old_size = region->slot_size;
-		region->slot_size = size;
-		for (i = 0; i < region->code.count; i++) {
-			if (!region->piece[i])
-				continue;
-			WRITE_ONCE(region->piece[i]->after, (unsigned long)(slot + after[i]));
-			region->piece[i]->fresh = false;
-		}
-		WRITE_ONCE(region->slot, slot);
+	slot = otf_region_put(region, ask, out, &size, after);
+	if (!slot) {
+		/* smaller: the programs decide all */
+		for (i = 0; i < region->code.count; i++)
+			ask[i].quick = NULL;
+		slot = otf_region_put(region, ask, out, &size, after);
 	}
+	if (!slot)
+		goto free;
+	otf_text_lock();
+	otf_text_write(slot, out, size);
+	otf_text_unlock();
+	region->old_slot = region->slot;
+	region->old_size = region->slot_size;
+	region->slot_size = size;
+	for (i = 0; i < region->code.count; i++) {
+		piece = region->piece[i];
+		if (!piece)
+			continue;
+		WRITE_ONCE(piece->after, (unsigned long)(slot + after[i]));
+		WRITE_ONCE(piece->wide, ask[i].quick && ask[i].quick->wide);
+		WRITE_ONCE(piece->line, ask[i].quick ? ask[i].quick->line : OTF_NO_LINE);
+		piece->quick = ask[i].quick;
+		piece->fresh = false;
+	}
+	WRITE_ONCE(region->slot, slot);
+free:
+	kfree(ask);
 	kfree(out);
 	return slot ? 0 : -ENOSPC;
 }
@@ -494,9 +572,14 @@ static void otf_region_refuse(struct otf_region *region, struct list_head *gone)
 {
 	u32 i;
 
-	for (i = 0; i < region->code.count; i++)
-		if (region->piece[i] && region->piece[i]->fresh)
+	for (i = 0; i < region->code.count; i++) {
+		struct otf_piece *piece = region->piece[i];
+
+		if (piece && piece->fresh)
 			otf_piece_refuse(region, i);
+		else if (piece && piece->quick)
+			otf_piece_leave(piece);
+	}
 	if (!region->live) {
 		hash_del_rcu(&region->hash);
 		list_move_tail(&region->work, gone);
@@ -578,6 +661,12 @@ unsigned long otf_jump_missed(const struct otf_jump *jump)
 	return READ_ONCE(jump->piece->missed);
 }
 
+/* hits that its slot has decided */
+u64 otf_jump_quick(const struct otf_jump *jump)
+{
+	return otf_quick_hits(jump->piece->index);
+}
+
 /* locked: jumps that nobody wants any more, and that cannot be taken away yet */
 void otf_jumps_show(struct seq_file *m)
 {
@@ -630,4 +719,5 @@ void otf_jumps_exit(void)
 	kvfree(otf_pieces);
 	bitmap_free(otf_pieces_used);
 	bitmap_free(otf_slots_used);
+	otf_verdicts_exit();
 }

@@ -7,7 +7,11 @@
 #include <linux/ptrace.h>
 #include <linux/types.h>
 
+#include "verdicts.h"
+
 struct seq_file;
+
+#define OTF_MAX_PIECES (1 << 16)
 
 /* in orig_ax: the registers are of a jump; a handler may change them */
 #define OTF_JUMP_ORIG_AX 0x6f7466L
@@ -57,6 +61,7 @@ static __always_inline void otf_runs_do(const struct otf_runs *runs, struct pt_r
 /* jumps.c: one probe that is to be a jump */
 struct otf_jump {
 	struct otf_runs runs;
+	struct otf_quick quick;	/* size is 0: none */
 	struct otf_piece *piece;	/* NULL: it is none */
 };
 
@@ -64,6 +69,7 @@ int otf_jump_plan(struct otf_jump *jump, u8 *address, u8 back, u8 ahead);
 void otf_jumps_commit(void);
 void otf_jump_drop(struct otf_jump *jump);
 unsigned long otf_jump_missed(const struct otf_jump *jump);
+u64 otf_jump_quick(const struct otf_jump *jump);
 bool otf_jump_stands(const void *address);
 void otf_jumps_show(struct seq_file *m);
 void otf_jumps_lock(void);

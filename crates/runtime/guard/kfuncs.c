@@ -20,6 +20,7 @@
 
 #include "guard.h"
 #include "jumps.h"
+#include "verdicts.h"
 
 /* flags that a left-out instruction would have set and that somebody waits for */
 #define OTF_GUARD_FLAGS (X86_EFLAGS_CF | X86_EFLAGS_ZF)
@@ -206,6 +207,24 @@ __bpf_kfunc int otf_guard_refuse(struct pt_regs *ctx, s64 value)
 	return 0;
 }
 
+/* The verdict on a write of this object, in slab or pages that begin there: it may be kept. */
+__bpf_kfunc void otf_guard_begin(u64 object, u64 page)
+{
+	otf_verdict_begin(object, page);
+}
+
+/* The write was found legal, and so is any other of the same instruction within this range. */
+__bpf_kfunc void otf_guard_keep(u64 start, u64 length)
+{
+	otf_verdict_keep(start, length);
+}
+
+/* What was found of an object at this address holds no more. */
+__bpf_kfunc void otf_guard_forget(u64 addr)
+{
+	otf_verdict_forget(addr);
+}
+
 __bpf_kfunc_end_defs();
 
 BTF_KFUNCS_START(otf_guard_kfuncs)
@@ -214,6 +233,9 @@ BTF_ID_FLAGS(func, otf_guard_unwind)
 BTF_ID_FLAGS(func, otf_guard_release)
 BTF_ID_FLAGS(func, otf_guard_return_to)
 BTF_ID_FLAGS(func, otf_guard_refuse)
+BTF_ID_FLAGS(func, otf_guard_begin)
+BTF_ID_FLAGS(func, otf_guard_keep)
+BTF_ID_FLAGS(func, otf_guard_forget)
 BTF_KFUNCS_END(otf_guard_kfuncs)
 
 static const struct btf_kfunc_id_set otf_guard_set = {

@@ -39,6 +39,7 @@ struct otf_probe_row {
 	u8 ahead;	/* from the address on; 0: it is a breakpoint */
 	u16 pad;
 	u32 flags;	/* OTF_ROW_JUDGES */
+	struct otf_quick quick;	/* its line counts from 1 */
 };
 
 #define OTF_ROW_JUDGES 1	/* runs when all of the set are in place */
@@ -52,6 +53,8 @@ struct otf_probes {
 	u32 flags;
 	s32 programs[OTF_MAX_PROGRAMS];	/* file descriptors; 0: none */
 	char name[64];
+	u32 lines;	/* how many the load of this name keeps verdicts in */
+	u32 pad;
 	/* not empty: no programs, but calls of allocators that go to the heap of this name */
 	char heap[64];
 };
@@ -78,6 +81,7 @@ struct otf_set {
 	struct otf_probe *probe;
 	struct otf_run *run;
 	struct otf_heap *heap;
+	struct otf_lines *lines;
 	bool ready;	/* all probes are in place */
 	struct module *module[OTF_MAX_MODULES];	/* they stay as long as their code is probed */
 	char name[64];
@@ -105,6 +109,8 @@ static int otf_probe_hit(struct kprobe *kp, struct pt_regs *regs)
 	unsigned long ip = regs->ip;
 
 	otf_lockdep_pause(1);
+	/* it may be inside the hit of a jump, for which nothing of this is meant */
+	otf_verdict_ask(OTF_NO_LINE, false);
 	otf_runs_do(&probe->jump.runs, regs, ip);
 	otf_lockdep_pause(-1);
 	if (regs->ip != ip)
@@ -132,6 +138,7 @@ static void otf_set_free(struct otf_set *set)
 	while (set->modules)
 		module_put(set->module[--set->modules]);
 	otf_heap_put(set->heap);
+	otf_lines_put(set->lines);
 	kvfree(set->probe);
 	kvfree(set->run);
 	kfree(set);
@@ -368,6 +375,18 @@ static int otf_set_arm(struct otf_set *set, const struct otf_probes *asked,
 	return 0;
 }
 
+/* what its slot can decide; nothing where it runs more than the one program */
+static void otf_probe_quicken(struct otf_set *set, struct otf_probe *probe,
+			      const struct otf_quick *quick)
+{
+	if (!set->lines || probe->jump.runs.count > 1) {
+		probe->jump.quick.size = 0;
+		return;
+	}
+	probe->jump.quick = *quick;
+	probe->jump.quick.line = otf_lines_row(set->lines, quick);
+}
+
 static int otf_set_fill(struct otf_set *set, const struct otf_probes *asked,
 			const struct otf_probe_row *rows)
 {
@@ -405,6 +424,9 @@ static int otf_set_fill(struct otf_set *set, const struct otf_probes *asked,
 		probe->jump.runs.count++;
 		if (set->heap)
 			continue;
+		if (!otf_quick_possible(&rows[i].quick, asked->lines))
+			return -EINVAL;
+		otf_probe_quicken(set, probe, &rows[i].quick);
 		if (rows[i].flags & OTF_ROW_JUDGES)
 			set->run[i].when = &set->ready;
 		set->run[i].prog = set->programs[rows[i].program];
@@ -442,6 +464,12 @@ static int otf_probes_reg(void *kdata, struct bpf_link *link)
 			set->heap = NULL;
 			goto free;
 		}
+	}
+	if (asked->lines && !set->heap) {
+		char name[sizeof(asked->name)];
+
+		strscpy(name, asked->name, sizeof(name));
+		set->lines = otf_lines_get(name, asked->lines);
 	}
 	err = copy_from_user(rows, user, bytes) ? -EFAULT : otf_set_fill(set, asked, rows);
 	if (!err)
@@ -514,15 +542,16 @@ static void otf_probe_show(struct seq_file *m, const struct otf_set *set,
 			   const struct otf_probe *probe)
 {
 	if (probe->jump.piece)
-		seq_printf(m, "%s %lx %lu %s\n", set->name, (unsigned long)probe->address,
+		seq_printf(m, "%s %lx %lu %s %llu\n", set->name, (unsigned long)probe->address,
 			   otf_jump_missed(&probe->jump),
-			   otf_jump_stands(probe->address) ? "jump" : "lost");
+			   otf_jump_stands(probe->address) ? "jump" : "lost",
+			   otf_jump_quick(&probe->jump));
 	else if (probe->kp.addr)
 		seq_printf(m, "%s %lx %lu breakpoint\n", set->name,
 			   (unsigned long)probe->address, probe->kp.nmissed);
 }
 
-/* one line for each probe; then who follows frees, and heaps */
+/* one line for each probe, with the hits that no program has seen; then who follows frees, and heaps */
 static int otf_probes_show(struct seq_file *m, void *v)
 {
 	struct otf_set *set;

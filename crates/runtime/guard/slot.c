@@ -163,11 +163,11 @@ static u8 *otf_put_distance(u8 *to, const u8 *out, const u8 *slot, unsigned long
 }
 
 /*
- * Writes into out what is to stand at slot. index: what the call in front of an
- * instruction pushes. after: where the code behind each instruction starts. Returns
- * the size.
+ * Writes into out what is to stand at slot. ask: the pieces in front of instructions.
+ * after: where the code behind each instruction starts. Returns the size.
  */
-int otf_slot_build(u8 *out, const u8 *slot, const struct otf_code *code, const u32 *index, u16 *after)
+int otf_slot_build(u8 *out, const u8 *slot, const struct otf_code *code,
+		   const struct otf_ask *ask, const struct otf_verdict_places *places, u16 *after)
 {
 	/* lea 8(%rsp), %rsp: flags stay */
 	static const u8 drop[] = { 0x48, 0x8d, 0x64, 0x24, 0x08 };
@@ -180,12 +180,15 @@ int otf_slot_build(u8 *out, const u8 *slot, const struct otf_code *code, const u
 		const struct otf_insn *insn = &code->insn[i];
 		const u8 *bytes = code->bytes + insn->offset;
 
-		if (to - out > OTF_SLOT_BYTES - 64)
+		if (to - out > OTF_SLOT_BYTES - OTF_QUICK_BYTES - 64)
 			return -ENOSPC;
 		next = (unsigned long)code->start + insn->offset + insn->length;
-		if (index[i] != OTF_NO_PIECE) {
+		if (ask[i].index != OTF_NO_PIECE) {
+			if (ask[i].quick)
+				to = otf_quick_put(to, ask[i].quick, ask[i].index, places, &fits);
+			/* OTF_QUICK_CALL bytes */
 			to = otf_put(to, 0x68);
-			put_unaligned_le32(index[i], to);
+			put_unaligned_le32(ask[i].index, to);
 			to = otf_put(to + 4, CALL_INSN_OPCODE);
 			to = otf_put_distance(to, out, slot, (unsigned long)otf_jump_entry, &fits);
 			memcpy(to, drop, sizeof(drop));

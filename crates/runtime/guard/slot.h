@@ -4,9 +4,11 @@
 
 #include <linux/types.h>
 
+#include "verdicts.h"
+
 #define OTF_REGION_BYTES 32	/* most that a jump replaces */
 #define OTF_REGION_INSNS 24
-#define OTF_SLOT_BYTES 768	/* most that the slot of a region has */
+#define OTF_SLOT_BYTES 2048	/* most that the slot of a region has */
 
 enum otf_insn_kind {
 	OTF_INSN_PLAIN,
@@ -38,7 +40,13 @@ struct otf_code {
 #define OTF_NO_PIECE ((u32)-1)
 
 int otf_code_read(struct otf_code *code, u8 *start, u8 room, u8 need);
-int otf_slot_build(u8 *out, const u8 *slot, const struct otf_code *code, const u32 *index,
-		   u16 *after);
+/* a piece in front of an instruction */
+struct otf_ask {
+	u32 index;	/* what the call pushes, OTF_NO_PIECE: none */
+	const struct otf_quick *quick;	/* what is decided without it; NULL: nothing */
+};
+
+int otf_slot_build(u8 *out, const u8 *slot, const struct otf_code *code,
+		   const struct otf_ask *ask, const struct otf_verdict_places *places, u16 *after);
 
 #endif

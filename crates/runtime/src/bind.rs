@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
     abi::{MAX_TEXTS, Range, Target},
-    bundle::{FREE_BULK, GlobalBinding, Plan, Program},
+    bundle::{FREE_BULK, GlobalBinding, Plan, Probe, Program, Quick},
     diagnostic::{Code, Diagnostic},
     ids::ImageId,
     sites::{Location, Room},
@@ -26,6 +26,8 @@ pub struct BoundProbe {
     pub cookie: u64,
     /// Where the guard can put a jump.
     pub room: Option<Room>,
+    /// What it can decide there itself.
+    pub quick: Option<Quick>,
     /// `qfq_schedule_agg+0x55 [sch_qfq]`, for messages.
     pub label: String,
 }
@@ -72,6 +74,7 @@ pub fn bind(plan: &Plan, host: &Host) -> Result<Binding, Diagnostic> {
             address: book.address(&probe.location)?,
             cookie: probe.cookie,
             room: probe.room,
+            quick: quick(plan, probe),
             label,
         });
     }
@@ -109,6 +112,12 @@ pub fn bind(plan: &Plan, host: &Host) -> Result<Binding, Diagnostic> {
     })
 }
 
+fn quick(plan: &Plan, probe: &Probe) -> Option<Quick> {
+    let row = usize::try_from(probe.cookie).ok()?;
+    let site = plan.sites.get(row);
+    site.filter(|_| probe.program == Program::Site)?.quick
+}
+
 /// Where the guard sees objects that are freed in bulk: behind the ftrace site of the function, as
 /// gates (docs/decisions/0007).
 pub fn free_bulk(host: &Host, endbr: bool) -> Result<BoundProbe, Diagnostic> {
@@ -126,6 +135,7 @@ pub fn free_bulk(host: &Host, endbr: bool) -> Result<BoundProbe, Diagnostic> {
         address: start + offset,
         cookie: 0,
         room: None,
+        quick: None,
         label: format!("{FREE_BULK}+{offset:#x} [{VMLINUX}]"),
     })
 }
@@ -311,6 +321,8 @@ impl<'a> AddressBook<'a> {
             )
             .help("split the compartment"));
         }
+        // The programs search by halves.
+        texts.sort_by_key(|text| text.start);
         Ok(texts)
     }
 }

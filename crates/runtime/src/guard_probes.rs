@@ -11,8 +11,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use libbpf_rs::Object;
 use otf_artifact::{
-    bundle::Program,
+    bundle::{Line, Program, Quick},
     diagnostic::{Code, Diagnostic},
+    sites::Register,
 };
 
 use crate::attach::{Guarded, judges, program_name};
@@ -28,6 +29,10 @@ const MAX_PROGRAMS: usize = 8;
 pub const NAME: usize = 64;
 /// `OTF_PROBES_LENIENT` of the guard.
 const LENIENT: u32 = 1;
+/// `OTF_NO_REGISTER` of the guard.
+const NO_REGISTER: u8 = 0xff;
+/// `OTF_NOT_ABOVE` of the guard.
+const NOT_ABOVE: u32 = u32::MAX;
 /// `OTF_ROW_JUDGES` of the guard.
 const JUDGES: u32 = 1;
 /// What the kernel puts in front of the data of a `struct_ops`: a cache line.
@@ -37,7 +42,7 @@ const VALUE: &CStr = c"bpf_struct_ops_otf_probes";
 /// Probes of one set: bounds how long the kernel is busy for one system call.
 pub const SET: usize = 1024;
 /// Up to whole cache lines.
-const VALUE_PAD: usize = 192 - 8 - 2 * 4 - MAX_PROGRAMS * 4 - 2 * NAME;
+const VALUE_PAD: usize = 192 - 8 - 4 * 4 - MAX_PROGRAMS * 4 - 2 * NAME;
 /// How the guard's line about a jump begins that it cannot take away.
 const KEPT: &str = "kept ";
 /// Below procfs: what the guard says about its probes.
@@ -55,6 +60,46 @@ pub struct ProbeRow {
     ahead: u8,
     pad: u16,
     flags: u32,
+    quick: QuickRow,
+}
+
+/// `struct otf_quick` of the guard; without bytes there is nothing that it can decide.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct QuickRow {
+    displacement: i32,
+    size: u32,
+    line: u32,
+    wide: u32,
+    frame: u32,
+    above: u32,
+    base: u8,
+    index: u8,
+    shift: u8,
+    pad: [u8; 5],
+}
+
+impl From<Quick> for QuickRow {
+    fn from(quick: Quick) -> Self {
+        let number = |register: Option<Register>| {
+            register.and_then(Register::encoding).unwrap_or(NO_REGISTER)
+        };
+        Self {
+            displacement: quick.displacement,
+            size: quick.size,
+            line: match quick.line {
+                Line::Set(set) => set + 1,
+                Line::None | Line::Wide => 0,
+            },
+            wide: u32::from(quick.line == Line::Wide),
+            frame: quick.frame,
+            above: quick.above.unwrap_or(NOT_ABOVE),
+            base: number(quick.base),
+            index: number(quick.index.map(|(register, _)| register)),
+            shift: quick.index.map_or(0, |(_, shift)| shift),
+            pad: [0; 5],
+        }
+    }
 }
 
 /// `struct otf_probes` of the guard, with what the kernel puts in front of it.
@@ -67,6 +112,8 @@ pub struct Value {
     flags: u32,
     programs: [i32; MAX_PROGRAMS],
     name: [u8; NAME],
+    lines: u32,
+    zero: u32,
     heap: [u8; NAME],
     pad: [u8; VALUE_PAD],
 }
@@ -137,6 +184,7 @@ impl<'a> Sets<'a> {
                 back: room.map_or(0, |room| room.back),
                 ahead: room.map_or(0, |room| room.ahead),
                 flags: if judges(probe.program) { JUDGES } else { 0 },
+                quick: probe.quick.map_or_else(QuickRow::default, QuickRow::from),
                 ..ProbeRow::default()
             });
         }
@@ -147,6 +195,8 @@ impl<'a> Sets<'a> {
             flags: if self.how.lenient { LENIENT } else { 0 },
             programs: [0; MAX_PROGRAMS],
             name: name_bytes(self.how.name),
+            lines: lines(&rows),
+            zero: 0,
             heap: name_bytes(heap),
             pad: [0; VALUE_PAD],
         };
@@ -175,6 +225,14 @@ impl<'a> Sets<'a> {
             },
         }
     }
+}
+
+/// How many lines for verdicts the load of these rows has, but for the wide ones; some, if there is
+/// anything to be counted at all.
+fn lines(rows: &[ProbeRow]) -> u32 {
+    let any = rows.iter().any(|row| row.quick.size > 0);
+    let most = rows.iter().map(|row| row.quick.line).max();
+    most.unwrap_or(0).max(u32::from(any))
 }
 
 /// The probe that made a set fail.
@@ -222,6 +280,8 @@ pub struct Owned {
     pub missed: u64,
     /// A jump, no kprobe.
     pub jump: bool,
+    /// Hits that it has decided itself.
+    pub quick: u64,
 }
 
 /// Jumps that nobody wants any more, but on which somebody else's kprobe is: the guard stays with
@@ -250,9 +310,17 @@ fn parse(text: &str, name: &str) -> BTreeMap<u64, Owned> {
         ) {
             let kind = words.next();
             let jump = kind == Some("jump");
+            let quick = words.next().and_then(|w| w.parse().ok()).unwrap_or(0);
             // Somebody has written over it: it is gone.
             if kind != Some("lost") {
-                probes.insert(address, Owned { missed, jump });
+                probes.insert(
+                    address,
+                    Owned {
+                        missed,
+                        jump,
+                        quick,
+                    },
+                );
             }
         }
     }

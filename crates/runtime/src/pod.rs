@@ -35,7 +35,7 @@ pod! {
     recorder::Seen = 3 * 8 + 2 * 4 + 8;
     recorder::SeenUse = 3 * 8;
     recorder::Called = 8 + 2 * 4;
-    guard_probes::ProbeRow = 2 * 8 + 2 * 4 + 2 + 2 + 4;
+    guard_probes::ProbeRow = 2 * 8 + 2 * 4 + 2 + 2 + 4 + 6 * 4 + 8;
     guard_probes::Value = 64 + 192;
     guard_frees::Value = 64 + 128;
 }

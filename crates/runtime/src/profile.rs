@@ -23,7 +23,7 @@ pub fn read(
     earlier: Option<(&[u8], &str)>,
 ) -> Result<Profile, Diagnostic> {
     let meta = Meta::read(folder)?;
-    let counts = status::site_counts(folder, &meta.plan)?;
+    let counts = status::site_counts(folder, &meta, host)?;
     let mut places = Vec::new();
     let checks = meta.plan.probes.iter();
     let probed: BTreeSet<u32> = checks.filter_map(|p| meta.plan.checked_row(p)).collect();

@@ -7,7 +7,7 @@ use libbpf_rs::query::{LinkInfo, LinkTypeInfo, PerfEventType};
 use libbpf_rs::{MapCore, MapFlags};
 use otf_artifact::{
     abi::{Action, Counter, Phase, SiteCount},
-    bundle::{Plan, PlanSite},
+    bundle::{Plan, PlanSite, Program},
     diagnostic::Diagnostic,
 };
 use serde::Serialize;
@@ -153,7 +153,7 @@ pub fn status(folder: &Folder, host: &Host) -> Result<Status, Diagnostic> {
     let meta = Meta::read(folder)?;
     let state = object::state(&folder.map("otf_state")?)?;
     let mut counters = counters(folder)?;
-    let counts = site_counts(folder, &meta.plan)?;
+    let counts = site_counts(folder, &meta, host)?;
     if meta.plan.recording.is_none() {
         add_sums(&mut counters, &meta.plan, &counts);
     }
@@ -376,8 +376,32 @@ fn quarantined(folder: &Folder, meta: &Meta) -> Result<Vec<Quarantined>, Diagnos
     Ok(control::quarantined(folder)?.into_iter().map(row).collect())
 }
 
-/// What is counted for each row that is checked, as of [`Plan::checked`].
-pub fn site_counts(folder: &Folder, plan: &Plan) -> Result<Vec<SiteCount>, Diagnostic> {
+/// What is counted for each row that is checked, as of [`Plan::checked`], by the programs and by the
+/// guard.
+pub fn site_counts(
+    folder: &Folder,
+    meta: &Meta,
+    host: &Host,
+) -> Result<Vec<SiteCount>, Diagnostic> {
+    let mut counts = program_counts(folder, &meta.plan)?;
+    let Some(set) = &meta.guarded else {
+        return Ok(counts);
+    };
+    let guarded = guard_probes::list(host, set);
+    for probe in &meta.plan.probes {
+        let row = usize::try_from(probe.cookie).unwrap_or(usize::MAX);
+        if probe.program == Program::Site
+            && let Some(count) = counts.get_mut(row)
+            && let Some(at) = bind::address_at(&meta.plan, &meta.bases, &probe.location)
+            && let Some(owned) = guarded.get(&at)
+        {
+            count.hits += owned.quick;
+        }
+    }
+    Ok(counts)
+}
+
+fn program_counts(folder: &Folder, plan: &Plan) -> Result<Vec<SiteCount>, Diagnostic> {
     let map = folder.map("otf_site_counts")?;
     (0u32..)
         .take(plan.checked().count())

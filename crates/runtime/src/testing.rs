@@ -159,12 +159,14 @@ pub fn plan() -> Plan {
                 column: 0,
             }],
             legal: "qfq_sched.groups".into(),
+            quick: None,
         }],
         calls: vec![PlanSite {
             location: location(0, ".text", 0x80, "qfq_enqueue", 0x70),
             text: "call __x86_indirect_thunk_rax".into(),
             chain: vec![],
             legal: "call of vmlinux:pfifo_enqueue".into(),
+            quick: None,
         }],
         returns: vec![],
         targets: vec![TargetBinding {

@@ -15,7 +15,7 @@ const ENTRY: u64 = 0xffff_ffff_c010_0000;
 /// `CODE`, `OTF_REGION_INSNS` and `OTF_SLOT_BYTES` of the harness and the guard.
 const CODE: usize = 64;
 const INSNS: usize = 24;
-const SLOT_BYTES: usize = 768;
+const SLOT_BYTES: usize = 2048;
 /// What the harness gives the first probed instruction.
 const FIRST_INDEX: u32 = 1000;
 

@@ -12,6 +12,7 @@ int otf_test_read(void *to, const void *from, size_t size);
 /* the guard reads kernel memory; here the code stands in the input */
 #define copy_from_kernel_nofault otf_test_read
 #include "../../guard/slot.c"
+#include "../../guard/quick.c"
 #undef copy_from_kernel_nofault
 
 #define CODE 64
@@ -71,15 +72,17 @@ int main(void)
 	while (fread(&in, sizeof(in), 1, stdin) == 1) {
 		struct output out = { };
 		struct otf_code code = { };
-		u32 index[OTF_REGION_INSNS], i;
+		struct otf_ask ask[OTF_REGION_INSNS] = { };
+		u32 i;
 
 		cursor = 0;
 		out.size = otf_code_read(&code, (u8 *)in.start, in.room, in.need);
 		for (i = 0; i < OTF_REGION_INSNS; i++)
-			index[i] = in.probed >> i & 1 ? 1000 + i : OTF_NO_PIECE;
+			ask[i].index = in.probed >> i & 1 ? 1000 + i : OTF_NO_PIECE;
 		out.length = code.length;
 		if (!out.size)
-			out.size = otf_slot_build(out.slot, (u8 *)in.slot, &code, index, out.after);
+			out.size = otf_slot_build(out.slot, (u8 *)in.slot, &code, ask, NULL,
+						  out.after);
 		if (fwrite(&out, sizeof(out), 1, stdout) != 1)
 			return 1;
 	}
