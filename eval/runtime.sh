@@ -9,8 +9,8 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 : "${OPERATIONS:=}"
 . eval/lib.sh
 
-# bundles COMPARTMENT: makes both from the sites that are there.
-bundles() { $otf compile "out/$KERNEL/$1" && $otf compile "out/$KERNEL/$1" --naive; }
+# bundles COMPARTMENT: makes both, with the guard as it is now.
+bundles() { $otf analyze --kernel "$KERNEL" --compartment "$1" && $otf compile "out/$KERNEL/$1" --naive; }
 export -f bundles
 export KERNEL
 
@@ -18,8 +18,7 @@ compiled=$(hash $otf)
 options=()
 for compartment in $(tr ' +' '\n' <<<"$COMPARTMENTS" | sort -u); do
 	folder=out/$KERNEL/$compartment
-	[ -f "$folder/sites.json" ] || $otf analyze --kernel "$KERNEL" --compartment "$compartment" || exit
-	step "$KERNEL" "$compartment.bundles" 1200 "$compiled $(hash "$folder/sites.json" "$folder/policy.yaml")" \
+	step "$KERNEL" "$compartment.bundles" 1200 "$compiled $(hash "$folder/sites.json" "$folder/policy.yaml" crates/runtime/guard/*)" \
 		bundles "$compartment" || exit
 	first=${first:-$compartment}
 done

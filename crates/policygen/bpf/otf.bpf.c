@@ -31,9 +31,10 @@ static __always_inline bool otf_in_text(const struct otf_state *st, __u64 addr)
 	int i;
 
 	for (i = 0; i < OTF_TEXT_STEPS; i++) {
-		middle = (low + high) / 2;
-		if (low >= high || middle >= OTF_MAX_TEXTS)
+		if (low >= high)
 			break;
+		/* the mask is for the verifier */
+		middle = (low + high) / 2 & (OTF_MAX_TEXTS - 1);
 		if (addr < st->text[middle].start)
 			high = middle;
 		else if (addr >= st->text[middle].end)
