@@ -10,6 +10,7 @@ use otf_artifact::{
 
 use crate::{
     confined::Confined,
+    dwarf::Held,
     gates::{behind_ftrace, branch_targets},
 };
 
@@ -83,10 +84,27 @@ pub fn bind(
 pub struct Instance {
     /// First instruction.
     pub entry: u64,
-    /// DWARF registers of its parameters at the entry, by position.
-    pub registers: BTreeMap<u16, u16>,
+    /// Where its parameters are near the entry, by position.
+    pub registers: BTreeMap<u16, Vec<Held>>,
     /// It is a part of another function.
     pub inlined: bool,
+}
+
+impl Instance {
+    /// The register, by DWARF's number, that holds a parameter from the entry up to `behind` the
+    /// ftrace site. What is called there changes no argument, so that either end will do.
+    fn register(&self, parameter: u16, behind: u64) -> Option<u16> {
+        let held = self.registers.get(&parameter)?.iter();
+        let mut found = held
+            .filter(|h| {
+                [self.entry, behind]
+                    .iter()
+                    .any(|at| (h.begin..h.end).contains(at))
+            })
+            .map(|h| h.register);
+        let register = found.next()?;
+        found.all(|r| r == register).then_some(register)
+    }
 }
 
 fn entry(
@@ -107,8 +125,7 @@ fn entry(
     {
         return Err("its entry cannot be probed");
     }
-    let number = instance.registers.get(&parameter).copied();
-    let register = number.and_then(|n| {
+    let register = instance.register(parameter, behind).and_then(|n| {
         Register::ARGUMENTS
             .iter()
             .find(|r| r.dwarf_number() == Some(n))

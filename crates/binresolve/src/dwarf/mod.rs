@@ -16,8 +16,11 @@ use gimli::{EndianSlice, LittleEndian, SectionId};
 use object::{Object, ObjectSection, ObjectSymbol, RelocationKind, RelocationTarget};
 use rayon::prelude::*;
 
-pub use self::scopes::{Scope, Variable};
 use self::{lines::LineTable, paths::Paths, scopes::ScopeTree};
+pub use self::{
+    parameters::Held,
+    scopes::{Scope, Variable},
+};
 use crate::{
     image::{Image, Problem},
     passed::Instance,

@@ -8,15 +8,32 @@ use super::Reader;
 
 type Entry<'a> = DebuggingInformationEntry<Reader<'a>>;
 
+/// Bytes from a function's first one within which its own code begins: `endbr64`, the ftrace site.
+/// Clang lets the locations of parameters begin behind them.
+const PROLOGUE: u64 = 16;
+
+/// Where a register holds a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// First address.
+    pub begin: u64,
+    /// First address behind.
+    pub end: u64,
+    /// By DWARF's number.
+    pub register: u16,
+}
+
+/// Where parameters are near the entry of their function, by (row of the scope, position).
+pub type Registers = BTreeMap<(usize, u16), Vec<Held>>;
+
 /// Parameters of the functions of one unit, while its entries are walked.
 #[derive(Debug, Default)]
 pub struct Parameters {
     /// Position of a parameter in its function's list, by its entry.
     positions: BTreeMap<UnitOffset, u16>,
     /// Concrete parameters that refer to one of an abstract function.
-    waiting: Vec<(usize, UnitOffset, u16)>,
-    /// DWARF register by (row of the scope, position).
-    found: BTreeMap<(usize, u16), u16>,
+    waiting: Vec<(usize, UnitOffset, Vec<Held>)>,
+    found: Registers,
 }
 
 impl Parameters {
@@ -33,52 +50,60 @@ impl Parameters {
         let Some((row, start)) = scope else {
             return Ok(());
         };
-        let Some(register) = register_at(dwarf, unit, entry, start)? else {
-            return Ok(());
-        };
+        let held = held_near(dwarf, unit, entry, start)?;
         match entry.attr_value(gimli::DW_AT_abstract_origin) {
-            Some(AttributeValue::UnitRef(origin)) => self.waiting.push((row, origin, register)),
+            Some(AttributeValue::UnitRef(origin)) => self.waiting.push((row, origin, held)),
             Some(_) => {}
             None => {
-                self.found.insert((row, position), register);
+                self.found.insert((row, position), held);
             }
         }
         Ok(())
     }
 
-    /// DWARF registers by (row of the scope, position in the source).
-    pub fn finish(mut self) -> BTreeMap<(usize, u16), u16> {
-        for (row, origin, register) in self.waiting {
+    /// By position in the source.
+    pub fn finish(mut self) -> Registers {
+        for (row, origin, held) in self.waiting {
             if let Some(position) = self.positions.get(&origin) {
-                self.found.insert((row, *position), register);
+                self.found.insert((row, *position), held);
             }
         }
         self.found
     }
 }
 
-/// The register that is the whole location of a variable at an address.
-fn register_at<'a>(
+/// The ranges near a function's first address in which a register is all of a variable's location.
+fn held_near<'a>(
     dwarf: &gimli::Dwarf<Reader<'a>>,
     unit: &gimli::Unit<Reader<'a>>,
     entry: &Entry<'a>,
-    address: u64,
-) -> Result<Option<u16>, gimli::Error> {
+    start: u64,
+) -> Result<Vec<Held>, gimli::Error> {
+    let mut found = Vec::new();
     let Some(location) = entry.attr_value(gimli::DW_AT_location) else {
-        return Ok(None);
+        return Ok(found);
+    };
+    let reach = start.saturating_add(PROLOGUE);
+    let mut add = |begin, end, expression| -> Result<(), gimli::Error> {
+        if let Some(register) = only_register(expression, unit)? {
+            found.push(Held {
+                begin,
+                end,
+                register,
+            });
+        }
+        Ok(())
     };
     if let Some(expression) = location.exprloc_value() {
-        return only_register(expression, unit);
-    }
-    let Some(mut list) = dwarf.attr_locations(unit, location)? else {
-        return Ok(None);
-    };
-    while let Some(part) = list.next()? {
-        if (part.range.begin..part.range.end).contains(&address) {
-            return only_register(part.data, unit);
+        add(start, reach, expression)?;
+    } else if let Some(mut list) = dwarf.attr_locations(unit, location)? {
+        while let Some(part) = list.next()? {
+            if part.range.begin < reach && start < part.range.end {
+                add(part.range.begin, part.range.end, part.data)?;
+            }
         }
     }
-    Ok(None)
+    Ok(found)
 }
 
 /// The register that is all of a location.

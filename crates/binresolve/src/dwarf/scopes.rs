@@ -4,7 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gimli::{AttributeValue, DebuggingInformationEntry, Operation, UnitOffset};
 
-use super::{Reader, parameters::Parameters, pointers::Pointers};
+use super::{
+    Reader,
+    parameters::{Held, Parameters, Registers},
+    pointers::Pointers,
+};
 
 type Entry<'a> = DebuggingInformationEntry<Reader<'a>>;
 
@@ -55,8 +59,7 @@ pub struct ScopeTree {
     roots: Vec<usize>,
     /// Variables of the unit.
     pub variables: Vec<Variable>,
-    /// DWARF registers that hold parameters at the entry, by (row of the scope, position).
-    registers: BTreeMap<(usize, u16), u16>,
+    registers: Registers,
     /// Registers that hold pointers to structures.
     pub pointers: Pointers,
     /// Compiler and its options.
@@ -212,17 +215,20 @@ impl ScopeTree {
         found
     }
 
-    /// The scopes of this name, with the registers of their parameters.
+    /// The scopes of this name, with the registers of their parameters by position.
     pub fn named<'s>(
         &'s self,
         name: &'s str,
-    ) -> impl Iterator<Item = (&'s Scope, BTreeMap<u16, u16>)> {
+    ) -> impl Iterator<Item = (&'s Scope, BTreeMap<u16, Vec<Held>>)> {
         let scopes = self.scopes.iter().enumerate();
         scopes
             .filter(move |(_, scope)| scope.name == name)
             .map(|(row, scope)| {
                 let registers = self.registers.range((row, 0)..=(row, u16::MAX));
-                (scope, registers.map(|((_, at), r)| (*at, *r)).collect())
+                (
+                    scope,
+                    registers.map(|((_, at), r)| (*at, r.clone())).collect(),
+                )
             })
     }
 
