@@ -28,7 +28,7 @@ use std::{
 };
 
 use otf_artifact::{
-    analysis::{Analysis, Call, Function, Target, Write, WriteKind},
+    analysis::{Analysis, Call, Function, StackRule, Target, Write, WriteKind},
     ids::LegalSetId,
     sites::Precision,
 };
@@ -485,8 +485,9 @@ impl<'a> Ladder<'a> {
     /// Whether the pointer is one that the machine function was given: no compiler keeps in a
     /// register what lies there.
     fn is_given(&self, target: Target, access: &Climb<'_>, level: usize) -> bool {
-        let Target::Parameter { index, .. } = target else {
-            return false;
+        let index = match target {
+            Target::Parameter { index, .. } => index,
+            Target::Set(id) => return self.is_passed(id, access),
         };
         if level + 1 == access.chain.len() {
             return true;
@@ -501,6 +502,16 @@ impl<'a> Ladder<'a> {
         let given = !calls.is_empty() && calls.iter().all(given);
         access.given.borrow_mut().insert(key, given);
         given
+    }
+
+    /// Whether the set allows objects on stacks that functions were handed, and nothing else. Such
+    /// an object is a variable of the machine function only where that function lies within it.
+    fn is_passed(&self, id: LegalSetId, access: &Climb<'_>) -> bool {
+        let set = &self.analysis.legal_sets[id.index()];
+        let within = |function: &String| access.inlined.contains(function);
+        only_stack(set)
+            && set.stack == StackRule::None
+            && !set.passed.iter().any(|object| within(&object.function))
     }
 
     /// Functions of this name, with their rows.

@@ -5,7 +5,9 @@ mod common;
 use std::collections::BTreeSet;
 
 use otf_artifact::{
-    analysis::{Analysis, Call, Function, LegalSet, StackRule, Target, Write, WriteKind},
+    analysis::{
+        Analysis, Call, Function, LegalSet, PassedObject, StackRule, Target, Write, WriteKind,
+    },
     ids::LegalSetId,
     sites::Precision,
 };
@@ -146,6 +148,10 @@ fn expression(through_parameter: bool) -> (Analysis, LegalSetId, LegalSetId) {
 }
 
 fn bind_inlined(analysis: &Analysis, on_stack: bool) -> Binding {
+    bind_beside(analysis, on_stack, &BTreeSet::new())
+}
+
+fn bind_beside(analysis: &Analysis, on_stack: bool, inlined: &BTreeSet<String>) -> Binding {
     let step = |function: &str, line| Step {
         function: function.into(),
         defined_in: "t.c".into(),
@@ -162,7 +168,7 @@ fn bind_inlined(analysis: &Analysis, on_stack: bool) -> Binding {
             size: Some(4),
             locked: false,
             on_stack,
-            inlined: &BTreeSet::new(),
+            inlined,
         })
         .expect("a binding")
 }
@@ -185,4 +191,30 @@ fn what_a_given_pointer_leads_to_is_really_written() {
     let found = bind_inlined(&analysis, false);
     assert_eq!(found.sets, BTreeSet::from([variable]));
     assert_eq!(found.precision, Precision::Instruction);
+}
+
+#[test]
+fn an_object_that_a_caller_passed_is_really_written() {
+    let (mut analysis, object, variable) = expression(false);
+    analysis.legal_sets[variable.index()] = LegalSet {
+        passed: vec![PassedObject {
+            file: "t.c".into(),
+            function: "h".into(),
+            parameter: 0,
+            size: 8,
+            otherwise: StackRule::Compartment,
+        }],
+        ..LegalSet::default()
+    };
+    let found = bind_inlined(&analysis, false);
+    assert_eq!(found.sets, BTreeSet::from([variable]));
+    assert_eq!(found.precision, Precision::Instruction);
+    // Where `h` is inlined too it is a variable of the same machine function.
+    let inlined = BTreeSet::from(["h".to_owned()]);
+    let found = bind_beside(&analysis, false, &inlined);
+    assert_eq!(found.sets, BTreeSet::from([object, variable]));
+    // Nor does it say anything of other memory of stacks.
+    analysis.legal_sets[variable.index()].stack = StackRule::Own;
+    let found = bind_inlined(&analysis, false);
+    assert_eq!(found.sets, BTreeSet::from([object, variable]));
 }
