@@ -311,11 +311,22 @@ fn fresh_objects() {
         s.allocation_probes[0].size = None;
     });
     assert!(unsized_.contains("known size"));
-    let other = claim(code, fresh(8), |s| {
+    let other = |s: &mut Sites| {
         legal(s);
         s.legal_sets[1].heap[0].allocation_sites = vec![AllocationSiteId(1)];
-    });
-    assert!(other.contains("not legal"));
+        let mut probe = s.allocation_probes[0].clone();
+        (probe.allocation, probe.call, probe.after) = (AllocationSiteId(1), at(40), at(45));
+        s.allocation_probes.push(probe);
+    };
+    assert!(claim(code, fresh(8), other).contains("not legal"));
+    // Where objects without a record are legal too, nothing but their cache tells them apart.
+    let untracked = |s: &mut Sites| {
+        legal(s);
+        s.legal_sets[1].heap[0]
+            .allocation_sites
+            .push(AllocationSiteId(1));
+    };
+    assert_eq!(claim(code, fresh(8), untracked), "");
 }
 
 #[test]

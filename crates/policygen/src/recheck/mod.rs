@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
     abi,
+    analysis::Family,
     bundle::{Plan, Program},
     covered::Under,
     diagnostic::{Code as Kind, Diagnostic},
@@ -23,7 +24,7 @@ use otf_artifact::{
 use self::{
     code::Code,
     paths::{Expression, Goal, walk},
-    verdict::{Writes, fresh, implied},
+    verdict::{Fresh, Writes, fresh, implied},
 };
 use crate::{
     bind::{Bound, BoundCover, BoundSite},
@@ -182,13 +183,38 @@ impl Checker<'_> {
             .map(|p| p.cookie)
             .next();
         let start = u64::try_from(distance).map_err(|_| "it lies before the object")?;
-        if !fresh(self.tables, row, recorded, room, start) {
+        let object = Fresh {
+            room,
+            recorded,
+            cache: self.cache(&probes),
+        };
+        if !fresh(self.tables, row, &object, start) {
             return Err("the object of that call is not legal for it".into());
         }
         let (from, address) = place(code, site)?;
         let call = code.address(at).ok_or("the call is nowhere")?;
         let goal = Goal::Behind(call, Expression::returned(0));
         walk(code, from, address, distance, goal).map(drop)
+    }
+
+    /// Where the object of a call lies that may be several allocations: row of its cache, or
+    /// `CACHE_*`; `None` if that is not known, or not the same of all.
+    fn cache(&self, probes: &[&AllocationProbe]) -> Option<u32> {
+        let all = &self.sites.analysis.allocation_sites;
+        let mut caches = probes.iter().map(|probe| {
+            let site = all.get(probe.allocation.index())?;
+            match (site.family, &site.cache) {
+                (Family::Kmalloc | Family::Kvmalloc, _) => Some(abi::CACHE_GENERAL),
+                (Family::Vmalloc, _) => Some(abi::CACHE_NONE),
+                (Family::Slab, Some(name)) => {
+                    let row = self.plan.caches.iter().position(|cache| cache == name);
+                    row.and_then(|row| u32::try_from(row).ok())
+                }
+                _ => None,
+            }
+        });
+        let first = caches.next()??;
+        caches.all(|cache| cache == Some(first)).then_some(first)
     }
 
     fn checked(

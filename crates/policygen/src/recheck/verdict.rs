@@ -227,26 +227,35 @@ fn constant(row: &abi::Site) -> bool {
     row.length & !abi::LENGTH_LEADER == abi::LengthKind::Constant as u8
 }
 
-/// Whether a write is legal in an object of so many bytes that was just allocated; `recorded` is the
-/// allocation row of its record, if there is one.
-pub fn fresh(
-    tables: &Tables,
-    site: &abi::Site,
-    recorded: Option<u64>,
-    room: u64,
-    distance: u64,
-) -> bool {
+/// An object that a call has just returned.
+#[derive(Clone, Copy, Debug)]
+pub struct Fresh {
+    /// Its bytes.
+    pub room: u64,
+    /// Allocation row of its record, if there is one.
+    pub recorded: Option<u64>,
+    /// Row of its cache, or `CACHE_GENERAL`, or `CACHE_NONE`; `None` if it may be any.
+    pub cache: Option<u32>,
+}
+
+/// Whether a write is legal in an object that was just allocated.
+pub fn fresh(tables: &Tables, site: &abi::Site, object: &Fresh, distance: u64) -> bool {
     let Some(legal) = legal(tables, site) else {
         return false;
     };
+    let Fresh { room, .. } = *object;
     let length = u64::from(site.size);
     let within = distance.checked_add(length).is_some_and(|end| end <= room);
     let constant = constant(site);
-    let named = |place: &abi::Place| match recorded {
-        Some(row) if row < 64 * abi::ALLOC_WORDS as u64 => {
-            place.allocations[row as usize / 64] >> (row % 64) & 1 == 1
+    let named = |place: &abi::Place| {
+        if place.allocations == [0; abi::ALLOC_WORDS] {
+            // Without provenance the cache decides, whatever the record says.
+            return object.cache.is_some_and(|cache| takes(place, cache));
         }
-        _ => false,
+        object
+            .recorded
+            .filter(|row| *row < 64 * abi::ALLOC_WORDS as u64)
+            .is_some_and(|row| place.allocations[row as usize / 64] >> (row % 64) & 1 == 1)
     };
     let holds = |place: &abi::Place| {
         let mut rest = distance.checked_sub(place.offset);
@@ -261,6 +270,16 @@ pub fn fresh(
     };
     let any = legal.flags & abi::LEGAL_ANY_HEAP != 0;
     constant && within && (any || places(tables, legal).iter().any(holds))
+}
+
+/// Whether a place takes the objects of a cache.
+fn takes(place: &abi::Place, cache: u32) -> bool {
+    match cache {
+        // Large ones have no cache.
+        abi::CACHE_GENERAL => place.cache == abi::CACHE_GENERAL,
+        abi::CACHE_NONE => [abi::CACHE_GENERAL, abi::CACHE_NONE].contains(&place.cache),
+        dedicated => [dedicated, abi::CACHE_ANY].contains(&place.cache),
+    }
 }
 
 #[cfg(test)]

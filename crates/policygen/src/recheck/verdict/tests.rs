@@ -265,3 +265,48 @@ fn stacks_and_what_has_no_bounds() {
     assert!(!says(&|w| w.site.legal = 0));
     assert!(!says(&|w| w.leader.length = abi::LengthKind::Cx as u8));
 }
+
+#[test]
+fn a_fresh_object_where_provenance_is_not_tracked() {
+    let place = |allocations, cache| abi::Place {
+        size: 64,
+        object_min: 64,
+        allocations: [allocations; abi::ALLOC_WORDS],
+        cache,
+        ..abi::Place::default()
+    };
+    let says = |place: abi::Place, recorded, cache, distance| {
+        let tables = Tables {
+            legals: vec![abi::Legal {
+                places: 1,
+                ..abi::Legal::default()
+            }],
+            places: vec![place],
+            ..Tables::default()
+        };
+        let site = abi::Site {
+            size: 8,
+            ..abi::Site::default()
+        };
+        let object = Fresh {
+            room: 64,
+            recorded,
+            cache,
+        };
+        fresh(&tables, &site, &object, distance)
+    };
+    let general = Some(abi::CACHE_GENERAL);
+    // Another allocation of the set is not recorded: the program looks at cache and layout alone.
+    assert!(says(place(0, abi::CACHE_GENERAL), None, general, 56));
+    assert!(says(place(0, abi::CACHE_GENERAL), Some(3), general, 56));
+    assert!(!says(place(0, abi::CACHE_GENERAL), Some(3), general, 60));
+    assert!(says(place(0, 2), Some(3), Some(2), 0));
+    assert!(says(place(0, abi::CACHE_ANY), Some(3), Some(2), 0));
+    assert!(!says(place(0, 2), Some(3), Some(1), 0));
+    assert!(!says(place(0, 2), Some(3), general, 0));
+    assert!(!says(place(0, abi::CACHE_GENERAL), Some(3), None, 0));
+    // Where all are, the record decides.
+    assert!(says(place(8, abi::CACHE_GENERAL), Some(3), general, 0));
+    assert!(!says(place(8, abi::CACHE_GENERAL), Some(2), general, 0));
+    assert!(!says(place(8, abi::CACHE_GENERAL), None, general, 0));
+}
