@@ -49,6 +49,9 @@ pub struct Sites {
     /// sets name, sorted. What has no probe here is judged by [`PassedObject::otherwise`].
     #[serde(default)]
     pub passed_probes: Vec<PassedProbe>,
+    /// Those that have none, with the reason, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unnoted_parameters: Vec<UnnotedParameter>,
     /// Machine ranges of globals, for the binder.
     pub global_symbols: Vec<GlobalSymbol>,
     /// Places where a probe can be a jump, sorted.
@@ -507,6 +510,19 @@ pub struct PassedProbe {
     pub register: Register,
     /// First instruction of the function behind its ftrace site.
     pub location: Location,
+}
+
+/// A parameter that legal sets name and that is noted nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct UnnotedParameter {
+    /// File that defines the function.
+    pub file: String,
+    /// The function.
+    pub function: String,
+    /// Its parameter, from 0.
+    pub parameter: u16,
+    /// Why not.
+    pub reason: String,
 }
 
 /// Straight code around a probed instruction: whole instructions that a jump can replace, for nothing

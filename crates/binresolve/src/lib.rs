@@ -149,7 +149,8 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
     info!("looking for sites that need no probe of their own");
     let tables = covered::Tables::new(analysis, &legal_sets, &allocations, &globals);
     covered::cover(&confined, &mut sites, &tables);
-    let passed_probes = passed::bind(&legal_sets, &confined, &mut diagnostics);
+    let (passed_probes, unnoted_parameters) =
+        passed::bind(&legal_sets, &confined, &mut diagnostics);
     let target_symbols = targets::bind(analysis, &join.images, &paths, &mut diagnostics)
         .map_err(|problem| vec![bad_image("", &problem)])?;
     tidy(&mut diagnostics);
@@ -169,6 +170,7 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
         heap_calls: confined.iter().flat_map(heap::calls).collect(),
         gate_probes,
         passed_probes,
+        unnoted_parameters,
         global_symbols: globals.symbols,
         jump_rooms: Vec::new(),
         diagnostics,

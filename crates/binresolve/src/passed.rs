@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use otf_artifact::{
     analysis::LegalSet,
     diagnostic::{Code, Diagnostic},
-    sites::{PassedProbe, Register},
+    sites::{PassedProbe, Register, UnnotedParameter},
 };
 
 use crate::{
@@ -21,7 +21,7 @@ pub fn bind(
     sets: &[LegalSet],
     confined: &[Confined<'_>],
     diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<PassedProbe> {
+) -> (Vec<PassedProbe>, Vec<UnnotedParameter>) {
     let wanted: BTreeMap<_, u64> = sets
         .iter()
         .flat_map(|set| &set.passed)
@@ -29,7 +29,7 @@ pub fn bind(
         .collect();
     let branches: Vec<BTreeSet<u64>> = confined.iter().map(|c| branch_targets(&c.code)).collect();
     let mut probes = Vec::new();
-    let mut missing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut unnoted = Vec::new();
     for ((file, function, parameter), size) in wanted {
         let mut found: Vec<PassedProbe> = Vec::new();
         let mut why = None;
@@ -59,11 +59,18 @@ pub fn bind(
         }
         match why {
             None => probes.extend(found),
-            Some(reason) => missing
-                .entry(reason)
-                .or_default()
-                .push(format!("{function} ({parameter})")),
+            Some(reason) => unnoted.push(UnnotedParameter {
+                file: file.to_owned(),
+                function: function.to_owned(),
+                parameter,
+                reason: reason.to_owned(),
+            }),
         }
+    }
+    let mut missing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for each in &unnoted {
+        let names = missing.entry(&each.reason).or_default();
+        names.push(format!("{} ({})", each.function, each.parameter));
     }
     for (reason, names) in missing {
         let message = format!(
@@ -76,7 +83,7 @@ pub fn bind(
     }
     probes.sort();
     probes.dedup();
-    probes
+    (probes, unnoted)
 }
 
 /// Machine code of a function of the source.
@@ -132,4 +139,41 @@ fn entry(
     });
     let register = register.ok_or("no register holds it at the entry")?;
     Ok((*register, image.image.location(behind)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::Instance;
+    use crate::dwarf::Held;
+
+    /// A function at 0x100 whose own code begins at 0x109, with its parameter 0 in these places.
+    fn register(held: &[(u64, u64, u16)]) -> Option<u16> {
+        let held = held.iter().map(|(begin, end, register)| Held {
+            begin: *begin,
+            end: *end,
+            register: *register,
+        });
+        let instance = Instance {
+            entry: 0x100,
+            registers: BTreeMap::from([(0, held.collect())]),
+            inlined: false,
+        };
+        assert_eq!(instance.register(1, 0x109), None);
+        instance.register(0, 0x109)
+    }
+
+    #[test]
+    fn a_parameter_is_held_at_the_entry_or_behind_the_ftrace_site() {
+        // GCC's locations begin at the entry, clang's behind the call of __fentry__.
+        assert_eq!(register(&[(0x100, 0x120, 4)]), Some(4));
+        assert_eq!(register(&[(0x100, 0x109, 4)]), Some(4));
+        assert_eq!(register(&[(0x109, 0x120, 4), (0x120, 0x130, 3)]), Some(4));
+        assert_eq!(register(&[(0x100, 0x109, 4), (0x109, 0x120, 4)]), Some(4));
+        // It was moved, or is held only later.
+        assert_eq!(register(&[(0x100, 0x109, 4), (0x109, 0x120, 3)]), None);
+        assert_eq!(register(&[(0x10c, 0x120, 3)]), None);
+        assert_eq!(register(&[]), None);
+    }
 }

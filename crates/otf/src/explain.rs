@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
     abi::Action,
-    analysis::Analysis,
+    analysis::{Analysis, LegalSet, PassedObject},
     bundle::Plan,
     covered::{Cover, Under},
     diagnostic::{Code, Diagnostic},
-    sites::{Coverage, Location, Site, SiteKind, Sites, Unwind},
+    sites::{Coverage, Location, Site, SiteKind, Sites, UnnotedParameter, Unwind},
 };
 
 use crate::{
@@ -128,6 +128,25 @@ fn covered(sites: &Sites, cover: &Cover) -> String {
     }
 }
 
+/// Objects on stacks that a set names and whose bounds nobody knows at run time.
+fn unnoted(sites: &Sites, set: &LegalSet) -> impl Iterator<Item = String> {
+    let named = |u: &&UnnotedParameter| {
+        let same = |o: &PassedObject| {
+            (&o.file, &o.function, o.parameter) == (&u.file, &u.function, u.parameter)
+        };
+        set.passed.iter().any(same)
+    };
+    sites.unnoted_parameters.iter().filter(named).map(|u| {
+        let UnnotedParameter {
+            function,
+            parameter,
+            reason,
+            ..
+        } = u;
+        format!("  not noted: parameter {parameter} of {function}, as {reason}: the stack rule alone holds there")
+    })
+}
+
 fn describe(sites: &Sites, source: &Analysis, site: &Site, left: Option<&String>) -> String {
     let (verb, what) = match site.kind {
         SiteKind::Free => ("free", "free"),
@@ -195,6 +214,7 @@ fn describe(sites: &Sites, source: &Analysis, site: &Site, left: Option<&String>
             "  may {verb}: {}",
             otf_policygen::describe(set, &sites.analysis)
         ));
+        lines.extend(unnoted(sites, set));
     }
     lines.join("\n")
 }

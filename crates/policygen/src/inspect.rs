@@ -139,6 +139,7 @@ pub fn inspect(
         "unprobable": unprobable,
         "allocation_sites": sites.analysis.allocation_sites.len(),
         "untracked_allocations": sites.untracked_allocations.len(),
+        "unnoted_parameters": sites.unnoted_parameters.len(),
         "private_heap": heap::plan(sites),
         "gates": sites.analysis.gates.len(),
         "legal_types_median": legal_types_median(sites),

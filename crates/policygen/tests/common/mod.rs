@@ -485,6 +485,7 @@ pub fn sites() -> Sites {
             reason: "tail call".into(),
         }],
         passed_probes: vec![],
+        unnoted_parameters: vec![],
         gate_probes: vec![
             gate(0, "qfq_dequeue"),
             gate(1, "qfq_enqueue"),
