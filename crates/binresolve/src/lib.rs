@@ -149,19 +149,17 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
     info!("looking for sites that need no probe of their own");
     let tables = covered::Tables::new(analysis, &legal_sets, &allocations, &globals);
     covered::cover(&confined, &mut sites, &tables);
-    let (passed_probes, unnoted_parameters) =
-        passed::bind(&legal_sets, &confined, &mut diagnostics);
+    let passed = passed::bind(&legal_sets, &confined, &mut diagnostics);
     let target_symbols = targets::bind(analysis, &join.images, &paths, &mut diagnostics)
         .map_err(|problem| vec![bad_image("", &problem)])?;
     tidy(&mut diagnostics);
-    let parsed = site_images(&confined, &others, &images);
     let mut result = Sites {
         calls: call_sites,
         returns,
         target_sets: target_sets.into_rows(),
         target_symbols,
         version: FORMAT_VERSION,
-        images: parsed,
+        images: site_images(&confined, &others, &images),
         sites,
         frees,
         legal_sets,
@@ -169,8 +167,8 @@ pub fn resolve(analysis: &Analysis, images: &[ImageInput<'_>]) -> Result<Sites, 
         untracked_allocations: allocations.untracked,
         heap_calls: confined.iter().flat_map(heap::calls).collect(),
         gate_probes,
-        passed_probes,
-        unnoted_parameters,
+        passed_probes: passed.probes,
+        unnoted_parameters: passed.unnoted,
         global_symbols: globals.symbols,
         jump_rooms: Vec::new(),
         diagnostics,

@@ -14,6 +14,14 @@ use crate::{
     gates::{behind_ftrace, branch_targets},
 };
 
+/// The parameters that legal sets name.
+pub struct Noted {
+    /// Where they are noted, sorted.
+    pub probes: Vec<PassedProbe>,
+    /// Those that cannot be, sorted.
+    pub unnoted: Vec<UnnotedParameter>,
+}
+
 /// Finds where each parameter that a legal set names is noted: at every machine entry of its
 /// function. One that cannot be noted everywhere is noted nowhere: part of its objects would be
 /// taken for illegal.
@@ -21,7 +29,7 @@ pub fn bind(
     sets: &[LegalSet],
     confined: &[Confined<'_>],
     diagnostics: &mut Vec<Diagnostic>,
-) -> (Vec<PassedProbe>, Vec<UnnotedParameter>) {
+) -> Noted {
     let wanted: BTreeMap<_, u64> = sets
         .iter()
         .flat_map(|set| &set.passed)
@@ -83,7 +91,7 @@ pub fn bind(
     }
     probes.sort();
     probes.dedup();
-    (probes, unnoted)
+    Noted { probes, unnoted }
 }
 
 /// Machine code of a function of the source.
