@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use otf_artifact::{
     FORMAT_VERSION, abi,
+    analysis::{Family, LegalSet},
     bundle::{GlobalBinding, Plan, PlanGate, PlanSite, Probe, Program},
     diagnostic::{Code, Diagnostic},
     ids::{AllocationSiteId, GateId},
@@ -76,9 +77,7 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
     let mut wanted: BTreeSet<AllocationSiteId> = bound
         .legal_sets
         .iter()
-        .flat_map(|legal| &legal.set.heap)
-        .flat_map(|place| &place.allocation_sites)
-        .copied()
+        .flat_map(|legal| recorded_for(&legal.set, sites))
         .collect();
     if bound.private_heap {
         wanted.extend(heap::allocations(sites));
@@ -167,6 +166,21 @@ pub fn build(bound: &Bound, sites: &Sites) -> Result<Built, Vec<Diagnostic>> {
         plan,
         warnings,
     })
+}
+
+/// Allocation sites whose records may change a verdict on this set. Where any object will do, they only
+/// give the bounds of what no slab or folio has.
+fn recorded_for<'a>(
+    set: &'a LegalSet,
+    sites: &'a Sites,
+) -> impl Iterator<Item = AllocationSiteId> + 'a {
+    let bounded = |id: &AllocationSiteId| {
+        let site = sites.analysis.allocation_sites.get(id.index());
+        site.is_some_and(|site| matches!(site.family, Family::Slab | Family::Kmalloc))
+    };
+    let all = set.heap.iter().flat_map(|place| &place.allocation_sites);
+    all.filter(move |id| set.any_heap.is_none() || !bounded(id))
+        .copied()
 }
 
 /// What site rows refer to besides legal sets and shapes.
