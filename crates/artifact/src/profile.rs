@@ -56,7 +56,7 @@ pub enum Work {
 /// What a program of that name does.
 pub fn work_of(program: &str) -> Work {
     match program {
-        "otf_site" | "otf_call" | "otf_return" => Work::Check,
+        "otf_site" | "otf_call" | "otf_return" | "otf_slot" => Work::Check,
         free if free.starts_with("otf_free") || free == "otf_vfree" => Work::Free,
         _ => Work::Note,
     }

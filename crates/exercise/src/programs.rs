@@ -13,6 +13,10 @@ use std::{
 pub const BPFFS: &str = "/sys/fs/bpf/otf";
 /// Whether the kernel counts runs.
 const COUNTING: &str = "/proc/sys/kernel/bpf_stats_enabled";
+/// What the guard says about each of its probes.
+const PROBES: &str = "/proc/otf_guard";
+/// In place of a program's name: checks that slots of the guard have decided.
+const SLOT: &str = "otf_slot";
 /// `BPF_OBJ_GET` of `bpf(2)`.
 const OBJ_GET: libc::c_long = 7;
 
@@ -55,13 +59,29 @@ pub fn loaded(folder: &str) -> io::Result<Vec<Loaded>> {
     Ok(found)
 }
 
-/// How often each program ran since it was loaded, while runs were counted; programs of one name together.
+/// How often each program ran since it was loaded, while runs were counted; programs of one name together. With them, as
+/// [`SLOT`], the checks that needed none.
 pub fn runs(loaded: &[Loaded]) -> io::Result<BTreeMap<String, u64>> {
     let mut runs = BTreeMap::new();
+    if !loaded.is_empty() && Path::new(PROBES).exists() {
+        runs.insert(SLOT.to_owned(), decided(&fs::read_to_string(PROBES)?));
+    }
     for program in loaded {
         *runs.entry(program.name.clone()).or_default() += field(&info(&program.fd)?, "run_cnt:");
     }
     Ok(runs)
+}
+
+/// The checks without a program: the last number of a line about a jump.
+fn decided(probes: &str) -> u64 {
+    let of = |line: &str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        match words[..] {
+            [_, _, _, "jump", checks] => checks.parse().unwrap_or(0),
+            _ => 0,
+        }
+    };
+    probes.lines().map(of).sum()
 }
 
 /// Bytes of pinned maps and programs, as a JSON object.
@@ -151,6 +171,12 @@ mod tests {
         assert_eq!(field(info, "run_cnt:"), 17);
         assert_eq!(field(info, "memlock:"), 4096);
         assert_eq!(field(info, "recursion_misses:"), 0);
+    }
+
+    #[test]
+    fn checks_of_jumps_are_added() {
+        let probes = "q.1 ffff 0 jump 20\nq.1 fffe 3 breakpoint\nr.2 fffd 1 jump 3\nq.1 frees\n";
+        assert_eq!(decided(probes), 23);
     }
 
     #[test]
