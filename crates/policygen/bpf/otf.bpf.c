@@ -123,7 +123,8 @@ int otf_site(struct pt_regs *ctx)
 	if (v.reason == OTF_OK) {
 		if (v.weak)
 			otf_count(OTF_COUNT_WEAK);
-		if (otf_with_guard && v.from < v.to)
+		/* before deny, records are still taken over from the bundle that is replaced */
+		if (otf_with_guard && v.kept && v.from < v.to && st->action == OTF_DENY)
 			otf_guard_keep(v.from, v.to - v.from);
 		return 0;
 	}

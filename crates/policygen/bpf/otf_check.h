@@ -19,6 +19,7 @@ struct otf_verdict {
 	__u8 class, reason;
 	__u8 rules;		/* enum otf_rule */
 	bool weak;		/* allowed by a wide rule alone */
+	bool kept;		/* what follows may be kept: it was asked for before anything was looked at */
 	__u64 from, to;		/* any write of the site within is as legal, until something there is freed */
 };
 
@@ -268,8 +269,12 @@ static __always_inline void otf_check_slab(const struct otf_state *st, const str
 	w.length = length;
 	w.size = s.size;
 	w.cache = s.cache;
-	if (otf_with_guard)
+	if (otf_with_guard) {
 		otf_guard_begin(s.object, otf_page_address(st, head));
+		/* a free from here on is seen by the guard; was there one before? */
+		v->kept = otf_head_page(st, addr) == head && otf_page_is_slab(head) &&
+			  otf_word(head + bpf_core_field_offset(struct slab, slab_cache)) == s.cache;
+	}
 	/* without the record, where it cannot change the verdict */
 	if (!otf_own_caches_count && !(l->flags & OTF_LEGAL_TRACKED)) {
 		w.alloc = ~0U;
@@ -319,9 +324,11 @@ static __always_inline void otf_check_pages(const struct otf_state *st, const st
 	w.size = v->size;
 	w.alloc = v->alloc;
 	otf_check_object(l, &w, v, record);
-	/* pages that were not allocated as these: it is not known what frees them */
-	if (v->object != folio)
-		v->to = v->from;
+	/*
+	 * What is recorded is freed as what was recorded; other folios may be split, and
+	 * a record that is found now was not deleted before the guard was told.
+	 */
+	v->kept = record && v->object == folio;
 }
 
 struct otf_global_walk { __u64 start, end, from, to; __u32 first; bool found; };
@@ -357,7 +364,8 @@ static __always_inline void otf_check_global(const struct otf_legal *l, __u64 ad
 		if (otf_with_guard && !(l->flags & OTF_LEGAL_ANY_HEAP)) {
 			v->from = w.from;
 			v->to = w.to;
-			otf_guard_begin(0, 0);	/* nobody frees it */
+			v->kept = true;
+			otf_guard_begin(w.from, w.from);	/* nobody frees it */
 		}
 		return;
 	}

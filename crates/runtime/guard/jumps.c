@@ -40,6 +40,8 @@ struct otf_piece {
 	u32 line;	/* where its slot looks for a verdict, OTF_NO_LINE */
 	bool wide;	/* there is one for each page */
 	bool quick;	/* its slot decides something itself */
+	const struct otf_jump *decides;	/* for whom; NULL: who it was is gone */
+	struct otf_lines *held;	/* where such a slot still looks */
 	bool fresh;	/* no slot has it yet */
 };
 
@@ -222,6 +224,7 @@ static void otf_piece_free(struct otf_region *region, u32 insn)
 	region->piece[insn] = NULL;
 	otf_pieces[piece->index] = NULL;
 	otf_quick_hits_clear(piece->index);
+	otf_lines_put(piece->held);
 	__clear_bit(piece->index, otf_pieces_used);
 	kfree(piece);
 }
@@ -249,23 +252,28 @@ static void otf_piece_refuse(struct otf_region *region, u32 insn)
 }
 
 /*
- * There is no other slot: the one that stands decides for the oldest set alone, so
- * that newer ones are refused there. If that one is gone, nothing more is kept.
+ * There is no other slot: the one that stands decides for one set alone, so that
+ * others are refused there. If that one is gone, nothing more is kept.
  */
 static void otf_piece_leave(struct otf_piece *piece)
 {
-	const struct otf_quick *quick = otf_piece_quick(piece);
 	struct otf_runs *runs = rcu_dereference_protected(piece->runs, true), *older;
+	struct otf_jump *jump;
 
 	for (; runs; runs = older) {
+		jump = container_of(runs, struct otf_jump, runs);
 		older = rcu_dereference_protected(runs->older, true);
-		if (!older)
+		if (jump == piece->decides)
 			break;
-		container_of(runs, struct otf_jump, runs)->piece = NULL;
+		jump->piece = NULL;
 	}
 	rcu_assign_pointer(piece->runs, runs);
-	if (piece->line != OTF_NO_LINE && (!quick || quick->line != piece->line)) {
-		otf_lines_hold(piece->line);
+	if (!piece->decides && piece->line != OTF_NO_LINE) {
+		/* until the piece goes; a second time for good */
+		if (!piece->held)
+			piece->held = otf_lines_hold(piece->line);
+		else
+			otf_lines_hold(piece->line);
 		WRITE_ONCE(piece->line, OTF_NO_LINE);
 	}
 }
@@ -388,6 +396,7 @@ int otf_jump_plan(struct otf_jump *jump, u8 *address, u8 back, u8 ahead)
 	if (!piece)
 		return -ENOMEM;
 	jump->piece = piece;
+	jump->quick_before = otf_quick_hits(piece->index);
 	rcu_assign_pointer(jump->runs.older, rcu_dereference_protected(piece->runs, true));
 	rcu_assign_pointer(piece->runs, &jump->runs);
 	otf_region_look(region, piece);
@@ -418,6 +427,8 @@ void otf_jump_drop(struct otf_jump *jump)
 		;
 	rcu_assign_pointer(*link, rcu_dereference_protected(jump->runs.older, true));
 	jump->piece = NULL;
+	if (piece->decides == jump)
+		piece->decides = NULL;
 	region = otf_region_around((u8 *)piece->address);
 	if (!otf_region_used(region) && list_empty(&region->work))
 		list_add_tail(&region->work, &otf_work);
@@ -483,6 +494,8 @@ static int otf_region_build(struct otf_region *region)
 		WRITE_ONCE(piece->wide, ask[i].quick && ask[i].quick->wide);
 		WRITE_ONCE(piece->line, ask[i].quick ? ask[i].quick->line : OTF_NO_LINE);
 		piece->quick = ask[i].quick;
+		piece->decides = piece->quick ? container_of(ask[i].quick, struct otf_jump, quick) :
+						NULL;
 		piece->fresh = false;
 	}
 	WRITE_ONCE(region->slot, slot);
@@ -664,7 +677,7 @@ unsigned long otf_jump_missed(const struct otf_jump *jump)
 /* hits that its slot has decided */
 u64 otf_jump_quick(const struct otf_jump *jump)
 {
-	return otf_quick_hits(jump->piece->index);
+	return otf_quick_hits(jump->piece->index) - jump->quick_before;
 }
 
 /* locked: jumps that nobody wants any more, and that cannot be taken away yet */

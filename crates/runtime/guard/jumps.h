@@ -63,6 +63,7 @@ struct otf_jump {
 	struct otf_runs runs;
 	struct otf_quick quick;	/* size is 0: none */
 	struct otf_piece *piece;	/* NULL: it is none */
+	u64 quick_before;	/* hits of its slot that were others' */
 };
 
 int otf_jump_plan(struct otf_jump *jump, u8 *address, u8 back, u8 ahead);

@@ -222,6 +222,8 @@ __bpf_kfunc void otf_guard_keep(u64 start, u64 length)
 /* What was found of an object at this address holds no more. */
 __bpf_kfunc void otf_guard_forget(u64 addr)
 {
+	/* what the program has changed is there before it is seen whether something is kept */
+	smp_mb();
 	otf_verdict_forget(addr);
 }
 

@@ -6,6 +6,7 @@
  */
 #include <linux/kernel.h>
 #include <linux/string.h>
+#include <linux/thread_info.h>
 #include <linux/unaligned.h>
 
 #include "guard.h"
@@ -105,7 +106,7 @@ u8 *otf_quick_put(u8 *to, const struct otf_quick *quick, u32 index,
 		to = otf_quick_insn(to, 0x48, 0x8d, 0x88);
 		to = otf_quick_word(to, quick->size - 1, fits);
 		to = otf_quick_insn(to, 0x48, 0x31, 0xe1, 0x48, 0x81, 0xf9);
-		to = otf_quick_word(to, OTF_STACK_BYTES, fits);
+		to = otf_quick_word(to, THREAD_SIZE, fits);
 		to = otf_quick_jump(to, 0x73, other, others);
 		/* lea -24-above(%rax), %rcx; cmp %rsp, %rcx; jae */
 		to = otf_quick_insn(to, 0x48, 0x8d, 0x88);
@@ -136,11 +137,11 @@ u8 *otf_quick_put(u8 *to, const struct otf_quick *quick, u32 index,
 		to = otf_quick_jump(to, 0x77, miss, misses);
 		/* the generations of object and page: mov, mov, sub, mov, add; jnz */
 		to = otf_quick_field(to, quick->line, object, fits, 0x8b, 0x81);
-		to = otf_quick_insn(to, 0x8b, 0x04, 0x85);
+		to = otf_quick_insn(to, 0x48, 0x8b, 0x04, 0xc5);
 		to = otf_quick_word(to, places->generations, fits);
-		to = otf_quick_field(to, quick->line, sum, fits, 0x2b, 0x81);
+		to = otf_quick_field(to, quick->line, sum, fits, 0x48, 0x2b, 0x81);
 		to = otf_quick_field(to, quick->line, page, fits, 0x8b, 0x89);
-		to = otf_quick_insn(to, 0x03, 0x04, 0x8d);
+		to = otf_quick_insn(to, 0x48, 0x03, 0x04, 0xcd);
 		to = otf_quick_word(to, places->generations, fits);
 		to = otf_quick_jump(to, 0x75, miss, misses);
 	}

@@ -35,14 +35,15 @@ struct otf_lines {
 struct otf_question {
 	u32 line;	/* OTF_NO_LINE: nothing */
 	bool wide;
-	u32 object, page, sum;
+	u32 object, page;
+	u64 sum;
 	bool begun;
 };
 
 /* odd: something may be kept, so that a free has to make it another one */
 #define OTF_KEPT 1
 
-static u32 otf_generations[OTF_GENERATIONS];
+static u64 otf_generations[OTF_GENERATIONS];
 static DEFINE_PER_CPU(struct otf_line *, otf_kept);
 static DEFINE_PER_CPU(u64 *, otf_hits);
 static DEFINE_PER_CPU(struct otf_question, otf_question);
@@ -141,7 +142,10 @@ u32 otf_lines_row(const struct otf_lines *lines, const struct otf_quick *quick)
 {
 	if (quick->wide)
 		return lines->first;
-	return quick->line ? lines->first + OTF_WIDE_LINES + quick->line - 1 : OTF_NO_LINE;
+	/* another set of this load may have had fewer */
+	if (!quick->line || OTF_WIDE_LINES + quick->line > lines->count)
+		return OTF_NO_LINE;
+	return lines->first + OTF_WIDE_LINES + quick->line - 1;
 }
 
 /* no slot of the set is left that knows them */
@@ -158,30 +162,31 @@ void otf_lines_put(struct otf_lines *lines)
 	mutex_unlock(&otf_lines_mutex);
 }
 
-/* a slot goes on looking there: nobody else gets them any more */
-void otf_lines_hold(u32 line)
+/* a slot goes on looking there: nobody else gets them until they are put */
+struct otf_lines *otf_lines_hold(u32 line)
 {
-	struct otf_lines *lines;
+	struct otf_lines *lines, *found = NULL;
 
 	mutex_lock(&otf_lines_mutex);
 	list_for_each_entry(lines, &otf_loads, list)
 		if (line - lines->first < lines->count)
-			lines->users++;
+			found = lines;
+	if (found)
+		found->users++;
 	mutex_unlock(&otf_lines_mutex);
+	return found;
 }
 
 /* whether a row that a loader gave makes sense; lines: how many its set has */
 bool otf_quick_possible(const struct otf_quick *quick, u32 lines)
 {
-	BUILD_BUG_ON(THREAD_SIZE != OTF_STACK_BYTES || IRQ_STACK_SIZE != OTF_STACK_BYTES ||
-		     THREAD_ALIGN != THREAD_SIZE);
 	return quick->size <= PAGE_SIZE && quick->frame <= THREAD_SIZE && quick->line <= lines &&
 	       (quick->above <= THREAD_SIZE || quick->above == OTF_NOT_ABOVE) &&
 	       quick->shift <= 3 && quick->wide <= 1 && (quick->base < 16 || quick->base == OTF_NO_REGISTER) &&
 	       (quick->index < 16 || quick->index == OTF_NO_REGISTER);
 }
 
-static u32 *otf_generation_of(u64 addr)
+static u64 *otf_generation_of(u64 addr)
 {
 	return &otf_generations[addr * OTF_HASH_FACTOR >> 48];
 }
@@ -192,7 +197,7 @@ static u32 *otf_generation_of(u64 addr)
  */
 void otf_verdict_forget(u64 addr)
 {
-	u32 *generation = otf_generation_of(addr), was = READ_ONCE(*generation);
+	u64 *generation = otf_generation_of(addr), was = READ_ONCE(*generation);
 
 	while (was & OTF_KEPT && !try_cmpxchg(generation, &was, was + 1))
 		;
@@ -210,9 +215,9 @@ void otf_verdict_ask(u32 line, bool wide)
 }
 NOKPROBE_SYMBOL(otf_verdict_ask);
 
-static u32 otf_generation_keep(u32 row)
+static u64 otf_generation_keep(u32 row)
 {
-	u32 is = READ_ONCE(otf_generations[row]);
+	u64 is = READ_ONCE(otf_generations[row]);
 
 	while (!(is & OTF_KEPT) && !try_cmpxchg(&otf_generations[row], &is, is | OTF_KEPT))
 		;
@@ -236,6 +241,19 @@ void otf_verdict_begin(u64 object, u64 page)
 	question->begun = true;
 }
 
+/* whoever interrupts this finds nothing there */
+static void otf_line_write(struct otf_line *line, const struct otf_line *kept)
+{
+	WRITE_ONCE(line->start, otf_nothing.start);
+	barrier();
+	line->length = kept->length;
+	line->object = kept->object;
+	line->page = kept->page;
+	line->sum = kept->sum;
+	barrier();
+	WRITE_ONCE(line->start, kept->start);
+}
+
 void otf_verdict_keep(u64 start, u64 length)
 {
 	struct otf_question *question = this_cpu_ptr(&otf_question);
@@ -249,11 +267,11 @@ void otf_verdict_keep(u64 start, u64 length)
 	if (question->line == OTF_NO_LINE || !question->begun)
 		return;
 	if (!question->wide) {
-		*lines = kept;
+		otf_line_write(lines, &kept);
 		return;
 	}
 	for (page = start >> OTF_PAGE_BITS; page <= last; page++) {
-		lines[page % OTF_WIDE_LINES] = kept;
+		otf_line_write(&lines[page % OTF_WIDE_LINES], &kept);
 		if (page - (start >> OTF_PAGE_BITS) == OTF_WIDE_LINES)
 			break;
 	}

@@ -12,7 +12,6 @@
 #define OTF_WIDE_LINES 16
 #define OTF_PAGE_BITS 12
 #define OTF_NOT_ABOVE (~0U)
-#define OTF_STACK_BYTES 16384	/* stacks of tasks and interrupts, and how they are aligned */
 
 /*
  * A range that may be written, kept per CPU and legal set. It holds as long as the
@@ -22,8 +21,7 @@
 struct otf_line {
 	u64 start, length;
 	u32 object, page;
-	u32 sum;
-	u32 pad;
+	u64 sum;
 };
 
 /* where the code of a slot finds them */
@@ -58,7 +56,7 @@ struct otf_lines;
 struct otf_lines *otf_lines_get(const char *name, u32 count);
 u32 otf_lines_row(const struct otf_lines *lines, const struct otf_quick *quick);
 void otf_lines_put(struct otf_lines *lines);
-void otf_lines_hold(u32 line);
+struct otf_lines *otf_lines_hold(u32 line);
 bool otf_quick_possible(const struct otf_quick *quick, u32 lines);
 extern struct otf_verdict_places otf_verdict_places;
 

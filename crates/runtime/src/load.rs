@@ -283,6 +283,8 @@ impl Prepared<'_> {
             old.filter(|old| old.meta.plan.recording.is_none() && bundle.plan.recording.is_none());
         if let Some(old) = old {
             carry::objects(&object, old, new)?;
+            // Programs that have begun before it keep no verdicts on what they saw.
+            sys::grace_period();
         }
         object::arm(&object, self.action)?;
         old.map_or(Ok(()), |old| carry::quarantines(&object, old, new))

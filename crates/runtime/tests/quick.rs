@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 const SP: usize = 4;
 const NO_REGISTER: u8 = 0xff;
 const NOT_ABOVE: u32 = u32::MAX;
-/// `OTF_STACK_BYTES`, `OTF_WIDE_LINES` of the guard; `LINES` and the stack of the harness.
+/// `THREAD_SIZE`, `OTF_WIDE_LINES` of the guard; `LINES` and the stack of the harness.
 const STACK: u64 = 16384;
 const WIDE: u64 = 16;
 const LINES: usize = 64;
@@ -25,7 +25,7 @@ struct Line {
     length: u64,
     object: u32,
     page: u32,
-    sum: u32,
+    sum: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -42,12 +42,12 @@ struct Case {
     registers: [u64; 16],
     flags: u64,
     lines: Vec<Line>,
-    generations: [u32; 16],
+    generations: [u64; 16],
 }
 
 /// Addresses near each other, so that some ranges hold some of them.
 fn lines() -> impl Strategy<Value = Vec<Line>> {
-    let line = (0u64..0x8000, 0u64..0x3000, 0u32..16, 0u32..16, 0u32..6).prop_map(
+    let line = (0u64..0x8000, 0u64..0x3000, 0u32..16, 0u32..16, 0u64..6).prop_map(
         |(start, length, object, page, sum)| Line {
             start: 0xffff_8880_0000_0000 + start,
             length,
@@ -84,7 +84,7 @@ fn cases() -> impl Strategy<Value = Case> {
         (0u64..0x2000).prop_map(|v| STACKS + 0x8000 + 8 * v),
         any::<u64>(),
         lines(),
-        prop::array::uniform16(0u32..4),
+        prop::array::uniform16(0u64..4),
     );
     (operand, rules, machine).prop_map(
         |(
@@ -159,9 +159,9 @@ fn input(case: &Case) -> Vec<u8> {
     for line in &case.lines {
         input.extend(line.start.to_ne_bytes());
         input.extend(line.length.to_ne_bytes());
-        for number in [line.object, line.page, line.sum, 0] {
-            input.extend(number.to_ne_bytes());
-        }
+        input.extend(line.object.to_ne_bytes());
+        input.extend(line.page.to_ne_bytes());
+        input.extend(line.sum.to_ne_bytes());
     }
     for generation in case.generations {
         input.extend(generation.to_ne_bytes());

@@ -24,7 +24,7 @@ struct input {
 	struct otf_quick quick;
 	struct machine machine;
 	struct otf_line line[LINES];
-	u32 generation[16];	/* of the addresses whose row is their number */
+	u64 generation[16];	/* of the addresses whose row is their number */
 };
 
 struct output {
@@ -87,7 +87,7 @@ int main(void)
 	static struct input in;
 	static struct otf_line lines[LINES];
 	static u64 hits[INDEX + 1];
-	u32 *generations = mmap((void *)0x30000000, 65536 * sizeof(u32), PROT_READ | PROT_WRITE,
+	u64 *generations = mmap((void *)0x30000000, 65536 * sizeof(u64), PROT_READ | PROT_WRITE,
 				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	u8 *code = mmap((void *)0x20000000, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
