@@ -73,9 +73,10 @@ fn above(row: &abi::Site, legal: &abi::Legal) -> Option<u32> {
     let known = row.flags & abi::SITE_FRAME != 0;
     let any = legal.stack == StackRule::Any as u8;
     let own = legal.stack == StackRule::Own as u8;
-    match known {
-        true => any.then(|| row.frame_size.saturating_add(RETURN)),
-        false => (any || own && legal.passed == 0).then_some(0),
+    if known {
+        any.then(|| row.frame_size.saturating_add(RETURN))
+    } else {
+        (any || own && legal.passed == 0).then_some(0)
     }
 }
 
