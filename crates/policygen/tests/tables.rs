@@ -214,6 +214,21 @@ fn wide_sets_need_no_places() {
 }
 
 #[test]
+fn objects_of_slabs_are_recorded_for_narrow_sets_alone() {
+    let recorded = |sites: &Sites, line: &str| {
+        let built = built(sites);
+        built.plan.allocations.iter().any(|a| a.contains(line))
+    };
+    let mut sites = common::sites();
+    assert!(recorded(&sites, ":300") && recorded(&sites, ":400"));
+    for set in &mut sites.legal_sets {
+        set.any_heap = Some("containers outside the scope are not known".into());
+    }
+    // A slab says itself where an object ends; pages do not.
+    assert!(!recorded(&sites, ":300") && recorded(&sites, ":400"));
+}
+
+#[test]
 fn sizes_of_allocations() {
     let sites = common::sites();
     let built = built(&sites);
