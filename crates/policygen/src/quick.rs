@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_stack_rule_or_a_known_frame_it_has_no_end() {
+    fn the_stack_is_left_open_where_the_frame_is_not_known_and_closed_without_a_rule() {
         let (row, legal) = own_frame();
         let none = abi::Legal {
             stack: StackRule::None as u8,
@@ -130,7 +130,8 @@ mod tests {
         };
         assert_eq!(quick(shape(Register::Sp), &row, &[none]), None);
         let unknown = abi::Site { flags: 0, ..row };
-        assert_eq!(quick(shape(Register::Sp), &unknown, &[legal]), None);
+        let quick = quick(shape(Register::Sp), &unknown, &[legal]);
+        assert_eq!(quick.map(|q| (q.frame, q.above)), Some((0, Some(0))));
     }
 
     #[test]
